@@ -1,0 +1,290 @@
+"""Annealed importance sampling (Neal 2001; Algorithm 1 of Ding & Freedman 2019) of one particle.
+
+The path between two densities is f_t = f_0^(1-β_t) f_n^(β_t) (Eq. 7), the moves are HMC. `run_chain`
+works on any two log densities and under a caller's own jit, vmap and scan; `step` is one weight
+increment and one move, for callers who reduce over a population between temperatures.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from aiwae_jax import hmc
+
+LogDensityFn = Callable[[chex.Array], chex.Array]
+ForceFns = tuple[hmc.ForceFn, hmc.ForceFn]
+AxisName = Hashable | tuple[Hashable, ...] | None
+
+
+class End(NamedTuple):
+    """One end of the path, f_0 or f_n, at the current position.
+
+    The two ends are cached separately and recombined with each new β. (Handing the next move the
+    *mixed* value of the previous temperature would be a silent bug.)
+
+    Attributes:
+      log_density: `[]`, nats.
+      force: `[D]` its gradient, or a deterministic stand-in.
+    """
+
+    log_density: chex.Array
+    force: chex.Array
+
+
+class AISState(NamedTuple):
+    """One particle on its way.
+
+    Attributes:
+      position: `[D]`.
+      initial: log f_0 and its force at `position`.
+      target: log f_n and its force at `position`.
+      beta: `[]` the inverse temperature reached.
+      log_weight: `[]` nats; -inf once the particle met a point where f_n vanishes or is not finite.
+    """
+
+    position: chex.Array
+    initial: End
+    target: End
+    beta: chex.Array
+    log_weight: chex.Array
+
+
+class AISInfo(NamedTuple):
+    """Diagnostics, of one step or, from `run_chain`, of a chain.
+
+    Attributes:
+      acceptance: `[]` acceptance probability of the move; `[num_moves]` from `run_chain`.
+      num_nonfinite: `[]` int, moves rejected because their energy was not finite; from `run_chain`
+        the sum over moves.
+    """
+
+    acceptance: chex.Array
+    num_nonfinite: chex.Array
+
+
+def linear_schedule(num_temperatures: int) -> chex.Array:
+    """β_t = t / (T - 1) for t = 0, ..., T - 1 (section 5.1), `[T]`.
+
+    Raises:
+      ValueError: if `num_temperatures` < 2; both 0 and 1 count.
+    """
+    if num_temperatures < 2:
+        raise ValueError(
+            f"`num_temperatures` counts both β=0 and β=1, so it must be at least 2, "
+            f"got {num_temperatures}."
+        )
+    return jnp.linspace(0.0, 1.0, num_temperatures)
+
+
+def interpolate(beta: chex.Array, initial: chex.Array, target: chex.Array) -> chex.Array:
+    """(1-β)·initial + β·target (the logarithm of Eq. 7), without 0·inf at the two ends."""
+    mixed = (1.0 - beta) * initial + beta * target
+    return jnp.where(beta <= 0.0, initial, jnp.where(beta >= 1.0, target, mixed))
+
+
+def _evaluate_ends(position, log_density_fns, force_fns) -> tuple[End, End]:
+    states = [hmc.init(position, f, g) for f, g in zip(log_density_fns, force_fns, strict=True)]
+    return tuple(End(state.log_density, state.force) for state in states)
+
+
+def init(
+    z: chex.Array,
+    log_initial_fn: LogDensityFn,
+    log_target_fn: LogDensityFn,
+    *,
+    beta: chex.Numeric = 0.0,
+    force_fns: ForceFns | None = None,
+) -> AISState:
+    """The state of a particle `z` `[D]` drawn from f_0, with log weight 0."""
+    chex.assert_rank(z, 1)
+    ends = _evaluate_ends(z, (log_initial_fn, log_target_fn), force_fns or (None, None))
+    chex.assert_rank([end.log_density for end in ends], 0)
+    return AISState(z, *ends, jnp.asarray(beta, z.dtype), jnp.zeros((), z.dtype))
+
+
+def reweight(state: AISState, beta: chex.Numeric) -> AISState:
+    """Moves to `beta` and adds log f_β(z) - log f_β'(z), one factor of Eq. 8, to the log weight.
+
+    The increment is (β - β')(log f_n - log f_0); where it is not finite the weight becomes zero.
+    """
+    beta = jnp.asarray(beta, state.beta.dtype)
+    increment = (beta - state.beta) * (state.target.log_density - state.initial.log_density)
+    increment = jnp.where(jnp.isfinite(increment), increment, -jnp.inf)
+    return state._replace(beta=beta, log_weight=state.log_weight + increment)
+
+
+def _at_beta(state: AISState) -> hmc.HMCState:
+    """The state that HMC at `state.beta` starts from: both ends, mixed with that very β."""
+    initial, target = state.initial, state.target
+    return hmc.HMCState(
+        position=state.position,
+        log_density=interpolate(state.beta, initial.log_density, target.log_density),
+        force=interpolate(state.beta, initial.force, target.force),
+        aux=(initial, target),
+    )
+
+
+def step(
+    key: chex.PRNGKey,
+    state: AISState,
+    beta: chex.Numeric,
+    step_size: chex.Numeric,
+    log_initial_fn: LogDensityFn,
+    log_target_fn: LogDensityFn,
+    *,
+    num_leapfrog_steps: int = 5,
+    force_fns: ForceFns | None = None,
+) -> tuple[AISState, AISInfo]:
+    """One line of Algorithm 1's inner loop: the weight increment to `beta`, then one HMC move there.
+
+    The move leaves f_β invariant and costs `num_leapfrog_steps` gradients of each end.
+
+    Args:
+      key: consumed.
+      state: from `init` or an earlier `step`.
+      beta: `[]` the next inverse temperature.
+      step_size: `[]` ε; 0 makes the move the identity.
+      log_initial_fn: `[D] -> []`, log f_0, nats.
+      log_target_fn: `[D] -> []`, log f_n, nats.
+      num_leapfrog_steps: L.
+      force_fns: see `run_chain`.
+
+    Returns:
+      The new state and its `AISInfo`.
+    """
+    log_density_fns = (log_initial_fn, log_target_fn)
+    force_fns = force_fns or (None, None)
+    state = reweight(state, beta)
+
+    def evaluate_fn(position):
+        initial, target = _evaluate_ends(position, log_density_fns, force_fns)
+        return _at_beta(state._replace(position=position, initial=initial, target=target))
+
+    def force_fn(position):
+        forces = [
+            jax.grad(f)(position) if g is None else g(position)
+            for f, g in zip(log_density_fns, force_fns, strict=True)
+        ]
+        return interpolate(state.beta, *forces)
+
+    moved, info = hmc.transition(
+        key,
+        _at_beta(state),
+        evaluate_fn,
+        force_fn,
+        step_size,
+        num_leapfrog_steps=num_leapfrog_steps,
+    )
+    initial, target = moved.aux
+    state = state._replace(position=moved.position, initial=initial, target=target)
+    return state, AISInfo(info.acceptance, info.is_nonfinite.astype(jnp.int32))
+
+
+def reduce_info(info: AISInfo, axis_name: AxisName) -> AISInfo:
+    """Averages the acceptance and sums the counts over the caller's vmapped axes, if any."""
+    if not axis_name:
+        return info
+    return AISInfo(
+        acceptance=jax.lax.pmean(info.acceptance, axis_name),
+        num_nonfinite=jax.lax.psum(info.num_nonfinite, axis_name),
+    )
+
+
+def run_chain(
+    key: chex.PRNGKey,
+    z: chex.Array,
+    log_initial_fn: LogDensityFn,
+    log_target_fn: LogDensityFn,
+    betas: chex.Array,
+    step_sizes: chex.Numeric,
+    *,
+    num_leapfrog_steps: int = 5,
+    force_fns: ForceFns | None = None,
+    with_last_move: bool = True,
+    axis_name: AxisName = None,
+) -> tuple[chex.Array, chex.Array, AISInfo]:
+    """Anneals one particle from f_0 to f_n: a `lax.scan` of `step` over temperatures (Algorithm 1).
+
+    With z drawn exactly from the normalized f_0, exp(log_weight) is an unbiased estimate of
+    Z_target / Z_initial, for any schedule, step sizes and forces fixed in advance; log_weight itself
+    is a lower bound in expectation. Memory does not grow with T. Gradients are not stopped here:
+    apply `stop_gradient` to parameters that the two functions close over.
+
+    Args:
+      key: consumed; each temperature folds its index in.
+      z: `[D]` a draw from f_0.
+      log_initial_fn: `[D] -> []`, log f_0, nats.
+      log_target_fn: `[D] -> []`, log f_n, nats; need not be normalized.
+      betas: `[T]` inverse temperatures, increasing from exactly 0 to exactly 1.
+      step_sizes: `[]` or `[num_moves]`, leapfrog step sizes of the moves at betas[1:], where
+        num_moves is T-1, or T-2 without the last move.
+      num_leapfrog_steps: L.
+      force_fns: optional deterministic stand-ins `[D] -> [D]` for the gradients of the two log
+        densities (in lower precision, say), used at every point of the trajectories. Energies and
+        weights stay exact, and so does the invariant density.
+      with_last_move: whether to move at β=1, which no weight needs but which brings z closer to f_n.
+      axis_name: name(s) of vmapped axes over which diagnostics are reduced inside the scan.
+
+    Returns:
+      z: `[D]` the particle at the end.
+      log_weight: `[]` nats (Eq. 8); -inf where f_n vanished or was not finite on the way.
+      info: `AISInfo` of the chain, unbatched over `axis_name`.
+
+    Raises:
+      ValueError: for a schedule that does not increase from 0 to 1 (when its values are known at
+        trace time), `num_leapfrog_steps` < 1, or step sizes of another shape.
+    """
+    hmc.check_num_leapfrog_steps(num_leapfrog_steps)
+    betas = check_schedule(betas).astype(z.dtype)
+    num_moves = betas.shape[0] - (1 if with_last_move else 2)
+    step_sizes = jnp.asarray(step_sizes, z.dtype)
+    if step_sizes.shape not in ((), (num_moves,)):
+        raise ValueError(
+            f"`step_sizes` must be a scalar or of shape [{num_moves}], one for each move "
+            f"(`with_last_move={with_last_move}`), got shape {list(step_sizes.shape)}."
+        )
+
+    def body(state, inputs):
+        t, beta, step_size = inputs
+        state, info = step(
+            jax.random.fold_in(key, t),
+            state,
+            beta,
+            step_size,
+            log_initial_fn,
+            log_target_fn,
+            num_leapfrog_steps=num_leapfrog_steps,
+            force_fns=force_fns,
+        )
+        return state, reduce_info(info, axis_name)
+
+    state = init(z, log_initial_fn, log_target_fn, force_fns=force_fns)
+    moves = jnp.arange(1, num_moves + 1)
+    inputs = (moves, betas[1 : num_moves + 1], jnp.broadcast_to(step_sizes, (num_moves,)))
+    state, info = jax.lax.scan(body, state, inputs)
+    if not with_last_move:
+        state = reweight(state, betas[-1])
+    return state.position, state.log_weight, info._replace(num_nonfinite=info.num_nonfinite.sum())
+
+
+def check_schedule(betas: chex.Array) -> chex.Array:
+    """Returns `betas` as an array, or raises ValueError if they cannot be a schedule."""
+    if not isinstance(betas, jax.core.Tracer):
+        with jax.ensure_compile_time_eval():
+            betas = jnp.asarray(betas)
+            is_valid = (
+                betas.ndim == 1
+                and betas.shape[0] >= 2
+                and bool(betas[0] == 0.0)
+                and bool(betas[-1] == 1.0)
+                and bool(jnp.all(jnp.diff(betas) >= 0.0))
+            )
+        if not is_valid:
+            raise ValueError(
+                "`betas` must be a vector that increases from exactly 0 to exactly 1, such as "
+                f"`ais.linear_schedule(8)`, got {betas}."
+            )
+    return betas

@@ -1,0 +1,116 @@
+"""Checkpoints of any pytree of arrays, through Orbax: written whole or not at all."""
+
+import logging
+import os
+import pathlib
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from aiwae_jax.types import PyTree
+
+NUM_KEPT = 2
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written, read, or used for this run."""
+
+
+def _flatten(tree: PyTree) -> dict[str, Any]:
+    """Leaves by their path, so that a checkpoint does not depend on container classes."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+class Checkpoints:
+    """The checkpoints of one run: the newest `NUM_KEPT`, each with a small dict of facts."""
+
+    def __init__(self, folder: str | os.PathLike):
+        import orbax.checkpoint as ocp  # here, because the library itself does not need it
+
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every file
+        self._ocp = ocp
+        self._folder = pathlib.Path(folder).absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=NUM_KEPT, enable_async_checkpointing=False, create=True
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, step: int, tree: PyTree, facts: dict[str, Any]) -> None:
+        """Writes a checkpoint; earlier ones stay until it is complete.
+
+        Raises:
+          CheckpointError: if it could not be written; the earlier checkpoints are intact.
+        """
+        if step in self._manager.all_steps():
+            return
+        try:
+            self._manager.save(
+                step,
+                args=self._ocp.args.Composite(
+                    tree=self._ocp.args.StandardSave(_flatten(tree)),
+                    facts=self._ocp.args.JsonSave(facts),
+                ),
+            )
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"The checkpoint of step {step} could not be written below {self._folder} "
+                f"({error}); earlier ones are intact."
+            ) from error
+
+    def latest_step(self) -> int | None:
+        """The newest checkpoint's step, or None."""
+        return self._manager.latest_step()
+
+    def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+        """Reads the newest checkpoint that is whole.
+
+        Args:
+          template: a tree of the structure and shapes to be filled.
+
+        Returns:
+          (tree, facts), or None where there is no checkpoint. A damaged newest one is passed over
+          with a warning that names it.
+
+        Raises:
+          CheckpointError: if none of the existing ones can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                return self._restore_step(step, template)
+            except CheckpointError:
+                raise
+            except Exception as error:  # whatever Orbax's storage raises on damaged files
+                warnings.warn(
+                    f"The checkpoint {self._folder / str(step)} is damaged "
+                    f"({type(error).__name__}); trying the one before it.",
+                    stacklevel=2,
+                )
+        if steps:
+            raise CheckpointError(f"None of the checkpoints below {self._folder} can be read.")
+        return None
+
+    def _restore_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        flat = _flatten(template)
+        abstract = {
+            name: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for name, leaf in flat.items()
+        }
+        restored = self._manager.restore(
+            step,
+            args=self._ocp.args.Composite(
+                tree=self._ocp.args.StandardRestore(abstract),
+                facts=self._ocp.args.JsonRestore(),
+            ),
+        )
+        if set(restored.tree) != set(flat):
+            raise CheckpointError(f"The checkpoint of step {step} is of another model or method.")
+        leaves = [restored.tree[name] for name in flat]
+        return jax.tree.unflatten(jax.tree.structure(template), leaves), restored.facts
+
+    def close(self) -> None:
+        """Releases Orbax's threads."""
+        self._manager.close()

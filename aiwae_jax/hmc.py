@@ -1,0 +1,202 @@
+"""Hamiltonian Monte Carlo (Neal 2011) of one particle, unit mass matrix.
+
+A kernel maps `(key, state)` to `(new_state, info)`: the state carries what the next move needs (the
+log density and the force at the current point), the info is diagnostics.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from aiwae_jax.types import PyTree
+
+LogDensityFn = Callable[[chex.Array], chex.Array]
+ForceFn = Callable[[chex.Array], chex.Array]
+
+
+class HMCState(NamedTuple):
+    """A point and what is known there.
+
+    Attributes:
+      position: `[D]`.
+      log_density: `[]` log f(position), nats; f need not be normalized.
+      force: `[D]` gradient of log f at `position`, or its deterministic stand-in.
+      aux: whatever an `evaluate_fn` wants to carry along with the point.
+    """
+
+    position: chex.Array
+    log_density: chex.Array
+    force: chex.Array
+    aux: PyTree = ()
+
+
+class HMCInfo(NamedTuple):
+    """Diagnostics of one move.
+
+    Attributes:
+      acceptance: `[]` probability min(1, exp(-ΔH)) with which the proposal is accepted; 0 if its
+        energy is not finite.
+      is_accepted: `[]` bool.
+      is_nonfinite: `[]` bool, whether the proposal was rejected because an energy was not finite.
+    """
+
+    acceptance: chex.Array
+    is_accepted: chex.Array
+    is_nonfinite: chex.Array
+
+
+def init(
+    position: chex.Array, log_density_fn: LogDensityFn, force_fn: ForceFn | None = None
+) -> HMCState:
+    """Evaluates the log density and the force at `position` `[D]`."""
+    chex.assert_rank(position, 1)
+    if force_fn is None:
+        return HMCState(position, *jax.value_and_grad(log_density_fn)(position))
+    return HMCState(position, log_density_fn(position), force_fn(position))
+
+
+def leapfrog(
+    state: HMCState,
+    momentum: chex.Array,
+    evaluate_fn: Callable[[chex.Array], HMCState],
+    force_fn: ForceFn,
+    step_size: chex.Numeric,
+    *,
+    num_leapfrog_steps: int,
+) -> tuple[HMCState, chex.Array]:
+    """Integrates Hamilton's equations over `num_leapfrog_steps` leapfrog steps.
+
+    The map (position, momentum) -> (position', -momentum') is its own inverse and preserves volume,
+    for any deterministic force. It costs exactly L force evaluations, because the force at the start
+    comes with `state`; the log density is evaluated at the end only.
+
+    Args:
+      state: where the trajectory starts.
+      momentum: `[D]` at the start.
+      evaluate_fn: position -> HMCState, used at the end point.
+      force_fn: position -> `[D]`, used at the inner points; must agree with the force of
+        `evaluate_fn`.
+      step_size: `[]` ε.
+      num_leapfrog_steps: L >= 1.
+
+    Returns:
+      The state at the end and the momentum `[D]` there, not negated.
+    """
+
+    def inner_step(_, carry):
+        position, momentum = carry
+        position = position + step_size * momentum
+        return position, momentum + step_size * force_fn(position)
+
+    momentum = momentum + 0.5 * step_size * state.force
+    position, momentum = jax.lax.fori_loop(
+        0, num_leapfrog_steps - 1, inner_step, (state.position, momentum)
+    )
+    end = evaluate_fn(position + step_size * momentum)
+    return end, momentum + 0.5 * step_size * end.force
+
+
+def accept(key: chex.PRNGKey, log_ratio: chex.Array) -> chex.Array:
+    """The Metropolis decision: True with probability min(1, exp(log_ratio)), `[]` bool."""
+    return jnp.log1p(-jax.random.uniform(key, dtype=log_ratio.dtype)) < log_ratio
+
+
+def transition(
+    key: chex.PRNGKey,
+    state: HMCState,
+    evaluate_fn: Callable[[chex.Array], HMCState],
+    force_fn: ForceFn,
+    step_size: chex.Numeric,
+    *,
+    num_leapfrog_steps: int,
+) -> tuple[HMCState, HMCInfo]:
+    """One move with fresh momentum that leaves the density of `evaluate_fn` invariant.
+
+    `step` is this for a plain log density; annealing calls it with states that carry both ends of
+    its path. Arguments as in `leapfrog`.
+    """
+    momentum_key, accept_key = jax.random.split(key)
+    momentum = jax.random.normal(momentum_key, state.position.shape, state.position.dtype)
+    proposal, new_momentum = leapfrog(
+        state, momentum, evaluate_fn, force_fn, step_size, num_leapfrog_steps=num_leapfrog_steps
+    )
+    total = state.log_density - 0.5 * jnp.sum(jnp.square(momentum))
+    new_total = proposal.log_density - 0.5 * jnp.sum(jnp.square(new_momentum))
+
+    # Leaving a point of density zero is always accepted; a NaN on either side never is.
+    is_nonfinite = ~jnp.isfinite(new_total) | jnp.isnan(total)
+    log_ratio = jnp.where(is_nonfinite, -jnp.inf, new_total - total)
+    is_accepted = accept(accept_key, log_ratio)
+    new_state = jax.tree.map(lambda a, b: jnp.where(is_accepted, a, b), proposal, state)
+    return new_state, HMCInfo(jnp.exp(jnp.minimum(log_ratio, 0.0)), is_accepted, is_nonfinite)
+
+
+def step(
+    key: chex.PRNGKey,
+    state: HMCState,
+    log_density_fn: LogDensityFn,
+    step_size: chex.Numeric,
+    *,
+    num_leapfrog_steps: int = 5,
+    force_fn: ForceFn | None = None,
+) -> tuple[HMCState, HMCInfo]:
+    """One HMC move on `log_density_fn`, which it leaves invariant.
+
+    Args:
+      key: consumed.
+      state: from `init` or an earlier `step` on the same density.
+      log_density_fn: `[D] -> []`, nats, differentiable, need not be normalized.
+      step_size: `[]` ε; 0 makes the move the identity.
+      num_leapfrog_steps: L.
+      force_fn: optional deterministic stand-in for the gradient, `[D] -> [D]`. The invariant
+        density stays that of `log_density_fn`; only the acceptance suffers.
+
+    Raises:
+      ValueError: if `num_leapfrog_steps` < 1.
+    """
+    check_num_leapfrog_steps(num_leapfrog_steps)
+    return transition(
+        key,
+        state,
+        lambda position: init(position, log_density_fn, force_fn),
+        jax.grad(log_density_fn) if force_fn is None else force_fn,
+        step_size,
+        num_leapfrog_steps=num_leapfrog_steps,
+    )
+
+
+def check_num_leapfrog_steps(num_leapfrog_steps: int) -> None:
+    """Raises ValueError unless L >= 1."""
+    if num_leapfrog_steps < 1:
+        raise ValueError(
+            f"`num_leapfrog_steps` must be at least 1, got {num_leapfrog_steps}; for a move that "
+            "does nothing use a step size of 0."
+        )
+
+
+def adapt_step_size(
+    step_size: chex.Array,
+    acceptance: chex.Array,
+    *,
+    target: float = 0.6,
+    increase: float = 1.002,
+    decrease: float = 0.998,
+    smallest: float = 0.001,
+    largest: float = 0.3,
+) -> chex.Array:
+    """The authors' training rule: a little larger where acceptance >= target, else a little smaller.
+
+    Args:
+      step_size: any shape, current step sizes.
+      acceptance: the same shape, mean acceptance probabilities.
+      target: the acceptance to steer to.
+      increase: factor where acceptance >= target.
+      decrease: factor elsewhere.
+      smallest: lower clip.
+      largest: upper clip.
+    """
+    factor = jnp.where(acceptance >= target, increase, decrease)
+    return jnp.clip(step_size * factor, smallest, largest)

@@ -1,0 +1,66 @@
+"""Metrics of a run, line by line in metrics.jsonl and, where tensorboardX is there, for TensorBoard."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+
+def _plain(value: Any) -> Any:
+    value = np.asarray(value)
+    return value.item() if value.ndim == 0 else [float(v) for v in value.ravel()]
+
+
+class MetricsWriter:
+    """Appends records; reopened at an earlier step it first drops what came after it."""
+
+    def __init__(self, workdir: str | os.PathLike, *, resume_step: int = 0):
+        self._path = pathlib.Path(workdir) / "metrics.jsonl"
+        kept = [record for record in read(workdir) if record["step"] <= resume_step]
+        temporary = self._path.with_suffix(".jsonl.part")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        os.replace(temporary, self._path)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._tensorboard = None
+        try:
+            import tensorboardX
+        except ImportError:
+            return
+        self._tensorboard = tensorboardX.SummaryWriter(
+            str(pathlib.Path(workdir) / "tensorboard"), purge_step=resume_step + 1
+        )
+
+    def write(self, step: int, record: dict[str, Any]) -> None:
+        """Writes one record of scalars and short vectors."""
+        plain = {name: _plain(value) for name, value in record.items()}
+        self._file.write(json.dumps({"step": step, **plain}) + "\n")
+        self._file.flush()
+        if self._tensorboard is not None:
+            for name, value in plain.items():
+                if isinstance(value, list):
+                    for i, element in enumerate(value):
+                        self._tensorboard.add_scalar(f"{name}/{i + 1}", element, step)
+                else:
+                    self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Closes both files."""
+        self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+    """All whole records of a run's metrics.jsonl; a last line cut short by a crash is left out."""
+    path = pathlib.Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

@@ -1,0 +1,125 @@
+"""MLP encoder and decoder, written in Flax NNX and used as pure functions of a parameter pytree.
+
+Each network is split once into its graph definition and a plain nested dict of arrays; `apply`
+merges them again at trace time, so nothing below knows that Flax is used. Matrix products run in
+real fp32 everywhere (`Precision.HIGHEST`): recent GPUs would otherwise use tf32, and energies and
+likelihoods must be exact.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from aiwae_jax.types import PyTree
+
+# Weights uniform in ±1/sqrt(fan_in), PyTorch's default for linear layers: the variance of that
+# uniform distribution is (1/3)/fan_in.
+_TORCH_UNIFORM = nnx.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+
+
+def _torch_linear(size_in: int, size_out: int, rngs: nnx.Rngs) -> nnx.Linear:
+    bound = size_in**-0.5
+
+    def bias_init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return nnx.Linear(
+        size_in,
+        size_out,
+        kernel_init=_TORCH_UNIFORM,
+        bias_init=bias_init,
+        precision=jax.lax.Precision.HIGHEST,
+        rngs=rngs,
+    )
+
+
+def _glorot_linear(size_in: int, size_out: int, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(
+        size_in,
+        size_out,
+        kernel_init=nnx.initializers.glorot_uniform(),
+        precision=jax.lax.Precision.HIGHEST,
+        rngs=rngs,
+    )
+
+
+LINEAR_LAYERS = {"torch": _torch_linear, "glorot": _glorot_linear}
+
+
+class MLP(nnx.Module):
+    """tanh layers followed by one or more linear heads: `[size_in]` -> tuple of `[size_out]`."""
+
+    def __init__(
+        self,
+        size_in: int,
+        hidden_sizes: Sequence[int],
+        head_sizes: Sequence[int],
+        linear: Callable[..., nnx.Linear],
+        rngs: nnx.Rngs,
+    ):
+        sizes = (size_in, *hidden_sizes)
+        self.hidden = nnx.List([linear(i, o, rngs) for i, o in zip(sizes, sizes[1:], strict=False)])
+        self.heads = nnx.List([linear(sizes[-1], size, rngs) for size in head_sizes])
+
+    def __call__(self, inputs: chex.Array) -> tuple[chex.Array, ...]:
+        """Applies the network to one input."""
+        for layer in self.hidden:
+            inputs = jnp.tanh(layer(inputs))
+        return tuple(head(inputs) for head in self.heads)
+
+
+class Network(NamedTuple):
+    """A network as a pair of pure functions.
+
+    Attributes:
+      init: `init(key) -> params`, a nested dict of arrays.
+      apply: `apply(params, inputs) -> tuple of outputs`.
+    """
+
+    init: Callable[[chex.PRNGKey], PyTree]
+    apply: Callable[[PyTree, chex.Array], tuple[chex.Array, ...]]
+
+
+def mlp(
+    size_in: int,
+    hidden_sizes: Sequence[int],
+    head_sizes: Sequence[int],
+    *,
+    linear: str = "torch",
+    output_bias: chex.Array | None = None,
+) -> Network:
+    """An `MLP` as pure functions.
+
+    Args:
+      size_in: size of the input vector.
+      hidden_sizes: sizes of the tanh layers.
+      head_sizes: sizes of the linear heads on top of the last hidden layer.
+      linear: initialization of the layers, "torch" (uniform ±1/sqrt(fan-in), biases too) or
+        "glorot" (Glorot uniform weights, zero biases).
+      output_bias: optional `[head_sizes[0]]` that replaces the first head's initial bias.
+
+    Raises:
+      ValueError: for an unknown `linear`.
+    """
+    if linear not in LINEAR_LAYERS:
+        raise ValueError(f"`linear` must be one of {sorted(LINEAR_LAYERS)}, got {linear!r}.")
+
+    def build(key: chex.PRNGKey) -> MLP:
+        return MLP(size_in, hidden_sizes, head_sizes, LINEAR_LAYERS[linear], nnx.Rngs(key))
+
+    graphdef = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))[0]
+
+    def init(key: chex.PRNGKey) -> PyTree:
+        params = nnx.to_pure_dict(nnx.split(build(key))[1])
+        if output_bias is not None:
+            params["heads"][0]["bias"] = jnp.asarray(output_bias, jnp.float32)
+        return params
+
+    def apply(params: PyTree, inputs: chex.Array) -> tuple[chex.Array, ...]:
+        return nnx.merge(graphdef, params)(inputs)
+
+    return Network(init, apply)

@@ -1,0 +1,105 @@
+"""Pictures of a run, written as PNG through matplotlib."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def _figure(width: float, height: float):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def image_grid(
+    path: str | os.PathLike,
+    images: np.ndarray,
+    image_shape: tuple[int, int],
+    *,
+    num_columns: int,
+    title: str,
+    row_labels: Sequence[str] = (),
+) -> None:
+    """Draws `[N, X]` images of values in [0, 1], ink dark, row by row.
+
+    Args:
+      path: where the PNG goes.
+      images: `[N, X]`.
+      image_shape: (height, width) with height * width = X.
+      num_columns: images per row.
+      title: above the grid.
+      row_labels: beside the rows, if given.
+    """
+    height, width = image_shape
+    num_rows = -(-len(images) // num_columns)
+    gap = max(1, height // 14)
+    canvas = np.full((num_rows * (height + gap) + gap, num_columns * (width + gap) + gap), 0.35)
+    for i, image in enumerate(np.asarray(images)):
+        top = gap + (i // num_columns) * (height + gap)
+        left = gap + (i % num_columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = image.reshape(image_shape)
+    figure = _figure(0.6 * num_columns + (1.2 if row_labels else 0.2), 0.6 * num_rows + 0.4)
+    axes = figure.subplots()
+    axes.imshow(canvas, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest")
+    axes.set_xticks([])
+    if row_labels:
+        axes.set_yticks([gap + (i + 0.5) * (height + gap) - gap / 2 for i in range(num_rows)])
+        axes.set_yticklabels(row_labels)
+    else:
+        axes.set_yticks([])
+    axes.set_title(title, fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def learning_curves(
+    path: str | os.PathLike, epochs: Sequence[float], curves: dict[str, Sequence[float]], title: str
+) -> None:
+    """Draws each objective against the epoch, one panel each."""
+    figure = _figure(7.0, 2.6 * len(curves) + 0.4)
+    panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, values) in zip(panels, curves.items(), strict=True):
+        axes.plot(epochs, values, marker="." if len(values) < 60 else None, color="tab:blue")
+        axes.set_ylabel(f"{name} (nats)")
+        axes.grid(alpha=0.3)
+        late = np.asarray(values)[len(values) // 5 :]
+        if len(late) > 1 and np.ptp(late) > 0:  # the first epochs would flatten all the rest
+            axes.set_ylim(late.min() - 0.3 * np.ptp(late), late.max() + 0.15 * np.ptp(late))
+    panels[0].set_title(title, fontsize=10)
+    panels[-1].set_xlabel("epoch")
+    figure.savefig(path, dpi=120)
+
+
+def acceptance(
+    path: str | os.PathLike,
+    rows: dict[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    title: str,
+    *,
+    target: float = 0.6,
+) -> None:
+    """Draws acceptance and step size against the inverse temperature, a column for each of `rows`.
+
+    Args:
+      path: where the PNG goes.
+      rows: name -> (betas, acceptance, step_sizes) of its moves.
+      title: above the figure.
+      target: the acceptance steered to, drawn as a dashed line.
+    """
+    figure = _figure(4.2 * len(rows) + 0.6, 4.8)
+    panels = figure.subplots(2, len(rows), sharex=True, squeeze=False)
+    for column, (name, (betas, rates, step_sizes)) in enumerate(rows.items()):
+        style = dict(marker="o" if len(betas) < 40 else None, markersize=3, linewidth=1)
+        panels[0, column].plot(betas, rates, **style)
+        panels[0, column].axhline(target, linestyle="--", color="gray", linewidth=1)
+        panels[0, column].set(title=name, ylim=(0, 1))
+        panels[1, column].plot(betas, step_sizes, color="tab:orange", **style)
+        panels[1, column].set(xlabel="inverse temperature β", ylim=(0, None))
+    panels[0, 0].set_ylabel("acceptance")
+    panels[1, 0].set_ylabel("step size")
+    for axes in panels.ravel():
+        axes.grid(alpha=0.3)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,103 @@
+"""Samplers: where the particles of a datum come from."""
+
+import jax
+import jax.numpy as jnp
+
+from aiwae_jax import ais, hmc
+from aiwae_jax.types import Model, Particles, Sampler
+
+
+def _check_num_particles(num_particles: int) -> None:
+    if num_particles < 1:
+        raise ValueError(f"`num_particles` must be at least 1, got {num_particles}.")
+
+
+def importance(model: Model, num_particles: int) -> Sampler:
+    """Importance sampling from q: z_k ~ q_φ(z|x), w_k = p_θ(x, z_k) / q_φ(z_k|x) (Eq. 3).
+
+    Properly weighted, and reparameterized: z and the weights carry gradients to θ and φ.
+
+    Raises:
+      ValueError: if `num_particles` < 1.
+    """
+    _check_num_particles(num_particles)
+
+    def draw(key, params, x, state, *, axis_name=None):
+        del state, axis_name
+        posterior = model.posterior(params.phi, x)
+        z, log_q = jax.vmap(posterior.sample_and_log_prob)(jax.random.split(key, num_particles))
+        log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
+        log_weights = log_p - log_q
+        log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
+        return Particles(x, z, log_weights), {}
+
+    return Sampler(draw, is_properly_weighted=True, is_reparameterized=True)
+
+
+def annealed(
+    model: Model,
+    num_particles: int,
+    num_temperatures: int,
+    num_leapfrog_steps: int = 5,
+    *,
+    initial_step_size: float = 0.1,
+    target_acceptance: float = 0.6,
+) -> Sampler:
+    """Annealed importance sampling from q_φ(z|x) to p_θ(x, z): the θ half of Algorithm 1.
+
+    K independent chains of `ais.run_chain`, `vmap`ped; linear temperatures; one step size per
+    temperature, shared by all particles and all data of a batch, adapted after each training step.
+    Properly weighted; gradients are stopped at the parameters that enter the chains, so that nothing
+    is stored for a backward pass and memory does not grow with T.
+
+    Its state is the step sizes `[T-1]`; its info holds `acceptance` and `step_sizes`, both `[T-1]`,
+    and `num_nonfinite`.
+
+    Args:
+      model: the model; its posterior needs `sample` and `log_prob`.
+      num_particles: K.
+      num_temperatures: T, counting β=0 and β=1.
+      num_leapfrog_steps: L.
+      initial_step_size: where every ε_t starts.
+      target_acceptance: where the adaptation steers.
+
+    Raises:
+      ValueError: if K < 1, T < 2 or L < 1.
+    """
+    _check_num_particles(num_particles)
+    hmc.check_num_leapfrog_steps(num_leapfrog_steps)
+    betas = ais.linear_schedule(num_temperatures)
+
+    def draw(key, params, x, state, *, axis_name=None):
+        params = jax.lax.stop_gradient(params)
+        posterior = model.posterior(params.phi, x)  # the encoder, once per datum
+
+        def chain(chain_key, z):
+            return ais.run_chain(
+                chain_key,
+                z,
+                log_initial_fn=posterior.log_prob,
+                log_target_fn=lambda z: model.log_joint(params.theta, x, z),
+                betas=betas,
+                step_sizes=state,
+                num_leapfrog_steps=num_leapfrog_steps,
+                axis_name="particle" if axis_name is None else ("particle", axis_name),
+            )
+
+        initial_key, chain_key = jax.random.split(key)
+        z = jax.vmap(posterior.sample)(jax.random.split(initial_key, num_particles))
+        z, log_weights, info = jax.vmap(chain, out_axes=(0, 0, None), axis_name="particle")(
+            jax.random.split(chain_key, num_particles), z
+        )
+        return Particles(x, z, log_weights), {**info._asdict(), "step_sizes": state}
+
+    def adapt(step_sizes, info):
+        return hmc.adapt_step_size(step_sizes, info["acceptance"], target=target_acceptance)
+
+    return Sampler(
+        draw,
+        is_properly_weighted=True,
+        is_reparameterized=False,
+        init=lambda: jnp.full(num_temperatures - 1, initial_step_size),
+        adapt=adapt,
+    )

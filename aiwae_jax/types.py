@@ -1,0 +1,193 @@
+"""The nouns of the package: particle sets, models, samplers, objectives, phases, methods.
+
+A *sampler* draws latent particles that explain one datum, an *objective* maps those particles to a
+scalar, a *phase* says which parameters climb that scalar, and a *method* is a tuple of phases.
+
+Axes, the same everywhere: `B` batch, `K` particles, `D` latent size, `X` data size, `T` temperatures
+including both 0 and 1, `L` leapfrog steps. Everything here is about one datum; `train` and
+`evaluate` add the batch.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import chex
+
+PyTree = Any
+PARAM_NAMES = ("theta", "phi", "psi")
+
+
+class Params(NamedTuple):
+    """All learned parameters, each an opaque pytree.
+
+    Attributes:
+      theta: the generative model p_θ(x, z).
+      phi: the approximate posterior q_φ(z|x).
+      psi: what a sampler or objective learns beside them; empty for most methods.
+    """
+
+    theta: PyTree
+    phi: PyTree
+    psi: PyTree = ()
+
+
+class Particles(NamedTuple):
+    """A set of K latent samples that explain one datum.
+
+    The set is *properly weighted* when E[mean_k exp(log_weights_k)] = p(x).
+
+    Attributes:
+      x: the datum, a pytree.
+      z: `[K, D]` latent samples.
+      log_weights: `[K]` log weights, nats; -inf marks a particle that explains nothing.
+    """
+
+    x: PyTree
+    z: chex.Array
+    log_weights: chex.Array
+
+
+class Distribution(Protocol):
+    """A distribution over latents: what a prior must offer."""
+
+    def sample(self, key: chex.PRNGKey) -> chex.Array:
+        """Draws one `[D]` sample, differentiable in the distribution's parameters."""
+
+    def log_prob(self, z: chex.Array) -> chex.Array:
+        """Normalized log density `[]` at `z` `[D]`, nats."""
+
+
+class Posterior(Distribution, Protocol):
+    """q_φ(z|x) for one x, as returned by `Model.posterior`."""
+
+    def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
+        """Draws `[D]` and its log density `[]`; cheaper than two calls for a flow."""
+
+    def mean(self) -> chex.Array:
+        """Mean `[D]`."""
+
+    def stddev(self) -> chex.Array:
+        """Standard deviation of each coordinate `[D]`."""
+
+    def transport(self, noise: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """Maps standard normal `noise` `[D]` to (z `[D]`, log |det ∂z/∂noise| `[]`)."""
+
+
+class Model(NamedTuple):
+    """A latent-variable model as pure functions of one datum and one latent.
+
+    Attributes:
+      init: `init(key) -> Params`.
+      log_joint: `log_joint(theta, x, z) -> []`, log p_θ(x, z) in nats, differentiable.
+      posterior: `posterior(phi, x) -> Posterior`.
+      prior: `prior(theta) -> Distribution`.
+      sample: `sample(key, theta) -> (x, z)`, one ancestral draw.
+      likelihood: `likelihood(theta, z)` -> distribution over x with a `mean()`; only pictures need it.
+    """
+
+    init: Callable[[chex.PRNGKey], Params]
+    log_joint: Callable[[PyTree, PyTree, chex.Array], chex.Array]
+    posterior: Callable[[PyTree, PyTree], Posterior]
+    prior: Callable[[PyTree], Distribution]
+    sample: Callable[[chex.PRNGKey, PyTree], tuple[PyTree, chex.Array]]
+    likelihood: Callable[[PyTree, chex.Array], Any] | None = None
+
+
+Info = Mapping[str, chex.Array]
+
+
+def _no_state() -> PyTree:
+    return ()
+
+
+def _keep_state(state: PyTree, info: Info) -> PyTree:
+    del info
+    return state
+
+
+def _no_params(key: chex.PRNGKey) -> PyTree:
+    del key
+    return ()
+
+
+class Sampler(NamedTuple):
+    """Draws a particle set for one datum.
+
+    Attributes:
+      draw: `draw(key, params, x, state, *, axis_name=None) -> (Particles, info)`. Under a caller's
+        `vmap(..., axis_name=...)` the diagnostics in `info` are reduced over that axis, so that they
+        come out unbatched: means for rates, sums for counts (whose names start with `num_`).
+      is_properly_weighted: whether E[mean exp(log_weights)] = p(x).
+      is_reparameterized: whether z and the weights carry gradients to the parameters.
+      init: `init() -> state`, what the sampler carries from step to step (step sizes).
+      adapt: `adapt(state, info) -> state`, after each training step.
+      init_params: `init_params(key) -> psi`.
+    """
+
+    draw: Callable[..., tuple[Particles, Info]]
+    is_properly_weighted: bool
+    is_reparameterized: bool
+    init: Callable[[], PyTree] = _no_state
+    adapt: Callable[[PyTree, Info], PyTree] = _keep_state
+    init_params: Callable[[chex.PRNGKey], PyTree] = _no_params
+
+
+class Objective(NamedTuple):
+    """A scalar of one particle set, to be maximised.
+
+    Attributes:
+      value: `value(params, particles) -> []`, nats. It is -inf, without gradient, where no particle
+        has a positive weight.
+      trains: the parameters for which its gradient means something.
+      needs_reparameterized: whether that gradient flows through z and the weights.
+      needs_properly_weighted: whether it is a bound only for properly weighted particles.
+    """
+
+    value: Callable[[Params, Particles], chex.Array]
+    trains: tuple[str, ...]
+    needs_reparameterized: bool = False
+    needs_properly_weighted: bool = False
+
+
+class Phase(NamedTuple):
+    """Which parameters climb which objective on which particles. Build it with `phase`."""
+
+    updates: tuple[str, ...]
+    sampler: Sampler
+    objective: Objective
+
+
+Method = tuple[Phase, ...]
+
+
+def phase(updates: tuple[str, ...], sampler: Sampler, objective: Objective) -> Phase:
+    """Composes a phase, and refuses compositions that would silently learn nothing or nonsense.
+
+    Args:
+      updates: names among "theta", "phi", "psi" that this phase moves.
+      sampler: where its particles come from.
+      objective: what it maximises.
+
+    Raises:
+      ValueError: when the sampler cannot serve the objective, or the objective has no gradient for
+        one of `updates`.
+    """
+    for name in updates:
+        if name not in PARAM_NAMES:
+            raise ValueError(f"`updates` must name parameters among {PARAM_NAMES}, got {name!r}.")
+        if name not in objective.trains:
+            raise ValueError(
+                f"`updates` names {name!r}, but this objective has a gradient for "
+                f"{objective.trains} only; use another objective for {name!r}."
+            )
+    if objective.needs_reparameterized and not sampler.is_reparameterized:
+        raise ValueError(
+            "`objective` differentiates through the samples, but `sampler` stops gradients; use a "
+            "reparameterized sampler (importance) or the objective `log_joint`."
+        )
+    if objective.needs_properly_weighted and not sampler.is_properly_weighted:
+        raise ValueError(
+            "`objective` is a bound only for properly weighted particles, and `sampler` does not "
+            "weight properly; use importance or annealed particles."
+        )
+    return Phase(tuple(updates), sampler, objective)

@@ -1,0 +1,41 @@
+"""Log weights of particle sets: averages, normalization, effective sample size."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def log_mean_exp(log_weights: chex.Array) -> chex.Array:
+    """log((1/K) Σ_k w_k), the estimate of log p(x) of a properly weighted set (Eq. 3).
+
+    Its exponential is unbiased for p(x); the log itself is a lower bound in expectation.
+
+    Args:
+      log_weights: `[K]`, nats; -inf is a weight of zero.
+
+    Returns:
+      `[]`, nats; -inf, with zero gradient, when every weight is zero. Otherwise the gradient is
+      Σ_k w̃_k ∇ log w_k (Eq. 4).
+    """
+    chex.assert_rank(log_weights, 1)
+    largest = jax.lax.stop_gradient(jnp.max(log_weights))
+    is_any = largest > -jnp.inf
+    shifted = log_weights - jnp.where(is_any, largest, 0.0)
+    # The inner `where` keeps log(0) and its infinite derivative out of the gradient.
+    mean = jnp.where(is_any, jnp.mean(jnp.exp(shifted)), 1.0)
+    return jnp.where(is_any, jnp.log(mean) + largest, -jnp.inf)
+
+
+def normalize(log_weights: chex.Array) -> chex.Array:
+    """Self-normalized weights w̃_k = w_k / Σ_i w_i (below Eq. 10), `[K]`; all zero if every w is."""
+    chex.assert_rank(log_weights, 1)
+    largest = jnp.max(log_weights)
+    is_any = largest > -jnp.inf
+    weights = jnp.exp(log_weights - jnp.where(is_any, largest, 0.0))
+    return weights / jnp.where(is_any, jnp.sum(weights), 1.0)
+
+
+def effective_sample_size(log_weights: chex.Array) -> chex.Array:
+    """Kish's effective sample size 1 / Σ_k w̃_k², `[]` in [1, K]; 0 when every weight is zero."""
+    total = jnp.sum(jnp.square(normalize(log_weights)))
+    return jnp.where(total > 0, 1.0 / jnp.where(total > 0, total, 1.0), 0.0)

@@ -1,0 +1,1 @@
+"""The command line: training, evaluation and comparison of aiwae_jax on images."""

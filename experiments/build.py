@@ -1,0 +1,93 @@
+"""From a configuration to the compiled pieces of a run."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from aiwae_jax import data, methods, models, train
+from aiwae_jax.types import Method, Model
+from experiments.flags import Training
+
+
+class Run(NamedTuple):
+    """Everything that training and evaluation share.
+
+    Attributes:
+      model: the model.
+      steps_per_epoch: full batches in the training set.
+      init: `init() -> LoopState` at step 0.
+      run_steps: `run_steps(loop_state, num_steps) -> LoopState`.
+      learning_rate: `learning_rate(step)`.
+    """
+
+    model: Model
+    steps_per_epoch: int
+    init: Callable[[], train.LoopState]
+    run_steps: Callable[[train.LoopState, int], train.LoopState]
+    learning_rate: Callable[[int], float]
+
+
+def _build_method(training: Training, model: Model) -> Method:
+    builders = {
+        "vae": lambda: methods.vae(model),
+        "iwae": lambda: methods.iwae(model, training.num_particles),
+        "aiwae": lambda: methods.aiwae(
+            model,
+            training.num_particles,
+            training.num_temperatures,
+            training.num_leapfrog_steps,
+        ),
+    }
+    return builders[training.method]()
+
+
+def build_model(training: Training, dataset: data.Dataset) -> Model:
+    """The paper's model at the configured sizes."""
+    return models.bernoulli_vae(
+        dataset.train.shape[1],
+        training.latent_size,
+        hidden_sizes=(training.hidden_size, training.hidden_size),
+        mean_image=dataset.mean_image(),
+        initialization=training.initialization,
+    )
+
+
+def build(training: Training, dataset: data.Dataset) -> Run:
+    """Builds a run; nothing is compiled before it is called.
+
+    Raises:
+      data.DataError: if the batch is larger than the training set.
+    """
+    num_examples = len(dataset.train)
+    if training.batch_size > num_examples:
+        raise data.DataError(
+            f"--batch_size={training.batch_size} is larger than the {num_examples} training images "
+            f"of {dataset.title}."
+        )
+    steps_per_epoch = num_examples // training.batch_size
+    model = build_model(training, dataset)
+    method = _build_method(training, model)
+    learning_rate = train.paper_learning_rate(steps_per_epoch, training.num_stages)
+    optimizers = train.adam(learning_rate, eps=training.adam_eps)
+    train_step = train.make_train_step(method, optimizers, loss_reduction=training.loss_reduction)
+    batch_fn = partial(data.binarize, max_level=dataset.max_level)
+    run_steps = train.make_run_steps(
+        train_step, batch_fn, num_examples=num_examples, batch_size=training.batch_size
+    )
+    init_key, root_key = jax.random.split(jax.random.key(training.seed))
+    images = jnp.asarray(dataset.train)
+
+    def init() -> train.LoopState:
+        state = train.init_state(init_key, model, method, optimizers)
+        return train.init_loop_state(train_step, state, batch_fn, images, training.batch_size)
+
+    return Run(
+        model=model,
+        steps_per_epoch=steps_per_epoch,
+        init=init,
+        run_steps=lambda state, num_steps: run_steps(root_key, state, images, num_steps),
+        learning_rate=lambda step: float(learning_rate(step)),
+    )

@@ -1,0 +1,59 @@
+"""Progress of long work: a bar in a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+
+import tqdm
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+def format_seconds(seconds: float) -> str:
+    """12 -> '12s', 754 -> '12m34s', 7500 -> '2h05m'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+class Progress:
+    """Shows how far `total` units of work are, with a line of facts and the time left.
+
+    The time left is the average pace since this process began, which may be a resumed run.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0):
+        self._title, self._total, self._done, self._initial = title, total, done, done
+        self._began = self._last_line = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm.tqdm(
+                total=total,
+                initial=done,
+                bar_format="{desc}{percentage:3.0f}%|{bar:20}| {postfix}",
+                dynamic_ncols=True,
+                leave=True,
+            )
+            self._bar.set_description_str(title + " ")
+
+    def update(self, done: int, facts: str = "") -> None:
+        """Moves to `done` units."""
+        now = time.monotonic()
+        pace = (done - self._initial) / max(now - self._began, 1e-9)
+        left = format_seconds((self._total - done) / pace) if pace > 0 else "?"
+        text = f"{facts}  " if facts else ""
+        text += f"{left} left" if done < self._total else f"took {format_seconds(now - self._began)}"
+        self._done = done
+        if self._bar is not None:
+            self._bar.n = done
+            self._bar.set_postfix_str(text)
+        elif now - self._last_line > _SECONDS_BETWEEN_LINES or done >= self._total:
+            self._last_line = now
+            print(f"{self._title} {100 * done / self._total:3.0f}%  {text}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Ends the bar's line."""
+        if self._bar is not None:
+            self._bar.close()

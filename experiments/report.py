@@ -1,0 +1,193 @@
+"""The report of a run: its numbers beside the paper's, and its pictures."""
+
+import dataclasses
+import importlib.metadata
+import pathlib
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+from aiwae_jax import data, metrics, paper, plots
+from aiwae_jax.evaluate import Likelihood
+from aiwae_jax.types import Model, Params
+from experiments import flags
+from experiments.flags import Evaluation, Training
+
+# key in report.json -> (name in the paper, whether it has a standard error)
+METRICS = {
+    "nll_test": ("NLL (test)", True),
+    "nll_train": ("NLL (train)", True),
+    "nvlb_test": ("NVLB (test)", True),
+    "nvlb_train": ("NVLB (train)", True),
+    "variational_gap": ("variational gap", True),
+    "generalization_gap": ("generalization gap", True),
+    "active_units": ("active units", False),
+}
+_PAPER_KEYS = {"variational_gap": "var_gap", "generalization_gap": "gen_gap"}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and device that produced a number."""
+    names = ("aiwae_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed as a package"
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+    }
+
+
+def paper_cell(training: Training, is_stand_in: bool) -> dict[str, dict[str, float | None]] | None:
+    """The paper's numbers for the same data set, K, method, T and latent size, or None."""
+    cell = paper.Cell(
+        training.dataset, training.num_particles, training.method, training.num_temperatures
+    )
+    numbers = paper.tables().get(cell)
+    if numbers is None or is_stand_in or training.latent_size != paper.LATENT_SIZE:
+        return None
+    return {
+        key: dict(zip(("mean", "std"), numbers[_PAPER_KEYS.get(key, key)], strict=True))
+        for key in METRICS
+    }
+
+
+def differences_from_paper(
+    training: Training, evaluation: Evaluation, epochs: float, num_test_images: int
+) -> list[str]:
+    """What was not done as in the paper, in words."""
+    paper_epochs = (3**flags.PAPER_STAGES - 1) // 2
+    expected = {
+        "epochs": (round(epochs, 2), paper_epochs),
+        "batch size": (training.batch_size, flags.PAPER_BATCH_SIZES[training.method]),
+        "hidden units": (training.hidden_size, 200),
+        "Adam eps": (training.adam_eps, 1e-4),
+        "leapfrog steps": (training.num_leapfrog_steps or 5, 5),
+        "loss reduction": (training.loss_reduction, "mean"),
+        "initialization": (training.initialization, "torch"),
+        "evaluation temperatures": (evaluation.num_temperatures, 10_000),
+        "evaluation chains": (evaluation.num_chains, 16),
+        "evaluation leapfrog steps": (evaluation.num_leapfrog_steps, 10),
+        "bound samples": (evaluation.num_bound_samples, 5000),
+        "test images evaluated": (
+            min(evaluation.num_examples or num_test_images, num_test_images),
+            num_test_images,
+        ),
+    }
+    found = [f"{name}: {ours}, paper {theirs}" for name, (ours, theirs) in expected.items()
+             if ours != theirs]
+    return [
+        *found,
+        "last partial batch of each epoch: skipped, authors' code keeps it",
+        "evaluation step sizes: tuned on pilot chains and frozen, authors' code adapts on the run",
+        "evaluated images: binarized once from a seed, authors' code binarizes anew for each number",
+        "repeats: 1, paper 5",
+    ]
+
+
+def table(report: dict[str, Any]) -> str:
+    """The result row as people read it, with the paper's number beside where there is one."""
+    training = report["config"]["training"]
+    settings = f"{training['method']} K={training['num_particles']}"
+    if training["num_temperatures"] is not None:
+        settings += f" T={training['num_temperatures']} L={training['num_leapfrog_steps']}"
+    evaluation = report["config"]["evaluation"]
+    lines = [
+        f"{report['data']['title']}, {settings}, {report['epochs']:g} epochs; "
+        f"{report['num_examples']} images, {evaluation['num_chains']} chains x "
+        f"{evaluation['num_temperatures']} temperatures; nats"
+    ]
+    cell = report.get("paper")
+    lines.append(f"{'':20}{'this run':>20}" + (f"{'paper':>18}" if cell else ""))
+    for key, (name, with_error) in METRICS.items():
+        value = report[key]
+        ours = f"{value:.2f} ± {report[key + '_se']:.2f}" if with_error else f"{value}"
+        line = f"{name:20}{ours:>20}"
+        if cell:
+            mean, std = cell[key]["mean"], cell[key]["std"]
+            line += f"{mean:>11g}" + (f" ({std:.2f})" if std is not None else "")
+        lines.append(line)
+    if cell:
+        lines.append("differs from the paper's setting: " + "; ".join(report["differs"]))
+    return "\n".join(lines)
+
+
+def draw_pictures(
+    folder: pathlib.Path,
+    *,
+    dataset: data.Dataset,
+    model: Model,
+    params: Params,
+    test_images: np.ndarray,
+    likelihood: Likelihood,
+    seed: int,
+) -> list[str]:
+    """Draws samples, reconstructions, learning curves and acceptance; returns their file names."""
+    shape, title, num = dataset.image_shape, dataset.title, 10
+    keys = jax.random.split(jax.random.key(seed), 100)
+
+    @jax.jit
+    def sample_means(keys, theta):
+        return jax.vmap(
+            lambda key: model.likelihood(theta, model.prior(theta).sample(key)).mean()
+        )(keys)
+
+    @jax.jit
+    def reconstruct(params, x):
+        z = model.posterior(params.phi, x).mean()
+        return model.likelihood(params.theta, z).mean()
+
+    plots.image_grid(
+        folder / "samples.png",
+        sample_means(keys, params.theta),
+        shape,
+        num_columns=num,
+        title=f"{title}: mean images of prior samples",
+    )
+    shown = test_images[:num]
+    means = jax.vmap(reconstruct, in_axes=(None, 0))(params, shown)
+    plots.image_grid(
+        folder / "reconstructions.png",
+        np.concatenate([shown, means]),
+        shape,
+        num_columns=num,
+        title=f"{title}: test images and their reconstructions",
+        row_labels=("binarized", "mean of p(x|z)"),
+    )
+    names = ["samples.png", "reconstructions.png"]
+
+    records = metrics.read(folder)
+    if records:
+        curves = {
+            f"{key.split('/')[0]} objective": [record[key] for record in records]
+            for key in records[-1]
+            if key.endswith("/objective")
+        }
+        plots.learning_curves(
+            folder / "learning_curves.png",
+            [record["epoch"] for record in records],
+            curves,
+            f"{title}: training objectives, epoch averages",
+        )
+        names.append("learning_curves.png")
+
+    rows = {}
+    if records and "theta/acceptance" in records[-1]:
+        rates = records[-1]["theta/acceptance"]
+        betas = np.linspace(0, 1, len(rates) + 1)[1:]
+        rows["training, last epoch"] = betas, rates, records[-1]["theta/step_sizes"]
+    rows["evaluation"] = likelihood.betas[1:-1], likelihood.acceptance, likelihood.step_sizes
+    plots.acceptance(folder / "acceptance.png", rows, f"{title}: acceptance of the HMC moves")
+    return [*names, "acceptance.png"]
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """A dataclass as JSON."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,196 @@
+"""Trains a model and measures it: `python -m experiments.run --dataset=omniglot --K=5 --T=8`."""
+
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aiwae_jax import checkpoint, data, metrics, train
+from experiments import build, evaluate, flags, progress, report, workdir
+from experiments.flags import Config
+
+_SECONDS_PER_CHUNK = 1.0
+
+
+@jax.jit
+def _is_finite(tree) -> jax.Array:
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _flat_record(averages: train.TrainInfo) -> dict[str, np.ndarray]:
+    """Names such as theta/objective, in the order of the phases' names from last to first."""
+    return {
+        f"{phase}/{name}": value
+        for phase, info in sorted(averages.items(), reverse=True)
+        for name, value in sorted(info.items())
+    }
+
+
+def _facts_line(record: dict[str, np.ndarray], epoch: float, images_per_second: float) -> str:
+    parts = [f"epoch {epoch:.4g}"]
+    parts += [
+        f"{name.split('/')[0]} {np.asarray(value):.2f}"
+        for name, value in record.items()
+        if name.endswith("/objective")
+    ]
+    for name, label in (("acceptance", "accept"), ("step_sizes", "step")):
+        values = [v for key, v in record.items() if key.endswith(f"/{name}")]
+        if values:
+            parts.append(f"{label} {np.mean(values[0]):.3f}")
+    return "  ".join([*parts, f"{images_per_second:,.0f} img/s"])
+
+
+class Trainer:
+    """Trains one run to its end, in chunks of about a second, with checkpoints in between."""
+
+    def __init__(self, config: Config, run: build.Run, folder: pathlib.Path):
+        self._config, self._run = config, run
+        self._checkpoints = checkpoint.Checkpoints(folder / "checkpoints")
+        self.loop_state = run.init()
+        self.wall_time = {"training_seconds": 0.0}
+        restored = self._checkpoints.restore(self.loop_state)
+        if restored is not None:
+            self.loop_state, facts = restored
+            self.wall_time = facts["wall_time"]
+        self.step = int(self.loop_state.train.step)
+        self._metrics = metrics.MetricsWriter(folder, resume_step=self.step)
+        self._saved_at = time.monotonic()
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return train.paper_epochs(self._config.training.num_stages) * self._run.steps_per_epoch
+
+    def _is_stage_end(self) -> bool:
+        stages = range(1, self._config.training.num_stages + 1)
+        ends = {train.paper_epochs(n) * self._run.steps_per_epoch for n in stages}
+        return self.step in ends
+
+    def save(self) -> None:
+        """Writes a checkpoint of this very step."""
+        facts = {"wall_time": self.wall_time, "is_finished": self.step >= self.total_steps}
+        self._checkpoints.save(self.step, self.loop_state, facts)
+        self._saved_at = time.monotonic()
+
+    def _advance(self, num_steps: int) -> float:
+        """Runs a chunk; returns its seconds."""
+        began = time.monotonic()
+        self.loop_state = self._run.run_steps(self.loop_state, num_steps)
+        jax.block_until_ready(self.loop_state)
+        seconds = time.monotonic() - began
+        self.step += num_steps
+        self.wall_time["training_seconds"] += seconds
+        if not _is_finite(self.loop_state.train.params):
+            raise workdir.NonFiniteError(
+                f"A parameter became NaN or infinite in the {num_steps} steps before step "
+                f"{self.step}; the last good checkpoint is of step "
+                f"{self._checkpoints.latest_step()}. A smaller learning problem to try: "
+                "--loss_reduction=mean, another --seed or --init."
+            )
+        return seconds
+
+    def train(self, interruption: flags.Interruption) -> None:
+        """Trains to the end.
+
+        Raises:
+          flags.Interrupted: after saving, on SIGINT or SIGTERM.
+          workdir.NonFiniteError: when parameters are no longer finite; nothing bad is saved.
+        """
+        training, per_epoch = self._config.training, self._run.steps_per_epoch
+        bar = progress.Progress("training", self.total_steps, self.step)
+        chunk = 1  # the first chunk also compiles, so the second learns the pace
+        try:
+            while self.step < self.total_steps:
+                num_steps = min(chunk, per_epoch - self.step % per_epoch)
+                seconds = self._advance(num_steps)
+                pace = num_steps / max(seconds, 1e-9)
+                chunk = max(1, int(pace * _SECONDS_PER_CHUNK))
+
+                steps_in_epoch = (self.step - 1) % per_epoch + 1
+                averages = train.epoch_averages(self.loop_state.totals, steps_in_epoch)
+                record = _flat_record(averages)
+                epoch = self.step / per_epoch
+                if steps_in_epoch == per_epoch:
+                    learning_rate = self._run.learning_rate(self.step - 1)
+                    self._metrics.write(
+                        self.step, {"epoch": epoch, "learning_rate": learning_rate, **record}
+                    )
+                bar.update(self.step, _facts_line(record, epoch, pace * training.batch_size))
+
+                seconds_since_save = time.monotonic() - self._saved_at
+                is_due = seconds_since_save > 60 * self._config.checkpoint_minutes
+                if interruption.signal_number is not None or is_due or self._is_stage_end():
+                    self.save()
+                if interruption.signal_number is not None and self.step < self.total_steps:
+                    raise flags.Interrupted(
+                        f"Interrupted; saved at step {self.step} of {self.total_steps}. Start the "
+                        "same command again to continue.",
+                        interruption.signal_number,
+                    )
+            self.save()
+        finally:
+            bar.close()
+
+    def close(self) -> None:
+        """Closes files and checkpoints."""
+        self._metrics.close()
+        self._checkpoints.close()
+
+
+def _existing_report(folder: pathlib.Path, config: Config, epochs: float):
+    """The report that this very command has already written, or None."""
+    if not (folder / "report.json").exists():
+        return None
+    content = workdir.read_json(folder / "report.json")
+    is_same = content["config"] == {
+        "training": report.as_plain(config.training),
+        "evaluation": report.as_plain(config.evaluation),
+    }
+    return content if is_same and content["epochs"] == epochs else None
+
+
+@flags.command
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    config = flags.parse_run(argv)
+    dataset = data.load(config.training.dataset, config.data_dir)
+    run = build.build(config.training, dataset)
+    epochs = train.paper_epochs(config.training.num_stages)
+    print(f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images ({dataset.source})")
+    print(flags.describe(config))
+    print(f"schedule: {epochs} epochs of {run.steps_per_epoch} steps on {report.environment()['device']}")
+    with workdir.claim(config, dataset) as folder, flags.Interruption() as interruption:
+        trainer = Trainer(config, run, folder)
+        try:
+            if 0 < trainer.step < trainer.total_steps:
+                print(f"continuing at step {trainer.step} of {trainer.total_steps}")
+            trainer.train(interruption)
+        finally:
+            trainer.close()
+        if config.evaluation is None:
+            print(f"trained; --eval=none. The run is in {folder}")
+            return
+        content = _existing_report(folder, config, float(epochs))
+        if content is None:
+            content = evaluate.write_report(
+                folder,
+                training=config.training,
+                evaluation=config.evaluation,
+                dataset=dataset,
+                model=run.model,
+                params=trainer.loop_state.train.params,
+                epochs=float(epochs),
+                is_finished=True,
+                wall_time=trainer.wall_time,
+                interruption=interruption,
+            )
+    print(report.table(content))
+    print(f"report and pictures: {folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,130 @@
+"""The folder of a run: whose it is, its configuration, files written whole."""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from aiwae_jax.data import Dataset
+from experiments.flags import Config, Training
+
+
+class WorkdirError(ValueError):
+    """A folder that this run must not touch; the message is one clear line."""
+
+
+class NonFiniteError(RuntimeError):
+    """Training ran into NaN or infinite parameters; the last good checkpoint is kept."""
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes a JSON file under a temporary name first, so that it is whole or not there."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      WorkdirError: if it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise WorkdirError(f"{path} cannot be read ({error}).") from None
+
+
+def describe_data(dataset: Dataset) -> dict[str, Any]:
+    """What the report says of the data; the checksum is of the arrays themselves."""
+    digest = hashlib.sha256()
+    for images in (dataset.train, dataset.test):
+        digest.update(images.tobytes())
+    return {
+        "title": dataset.title,
+        "source": dataset.source,
+        "is_stand_in": dataset.is_stand_in,
+        "train_images": len(dataset.train),
+        "test_images": len(dataset.test),
+        "sha256": digest.hexdigest(),
+    }
+
+
+@contextlib.contextmanager
+def claim(config: Config, dataset: Dataset) -> Iterator[pathlib.Path]:
+    """Opens the work folder for writing, new or to be continued, and keeps others out meanwhile.
+
+    Raises:
+      WorkdirError: if it holds something else, another configuration or other data, or if another
+        process is at work there. Nothing in it has been changed then.
+    """
+    folder = pathlib.Path(config.workdir).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / "config.json").exists():
+            _refuse_unless_only_a_lock(folder)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise WorkdirError(f"--workdir={config.workdir} cannot be used ({error}).") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise WorkdirError(f"--workdir={config.workdir} is in use by another process.") from None
+        _check_or_write_config(folder, config, describe_data(dataset))
+        yield folder
+
+
+def _refuse_unless_only_a_lock(folder: pathlib.Path) -> None:
+    if any(path.name != ".lock" for path in folder.iterdir()):
+        raise WorkdirError(
+            f"--workdir={folder} is not empty and holds no run of this program; name another folder."
+        )
+
+
+def _check_or_write_config(
+    folder: pathlib.Path, config: Config, data_facts: dict[str, Any]
+) -> None:
+    wanted = dataclasses.asdict(config.training)
+    if (folder / "config.json").exists():
+        stored = read_json(folder / "config.json")
+        differences = [
+            f"{name}={stored['training'].get(name)} there, {value} here"
+            for name, value in wanted.items()
+            if stored["training"].get(name) != value
+            and not (name == "num_stages" and stored["training"].get(name, 0) <= value)
+        ]
+        if stored["data"]["sha256"] != data_facts["sha256"]:
+            differences.append(f"data: {stored['data']['title']} of another content")
+        if differences:
+            raise WorkdirError(
+                f"--workdir={folder} holds a run of another configuration "
+                f"({'; '.join(differences)}); name another folder."
+            )
+    write_json(
+        folder / "config.json",
+        {
+            "training": wanted,
+            "data": data_facts,
+            "data_dir": str(pathlib.Path(config.data_dir).absolute()) if config.data_dir else None,
+        },
+    )
+
+
+def open_run(folder: str) -> tuple[pathlib.Path, Training, dict[str, Any]]:
+    """Reads the configuration of an existing run: (folder, training, the whole of config.json).
+
+    Raises:
+      WorkdirError: if there is none.
+    """
+    path = pathlib.Path(folder).expanduser().absolute()
+    if not (path / "config.json").exists():
+        raise WorkdirError(f"--workdir={folder} holds no run of this program.")
+    stored = read_json(path / "config.json")
+    return path, Training(**stored["training"]), stored

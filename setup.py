@@ -1,0 +1,41 @@
+"""Packaging of aiwae_jax: the library needs few packages, the command line needs the extra `run`."""
+
+import pathlib
+
+import setuptools
+
+CORE = [
+    "jax>=0.7",
+    "jaxlib>=0.7",
+    "flax>=0.12",
+    "optax>=0.2.4",
+    "numpy>=2.0",
+    "chex>=0.1.90",
+]
+EXTRAS = {
+    "run": [
+        "absl-py>=2.1",
+        "matplotlib>=3.9",
+        "orbax-checkpoint>=0.11.20",
+        "scikit-learn>=1.5",
+        "scipy>=1.13",
+        "tensorboardX>=2.6.2",
+        "tqdm>=4.66",
+    ],
+    "tfds": ["tensorflow-datasets>=4.9.7", "array_record>=0.5"],
+    "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
+}
+
+setuptools.setup(
+    name="aiwae_jax",
+    version="0.1.0",
+    description="Annealed importance weighted auto-encoders in JAX",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=["aiwae_jax"],
+    package_data={"aiwae_jax": ["paper_tables.csv"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+)
