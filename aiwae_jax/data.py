@@ -27,7 +27,9 @@ _MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-_OMNIGLOT_URL = "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/chardata.mat"
+_OMNIGLOT_URL = (
+    "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/chardata.mat"
+)
 _OMNIGLOT_SIZES = {"data": (784, 24345), "testdata": (784, 8070)}
 _DOWNLOAD_TIMEOUT_S = 60
 
@@ -132,7 +134,9 @@ def _read_maybe_gzipped(path: pathlib.Path) -> bytes:
         content = path.read_bytes()
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read; it may be truncated or corrupt ({error}).") from None
+        raise DataError(
+            f"{path} cannot be read; it may be truncated or corrupt ({error})."
+        ) from None
 
 
 def _parse_idx(content: bytes, path: pathlib.Path, name: str) -> np.ndarray:
@@ -159,7 +163,9 @@ def _find_idx_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
                     break
         missing = sorted(set(_MNIST_SHA256) - set(found))
         if found and missing:
-            raise DataError(f"{place} has some of MNIST's IDX files but lacks {', '.join(missing)}.")
+            raise DataError(
+                f"{place} has some of MNIST's IDX files but lacks {', '.join(missing)}."
+            )
         if found:
             return found
     return {}
@@ -308,7 +314,9 @@ def _download(url: str, path: pathlib.Path, *, verify, hint: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         reason = getattr(error, "reason", error)
-        raise DataError(f"{path.name} could not be downloaded from {url} ({reason}); {hint}.") from None
+        raise DataError(
+            f"{path.name} could not be downloaded from {url} ({reason}); {hint}."
+        ) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -27,6 +27,7 @@ _SECONDS_PER_SEGMENT = 1.0
 _NUM_WARM_UP_MOVES = 30  # pilot moves at β=0, while the step size finds its scale
 _PILOT_GAIN = 0.3
 _SMOOTHING_WINDOW = 5  # temperatures
+_SEGMENT_SIZE = 256  # temperatures per call at most
 
 
 class Likelihood(NamedTuple):
@@ -56,13 +57,11 @@ class Likelihood(NamedTuple):
     num_gradients: int
 
 
-class _Population(NamedTuple):
-    """All chains of a chunk of data between two temperatures."""
+class _Segment(NamedTuple):
+    """What a stretch of temperatures leaves behind, in slots of which the first `num_moves` count."""
 
-    states: ais.AISState  # [B, K] particles
-    step_size: chex.Array  # [] the pilot's current step size
-    step_sizes: chex.Array  # [T] as used (frozen) or as found (pilot) at each temperature
-    acceptance: chex.Array  # [T]
+    step_sizes: chex.Array  # [S] as used, or as found by a pilot
+    acceptance: chex.Array  # [S]
     num_nonfinite: chex.Array  # []
 
 
@@ -71,65 +70,58 @@ def _as_partial(fn: Callable) -> Partial:
 
 
 @partial(jax.jit, static_argnames="num_chains")
-def _start(key, indices, x, log_joint_fn, initial_fn, step_sizes, *, num_chains):
+def _start(key, indices, x, log_joint_fn, initial_fn, *, num_chains):
     """Draws every chain's starting point; keys depend on a datum's index, not on its chunk."""
 
     def start_datum(index, x):
         initial = initial_fn(x)
 
-        def start_chain(chain):
-            start_key, chain_key = jax.random.split(
-                jax.random.fold_in(jax.random.fold_in(key, index), chain)
-            )
-            state = ais.init(
-                initial.sample(start_key), initial.log_prob, lambda z: log_joint_fn(x, z)
-            )
-            return chain_key, state
+        def start_chain(key):
+            z = initial.sample(key)
+            return ais.init(z, initial.log_prob, lambda z: log_joint_fn(x, z))
 
-        return jax.vmap(start_chain)(jnp.arange(num_chains))
+        start_keys, chain_keys = jax.random.split(jax.random.fold_in(key, index), (2, num_chains))
+        return chain_keys, jax.vmap(start_chain)(start_keys)
 
-    keys, states = jax.vmap(start_datum)(indices, x)
-    zeros = jnp.zeros_like(step_sizes)
-    num_nonfinite = jnp.zeros((), jnp.int32)
-    return keys, _Population(states, step_sizes[0], step_sizes, zeros, num_nonfinite)
+    return jax.vmap(start_datum)(indices, x)
 
 
-@partial(
-    jax.jit,
-    static_argnames=("num_leapfrog_steps", "target_acceptance"),
-    donate_argnames="population",
-)
+@partial(jax.jit, static_argnames="num_leapfrog_steps", donate_argnames="states")
 def _anneal(
-    population,
+    states,
+    pilot_step_size,
     keys,
     x,
     log_joint_fn,
     initial_fn,
+    first,
+    num_moves,
     betas,
-    start,
-    stop,
+    step_sizes,
+    target_acceptance,
     *,
     num_leapfrog_steps,
-    target_acceptance,
 ):
-    """Takes a population through temperatures start .. stop-1.
+    """Takes all chains of a chunk through `num_moves` temperatures: (states, step size, `_Segment`).
 
-    The bounds are run-time values, so the program is compiled once for any T, and cutting a long
-    schedule into segments changes nothing. With a `target_acceptance` it is a pilot: one step size
-    follows the acceptance from temperature to temperature (Robbins & Monro 1951 in the log).
+    `betas` and `step_sizes` are the next `_SEGMENT_SIZE` entries of the schedule, and every length
+    is a run-time value: the program is compiled once for any T, and cutting a long schedule into
+    segments changes nothing. With `target_acceptance` > 0 it is a pilot: one step size follows the
+    acceptance from temperature to temperature (Robbins & Monro 1951, in the logarithm).
     """
+    is_pilot = target_acceptance > 0.0
 
-    def body(t, population):
-        is_pilot = target_acceptance is not None
-        step_size = population.step_size if is_pilot else population.step_sizes[t]
+    def body(i, carry):
+        states, pilot_step_size, segment = carry
+        step_size = jnp.where(is_pilot, pilot_step_size, segment.step_sizes[i])
 
         def step_datum(keys, states, x):
             initial = initial_fn(x)
             return jax.vmap(
                 lambda key, state: ais.step(
-                    jax.random.fold_in(key, t),
+                    jax.random.fold_in(key, first + i),
                     state,
-                    betas[t],
+                    betas[i],
                     step_size,
                     initial.log_prob,
                     lambda z: log_joint_fn(x, z),
@@ -137,21 +129,22 @@ def _anneal(
                 )
             )(keys, states)
 
-        states, info = jax.vmap(step_datum)(keys, population.states, x)
+        states, info = jax.vmap(step_datum)(keys, states, x)
         acceptance = jnp.mean(info.acceptance)
-        step_sizes = population.step_sizes
-        if is_pilot:
-            step_size = step_size * jnp.exp(_PILOT_GAIN * (acceptance - target_acceptance))
-            step_sizes = step_sizes.at[t].set(step_size)
-        return _Population(
-            states=states,
-            step_size=step_size,
-            step_sizes=step_sizes,
-            acceptance=population.acceptance.at[t].set(acceptance),
-            num_nonfinite=population.num_nonfinite + jnp.sum(info.num_nonfinite),
+        gain = jnp.where(is_pilot, _PILOT_GAIN, 0.0)
+        step_size = step_size * jnp.exp(gain * (acceptance - target_acceptance))
+        return (
+            states,
+            step_size,
+            _Segment(
+                step_sizes=segment.step_sizes.at[i].set(step_size),
+                acceptance=segment.acceptance.at[i].set(acceptance),
+                num_nonfinite=segment.num_nonfinite + jnp.sum(info.num_nonfinite),
+            ),
         )
 
-    return jax.lax.fori_loop(start, stop, body, population)
+    segment = _Segment(step_sizes, jnp.zeros_like(step_sizes), jnp.zeros((), jnp.int32))
+    return jax.lax.fori_loop(0, num_moves, body, (states, pilot_step_size, segment))
 
 
 @jax.jit
@@ -183,31 +176,65 @@ class _Pace:
 
 
 def _run_population(
-    key, indices, x, functions, betas, step_sizes, *, num_chains, on_moves, pace, **options
+    key,
+    indices,
+    x,
+    functions,
+    betas,
+    step_sizes,
+    target_acceptance,
+    *,
+    num_chains,
+    num_leapfrog_steps,
+    on_moves,
+    pace,
 ):
-    """Starts and anneals one chunk up to, not including, the last temperature."""
-    keys, population = _start(key, indices, x, *functions, step_sizes, num_chains=num_chains)
-    t, last = 1, betas.shape[0] - 1
-    while t < last:
-        num_moves = min(pace.num_moves(), last - t)
+    """Starts and anneals one chunk up to, not including, the last temperature.
+
+    Returns:
+      The chains' states, and `_Segment` of NumPy arrays over the T-2 moves.
+    """
+    keys, states = _start(key, indices, x, *functions, num_chains=num_chains)
+    num_all = len(betas) - 2
+    found = _Segment(np.zeros(num_all), np.zeros(num_all), 0)
+    pilot_step_size = np.float32(step_sizes[0]) if num_all else np.float32(0.0)
+    first = 0
+    while first < num_all:
+        num_moves = min(pace.num_moves(), num_all - first, _SEGMENT_SIZE)
+        stretch = slice(first, first + num_moves)
+        padding = (0, _SEGMENT_SIZE - num_moves)
         began = time.monotonic()
-        population = _anneal(population, keys, x, *functions, betas, t, t + num_moves, **options)
-        jax.block_until_ready(population)
+        states, pilot_step_size, segment = _anneal(
+            states,
+            pilot_step_size,
+            keys,
+            x,
+            *functions,
+            np.int32(first + 1),
+            np.int32(num_moves),
+            np.pad(betas[1:-1][stretch], padding),
+            np.pad(step_sizes[stretch], padding),
+            np.float32(target_acceptance),
+            num_leapfrog_steps=num_leapfrog_steps,
+        )
+        found.step_sizes[stretch] = segment.step_sizes[:num_moves]  # waits for the device
+        found.acceptance[stretch] = segment.acceptance[:num_moves]
+        found = found._replace(num_nonfinite=found.num_nonfinite + int(segment.num_nonfinite))
         pace.record(num_moves, time.monotonic() - began)
-        t += num_moves
+        first += num_moves
         on_moves(num_moves)
-    return population
+    return states, found
 
 
-def _smooth(step_sizes: chex.Array, window: int) -> chex.Array:
-    """Moving geometric mean over temperatures, `[T]`, with a shorter window at the two ends."""
-    ones = jnp.ones(window)
-    counts = jnp.convolve(jnp.ones_like(step_sizes), ones, mode="same")
-    return jnp.exp(jnp.convolve(jnp.log(step_sizes), ones, mode="same") / counts)
+def _smooth(step_sizes: np.ndarray) -> np.ndarray:
+    """Moving geometric mean over temperatures, with a shorter window at the two ends."""
+    ones = np.ones(_SMOOTHING_WINDOW)
+    counts = np.convolve(np.ones_like(step_sizes), ones, mode="same")
+    return np.exp(np.convolve(np.log(step_sizes), ones, mode="same") / counts)
 
 
 def _select(x: PyTree, indices: np.ndarray) -> PyTree:
-    return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[indices]), x)
+    return jax.tree.map(lambda a: np.asarray(a)[indices], x)
 
 
 def log_likelihood(
@@ -254,7 +281,7 @@ def log_likelihood(
     Raises:
       ValueError: if a count is too small.
     """
-    betas = ais.linear_schedule(num_temperatures)
+    betas = np.asarray(ais.linear_schedule(num_temperatures))
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
     for name, count in dict(
         num_chains=num_chains, chunk_size=chunk_size, num_pilot_data=num_pilot_data
@@ -267,11 +294,12 @@ def log_likelihood(
     chunk_size = min(chunk_size, num_data)
     functions = (_as_partial(log_joint_fn), _as_partial(initial))
 
-    pilot_indices = np.unique(np.linspace(0, num_data - 1, min(num_pilot_data, num_data)).astype(int))
-    num_pilot_temperatures = int(np.clip(num_temperatures, 100, max_pilot_temperatures))
-    pilot_betas = jnp.concatenate(
-        [jnp.zeros(_NUM_WARM_UP_MOVES), ais.linear_schedule(num_pilot_temperatures)]
+    pilot_indices = np.unique(
+        np.linspace(0, num_data - 1, min(num_pilot_data, num_data)).astype(np.int32)
     )
+    num_pilot_temperatures = int(np.clip(num_temperatures, 100, max_pilot_temperatures))
+    pilot_schedule = np.linspace(0, 1, num_pilot_temperatures, dtype=np.float32)
+    pilot_betas = np.concatenate([np.zeros(_NUM_WARM_UP_MOVES, np.float32), pilot_schedule])
     per_pilot_move = len(pilot_indices) * num_pilot_chains * num_leapfrog_steps
     per_chunk_move = chunk_size * num_chains * num_leapfrog_steps
     num_chunks = -(-num_data // chunk_size)
@@ -288,60 +316,63 @@ def log_likelihood(
     def run_pilot(pilot_key, step_sizes, target_acceptance):
         return _run_population(
             pilot_key,
-            jnp.asarray(pilot_indices),
+            pilot_indices,
             _select(x, pilot_indices),
             functions,
             pilot_betas,
-            step_sizes,
+            step_sizes.astype(np.float32),
+            target_acceptance,
             num_chains=num_pilot_chains,
+            num_leapfrog_steps=num_leapfrog_steps,
             on_moves=partial(on_moves, per_pilot_move),
             pace=_Pace(),
-            num_leapfrog_steps=num_leapfrog_steps,
-            target_acceptance=target_acceptance,
-        )
+        )[1]
 
     with jax.default_matmul_precision("highest"):
         search_key, check_key, run_key = jax.random.split(key, 3)
-        pilot = run_pilot(search_key, jnp.full(len(pilot_betas), 0.1), target_acceptance)
-        # There is no move at the first and at the last slot; their neighbours fill them.
-        frozen = jnp.pad(_smooth(pilot.step_sizes[1:-1], _SMOOTHING_WINDOW), 1, mode="edge")
+        start = np.full(len(pilot_betas) - 2, 0.1)
+        frozen = _smooth(run_pilot(search_key, start, target_acceptance).step_sizes)
         # A second pilot runs with the frozen step sizes. Near the integrator's stability limit the
         # acceptance falls off a cliff, and a step size that is right on average is wrong for good.
-        acceptance = run_pilot(check_key, frozen, None).acceptance
-        frozen = frozen * jnp.exp(jnp.minimum(acceptance - target_acceptance, 0.0))
-        moves = slice(_NUM_WARM_UP_MOVES, -1)  # the last of the moves at β=0, and all above
-        step_sizes = jnp.exp(jnp.interp(betas, pilot_betas[moves], jnp.log(frozen[moves])))
+        acceptance = run_pilot(check_key, frozen, 0.0).acceptance
+        frozen = frozen * np.exp(np.minimum(acceptance - target_acceptance, 0.0))
+        log_step_sizes = np.interp(
+            betas[1:-1],
+            pilot_betas[_NUM_WARM_UP_MOVES:-1],
+            np.log(frozen[_NUM_WARM_UP_MOVES - 1 :]),
+        )
+        step_sizes = np.exp(log_step_sizes).astype(np.float32)
 
         pace, results, acceptances, num_nonfinite = _Pace(), [], [], 0
         for first in range(0, num_data, chunk_size):
             # The last chunk is filled up with repeats, whose results are dropped.
-            indices = np.minimum(np.arange(first, first + chunk_size), num_data - 1)
-            population = _run_population(
+            indices = np.minimum(np.arange(first, first + chunk_size, dtype=np.int32), num_data - 1)
+            states, found = _run_population(
                 run_key,
-                jnp.asarray(indices),
+                indices,
                 _select(x, indices),
                 functions,
                 betas,
                 step_sizes,
+                0.0,
                 num_chains=num_chains,
+                num_leapfrog_steps=num_leapfrog_steps,
                 on_moves=partial(on_moves, per_chunk_move),
                 pace=pace,
-                num_leapfrog_steps=num_leapfrog_steps,
-                target_acceptance=None,
             )
             num_kept = min(chunk_size, num_data - first)
-            results.append([np.asarray(a)[:num_kept] for a in _finish(population.states, betas[-1])])
-            acceptances.append(np.asarray(population.acceptance))
-            num_nonfinite += int(population.num_nonfinite)
+            results.append([np.asarray(a)[:num_kept] for a in _finish(states, betas[-1])])
+            acceptances.append(found.acceptance)
+            num_nonfinite += found.num_nonfinite
 
     estimates, sizes, variances, num_zero_weight = (np.concatenate(a) for a in zip(*results))
     return Likelihood(
         log_likelihood=estimates,
         effective_sample_size=sizes,
         log_weight_variance=variances,
-        betas=np.asarray(betas),
-        step_sizes=np.asarray(step_sizes)[1:-1],
-        acceptance=np.mean(acceptances, axis=0)[1:-1],
+        betas=betas,
+        step_sizes=step_sizes,
+        acceptance=np.mean(acceptances, axis=0),
         num_nonfinite=num_nonfinite,
         num_zero_weight=int(num_zero_weight.sum()),
         num_gradients=num_gradients,
@@ -361,9 +392,7 @@ def _importance_bound(key, indices, x, log_joint_fn, initial_fn, *, num_blocks, 
         log_weights = jax.lax.map(
             block, jax.random.split(jax.random.fold_in(key, index), num_blocks)
         ).reshape(-1)
-        return weights.log_mean_exp(
-            jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
-        )
+        return weights.log_mean_exp(jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights))
 
     return jax.vmap(bound_datum)(indices, x)
 
@@ -404,10 +433,10 @@ def importance_bound(
     results = []
     with jax.default_matmul_precision("highest"):
         for first in range(0, num_data, chunk_size):
-            indices = np.minimum(np.arange(first, first + chunk_size), num_data - 1)
+            indices = np.minimum(np.arange(first, first + chunk_size, dtype=np.int32), num_data - 1)
             values = _importance_bound(
                 key,
-                jnp.asarray(indices),
+                indices,
                 _select(x, indices),
                 _as_partial(log_joint_fn),
                 _as_partial(initial),

@@ -84,10 +84,10 @@ def annealed(
                 axis_name="particle" if axis_name is None else ("particle", axis_name),
             )
 
-        initial_key, chain_key = jax.random.split(key)
-        z = jax.vmap(posterior.sample)(jax.random.split(initial_key, num_particles))
+        initial_keys, chain_keys = jax.random.split(key, (2, num_particles))
+        z = jax.vmap(posterior.sample)(initial_keys)
         z, log_weights, info = jax.vmap(chain, out_axes=(0, 0, None), axis_name="particle")(
-            jax.random.split(chain_key, num_particles), z
+            chain_keys, z
         )
         return Particles(x, z, log_weights), {**info._asdict(), "step_sizes": state}
 

@@ -85,22 +85,21 @@ def _phase_names(method: Method) -> list[str]:
 
 
 def _objective_and_info(
-    key: chex.PRNGKey, phase: Phase, params: Params, sampler_state: PyTree, batch: PyTree
+    keys: chex.PRNGKey, phase: Phase, params: Params, sampler_state: PyTree, batch: PyTree
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
-    """Sum of the phase's objective over a batch, and diagnostics averaged over it.
+    """Sum of the phase's objective over a batch, one key per datum, and diagnostics averaged over it.
 
     A datum whose objective is not finite is counted and left out of the sum.
     """
-    batch_size = jax.tree.leaves(batch)[0].shape[0]
     draw = jax.vmap(
         partial(phase.sampler.draw, axis_name="batch"),
         in_axes=(0, None, 0, None),
         out_axes=(0, None),
         axis_name="batch",
     )
-    particles, info = draw(jax.random.split(key, batch_size), params, batch, sampler_state)
+    particles, info = draw(keys, params, batch, sampler_state)
     values = jax.vmap(phase.objective.value, in_axes=(None, 0))(params, particles)
-    chex.assert_shape(values, (batch_size,))
+    chex.assert_shape(values, keys.shape)
     is_finite = jnp.isfinite(values)
     total = jnp.sum(jnp.where(is_finite, values, 0.0))
 
@@ -136,15 +135,14 @@ def make_train_step(
     if loss_reduction not in ("mean", "sum"):
         raise ValueError(f"`loss_reduction` must be 'mean' or 'sum', got {loss_reduction!r}.")
 
-    def run_phase(key, phase, state, sampler_state, batch):
+    def run_phase(keys, phase, state, sampler_state, batch):
         params, opt_states = state.params, state.opt_states
-        batch_size = jax.tree.leaves(batch)[0].shape[0]
 
         def loss_fn(moving):
             total, info = _objective_and_info(
-                key, phase, params._replace(**moving), sampler_state, batch
+                keys, phase, params._replace(**moving), sampler_state, batch
             )
-            return -total / (batch_size if loss_reduction == "mean" else 1.0), info
+            return -total / (len(keys) if loss_reduction == "mean" else 1.0), info
 
         moving = {name: getattr(params, name) for name in phase.updates}
         grads, info = jax.grad(loss_fn, has_aux=True)(moving)
@@ -161,11 +159,11 @@ def make_train_step(
     @partial(jax.jit, donate_argnums=1)
     def train_step(key, state, batch):
         info, sampler_states = {}, []
+        batch_size = jax.tree.leaves(batch)[0].shape[0]
+        keys = jax.random.split(key, (len(method), batch_size))
         for i, (name, phase) in enumerate(zip(_phase_names(method), method, strict=True)):
             sampler_state = state.sampler_states[i]
-            state, info[name] = run_phase(
-                jax.random.fold_in(key, i), phase, state, sampler_state, batch
-            )
+            state, info[name] = run_phase(keys[i], phase, state, sampler_state, batch)
             sampler_states.append(phase.sampler.adapt(sampler_state, info[name]))
         return state._replace(step=state.step + 1, sampler_states=tuple(sampler_states)), info
 

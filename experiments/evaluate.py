@@ -122,8 +122,12 @@ def measure(
     entries["num_examples"] = num
     entries["evaluation"] = {
         "seconds": time.monotonic() - began,
-        "acceptance_mean": float(likelihood.acceptance.mean()) if likelihood.acceptance.size else None,
-        "acceptance_min": float(likelihood.acceptance.min()) if likelihood.acceptance.size else None,
+        "acceptance_mean": float(likelihood.acceptance.mean())
+        if likelihood.acceptance.size
+        else None,
+        "acceptance_min": float(likelihood.acceptance.min())
+        if likelihood.acceptance.size
+        else None,
         "effective_sample_size_mean": float(likelihood.effective_sample_size.mean()),
         "log_weight_variance_mean": float(likelihood.log_weight_variance.mean()),
         "num_nonfinite_energies": likelihood.num_nonfinite,
@@ -232,7 +236,9 @@ def main(argv: Sequence[str]) -> None:
         return
     dataset = data.load(training.dataset, arguments.data_dir or stored["data_dir"])
     if workdir.describe_data(dataset)["sha256"] != stored["data"]["sha256"]:
-        raise workdir.WorkdirError(f"The run was trained on {stored['data']['title']} of another content.")
+        raise workdir.WorkdirError(
+            f"The run was trained on {stored['data']['title']} of another content."
+        )
     evaluation = arguments.evaluation(training.dataset)
     run = build.build(training, dataset)
     restored = checkpoint.Checkpoints(folder / "checkpoints").restore(run.init())

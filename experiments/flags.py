@@ -378,9 +378,7 @@ def parse_evaluate(argv: Sequence[str]) -> EvaluateFlags:
     _require(fv.eval != "none", "--eval=none leaves nothing to do.")
     _check_at_least("eval_seed", fv.eval_seed, 0)
     _evaluation(fv, "digits")  # complains before anything is loaded
-    return EvaluateFlags(
-        fv.workdir, fv.data_dir, fv.against, functools.partial(_evaluation, fv)
-    )
+    return EvaluateFlags(fv.workdir, fv.data_dir, fv.against, functools.partial(_evaluation, fv))
 
 
 def describe(config: Config) -> str:

@@ -44,7 +44,9 @@ class Progress:
         pace = (done - self._initial) / max(now - self._began, 1e-9)
         left = format_seconds((self._total - done) / pace) if pace > 0 else "?"
         text = f"{facts}  " if facts else ""
-        text += f"{left} left" if done < self._total else f"took {format_seconds(now - self._began)}"
+        text += (
+            f"{left} left" if done < self._total else f"took {format_seconds(now - self._began)}"
+        )
         self._done = done
         if self._bar is not None:
             self._bar.n = done

@@ -81,8 +81,11 @@ def differences_from_paper(
             num_test_images,
         ),
     }
-    found = [f"{name}: {ours}, paper {theirs}" for name, (ours, theirs) in expected.items()
-             if ours != theirs]
+    found = [
+        f"{name}: {ours}, paper {theirs}"
+        for name, (ours, theirs) in expected.items()
+        if ours != theirs
+    ]
     return [
         *found,
         "last partial batch of each epoch: skipped, authors' code keeps it",
@@ -135,9 +138,9 @@ def draw_pictures(
 
     @jax.jit
     def sample_means(keys, theta):
-        return jax.vmap(
-            lambda key: model.likelihood(theta, model.prior(theta).sample(key)).mean()
-        )(keys)
+        return jax.vmap(lambda key: model.likelihood(theta, model.prior(theta).sample(key)).mean())(
+            keys
+        )
 
     @jax.jit
     def reconstruct(params, x):

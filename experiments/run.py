@@ -160,9 +160,13 @@ def main(argv: Sequence[str]) -> None:
     dataset = data.load(config.training.dataset, config.data_dir)
     run = build.build(config.training, dataset)
     epochs = train.paper_epochs(config.training.num_stages)
-    print(f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images ({dataset.source})")
+    print(
+        f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images ({dataset.source})"
+    )
     print(flags.describe(config))
-    print(f"schedule: {epochs} epochs of {run.steps_per_epoch} steps on {report.environment()['device']}")
+    print(
+        f"schedule: {epochs} epochs of {run.steps_per_epoch} steps on {report.environment()['device']}"
+    )
     with workdir.claim(config, dataset) as folder, flags.Interruption() as interruption:
         trainer = Trainer(config, run, folder)
         try:

@@ -76,7 +76,9 @@ def claim(config: Config, dataset: Dataset) -> Iterator[pathlib.Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise WorkdirError(f"--workdir={config.workdir} is in use by another process.") from None
+            raise WorkdirError(
+                f"--workdir={config.workdir} is in use by another process."
+            ) from None
         _check_or_write_config(folder, config, describe_data(dataset))
         yield folder
 

@@ -1,0 +1,19 @@
+"""Strict JAX for every test: no silent dtype or rank promotion; warnings are errors (pyproject)."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def real_data_dir() -> pathlib.Path:
+    """The folder with the real files, named by AIWAE_DATA_DIR."""
+    folder = os.environ.get("AIWAE_DATA_DIR")
+    if not folder:
+        pytest.skip("AIWAE_DATA_DIR is not set: no real MNIST and Omniglot files to test with")
+    return pathlib.Path(folder)

@@ -1,0 +1,181 @@
+"""Loading and verifying data; the real files are found by AIWAE_DATA_DIR."""
+
+import gzip
+import io
+import shutil
+import urllib.error
+
+import jax
+import numpy as np
+import pytest
+import scipy.io
+
+from aiwae_jax import data
+
+
+def chardata(**changes):
+    """A small-valued file in the layout and sizes of chardata.mat."""
+    rng = np.random.default_rng(0)
+    content = {
+        "data": (rng.random((784, 24345), dtype=np.float32) > 0.9).astype(np.uint8),
+        "testdata": (rng.random((784, 8070), dtype=np.float32) > 0.9).astype(np.uint8),
+    }
+    return content | changes
+
+
+def test_digits_are_embedded_and_split():
+    digits = data.load("digits")
+    assert digits.train.shape == (1438, 64)
+    assert digits.test.shape == (359, 64)
+    assert digits.train.dtype == np.uint8
+    assert digits.train.max() == digits.max_level == 16
+    assert len(digits.test_labels) == 359
+    assert 0.2 < digits.mean_image().mean() < 0.4
+
+
+def test_mnist_files_have_the_sizes_and_mean_pixels_they_should(real_data_dir):
+    mnist = data.load("mnist", real_data_dir)
+    assert mnist.train.shape == (60_000, 784)
+    assert mnist.test.shape == (10_000, 784)
+    assert round(float(mnist.mean_image().mean()), 5) == 0.13066
+    assert round(float(mnist.test.mean() / 255), 5) == 0.13251
+    assert np.bincount(mnist.train_labels)[:2].tolist() == [5923, 6742]
+
+
+def test_mnist_files_may_lie_in_the_folder_itself_and_unpacked(real_data_dir, tmp_path):
+    for path in (real_data_dir / "mnist").glob("*.gz"):
+        (tmp_path / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    assert data.load("mnist", tmp_path).source == "IDX files"
+
+
+def test_truncated_and_corrupt_mnist_files_are_named(real_data_dir, tmp_path):
+    folder = shutil.copytree(real_data_dir / "mnist", tmp_path / "mnist")
+    path = folder / "t10k-images-idx3-ubyte.gz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(data.DataError, match=r"t10k-images.*truncated or corrupt"):
+        data.load("mnist", tmp_path)
+    images = bytearray(gzip.decompress(whole))
+    images[5000] ^= 1
+    path.write_bytes(gzip.compress(bytes(images), compresslevel=1))
+    with pytest.raises(data.DataError, match=r"is not MNIST's t10k-images.*SHA-256"):
+        data.load("mnist", tmp_path)
+    path.unlink()
+    with pytest.raises(data.DataError, match="lacks t10k-images-idx3-ubyte"):
+        data.load("mnist", tmp_path)
+
+
+def test_mnist_is_verified_whatever_its_order(real_data_dir):
+    """TFDS shuffles: the checksum of sorted rows accepts any order and refuses a changed pixel."""
+    mnist = data.load("mnist", real_data_dir)
+    order = np.random.default_rng(0).permutation(10_000)
+    images, labels = mnist.test[order].copy(), mnist.test_labels[order].astype(np.uint8)
+    expected = data._MNIST_SORTED_SHA256["t10k"]
+    assert data.sorted_rows_sha256(images, labels) == expected
+    images[17, 300] ^= 1
+    assert data.sorted_rows_sha256(images, labels) != expected
+
+
+def test_real_omniglot_stand_in_is_named_as_one(real_data_dir):
+    omniglot = data.load("omniglot", real_data_dir)
+    assert omniglot.title == "omniglot (1-bit stand-in)"
+    assert omniglot.is_stand_in
+    assert omniglot.train.shape == (24345, 784)
+    assert omniglot.test.shape == (8070, 784)
+    both = np.concatenate([omniglot.train, omniglot.test])
+    assert round(float(both.mean()), 4) == 0.0805
+
+
+def test_grey_omniglot_is_no_stand_in_and_is_turned_upright(tmp_path):
+    column = np.zeros((28, 28))
+    column[2, 20] = 0.5  # row 2, column 20
+    changed = chardata()
+    changed["data"] = changed["data"].astype(np.float32)
+    changed["data"][:, 0] = column.ravel(order="F")
+    scipy.io.savemat(tmp_path / "chardata.mat", changed)
+    omniglot = data.load("omniglot", tmp_path)
+    assert omniglot.title == "omniglot"
+    assert not omniglot.is_stand_in
+    assert omniglot.train.dtype == np.float32
+    assert omniglot.train[0].reshape(28, 28)[2, 20] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": np.zeros((784, 10))},
+            r"`data` must have shape \[784, 24345\], found \[784, 10\]",
+        ),
+        ({"testdata": np.full((784, 8070), 2.0)}, r"`testdata` must lie within \[0, 1\]"),
+        ({"testdata": np.full((784, 8070), np.nan)}, r"`testdata` must lie within \[0, 1\]"),
+    ],
+)
+def test_chardata_of_other_content_is_refused(tmp_path, changes, message):
+    scipy.io.savemat(tmp_path / "chardata.mat", chardata(**changes))
+    with pytest.raises(data.DataError, match=message):
+        data.load("omniglot", tmp_path)
+
+
+def test_damaged_chardata_is_named(tmp_path):
+    (tmp_path / "chardata.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
+    with pytest.raises(data.DataError, match=r"chardata.mat cannot be read"):
+        data.load("omniglot", tmp_path)
+
+
+def test_unknown_name_lists_the_known_ones_and_missing_folder_is_named(tmp_path):
+    with pytest.raises(data.DataError, match="digits, mnist, omniglot"):
+        data.load("cifar")
+    with pytest.raises(data.DataError, match="is not a folder"):
+        data.load("mnist", tmp_path / "nowhere")
+
+
+class _Response(io.BytesIO):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+
+def test_download_is_verified_before_it_gets_its_name(monkeypatch, tmp_path):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("AIWAE_CACHE_DIR", str(cache))
+    file = io.BytesIO()
+    scipy.io.savemat(file, chardata())
+    whole = file.getvalue()
+
+    monkeypatch.setattr(
+        data.urllib.request, "urlopen", lambda url, timeout: _Response(whole[: len(whole) // 2])
+    )
+    with pytest.raises(data.DataError, match="cannot be read"):
+        data.load("omniglot")
+    assert list(cache.iterdir()) == []
+
+    monkeypatch.setattr(data.urllib.request, "urlopen", lambda url, timeout: _Response(whole))
+    assert "downloaded" in data.load("omniglot").source
+    assert [path.name for path in cache.iterdir()] == ["chardata.mat"]
+
+
+def test_missing_network_is_one_clear_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("AIWAE_CACHE_DIR", str(tmp_path))
+
+    def fail(url, timeout):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(data.urllib.request, "urlopen", fail)
+    with pytest.raises(
+        data.DataError, match=r"could not be downloaded.*no network.*--data_dir"
+    ) as e:
+        data.load("omniglot")
+    assert "\n" not in str(e.value)
+
+
+def test_binarize_has_the_level_as_probability():
+    levels = np.tile(np.array([[0, 51, 255]], np.uint8), (20_000, 1))
+    draws = np.asarray(data.binarize(jax.random.key(0), levels, 255.0))
+    assert set(np.unique(draws)) == {0.0, 1.0}
+    mean = draws.mean(axis=0)
+    assert mean[0] == 0.0
+    assert mean[2] == 1.0
+    assert abs(mean[1] - 0.2) < 4 * (0.2 * 0.8 / 20_000) ** 0.5

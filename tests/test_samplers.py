@@ -1,0 +1,127 @@
+import chex
+import jax
+import jax.numpy as jnp
+import linear_gaussian as lg
+import numpy as np
+import pytest
+
+from aiwae_jax import samplers, weights
+
+MODEL = lg.model()
+
+
+def draw_many(sampler, num, key=0):
+    params = lg.params()
+    keys = jax.random.split(jax.random.key(key), num)
+    draw = jax.vmap(lambda key: sampler.draw(key, params, jnp.asarray(lg.DATUM), sampler.init())[0])
+    return jax.jit(draw)(keys)
+
+
+@pytest.mark.parametrize("num_particles", [1, 5])
+@pytest.mark.parametrize("kind", ["importance", "annealed"])
+def test_declared_proper_weighting_holds(kind, num_particles):
+    sampler = (
+        samplers.importance(MODEL, num_particles)
+        if kind == "importance"
+        else samplers.annealed(MODEL, num_particles, 4, 3, initial_step_size=0.5)
+    )
+    assert sampler.is_properly_weighted
+    particles = draw_many(sampler, 40_000)
+    exact = float(lg.exact_log_likelihood(lg.params().theta, lg.DATUM))
+    means = np.exp(np.asarray(particles.log_weights, np.float64) - exact).mean(axis=1)
+    assert abs(means.mean() - 1.0) < 4 * means.std(ddof=1) / len(means) ** 0.5
+
+
+def gradient_bias(num_temperatures):
+    """(bias of the K=5 θ-gradient, its standard error) of the worst coordinate."""
+    sampler = samplers.annealed(MODEL, 5, num_temperatures, 3, initial_step_size=0.5)
+    params = lg.params()
+    x = jnp.asarray(lg.DATUM)
+
+    def estimate(particles):
+        normalized = weights.normalize(particles.log_weights)
+        gradient = jax.vmap(jax.grad(lg.log_joint), (None, None, 0))(params.theta, x, particles.z)
+        return jnp.sum(normalized[:, None] * gradient["bias"], axis=0)
+
+    estimates = np.asarray(jax.vmap(estimate)(draw_many(sampler, 20_000, key=1)), np.float64)
+    exact = np.asarray(jax.grad(lg.exact_log_likelihood)(params.theta, x)["bias"])
+    error = estimates.std(axis=0, ddof=1) / len(estimates) ** 0.5
+    bias = np.abs(estimates.mean(axis=0) - exact)
+    worst = np.argmax(bias / error)
+    return bias[worst], error[worst]
+
+
+def test_self_normalized_gradient_bias_at_k5_is_visible_and_shrinks_with_temperatures():
+    (few, few_error), (many, many_error) = gradient_bias(2), gradient_bias(20)
+    assert few > 6 * few_error
+    assert many < 4 * many_error
+    assert many < 0.3 * few
+
+
+def test_annealed_with_two_temperatures_and_no_step_is_importance_sampling():
+    sampler = samplers.annealed(MODEL, 6, 2, initial_step_size=0.0)
+    particles = draw_many(sampler, 3)
+    params = lg.params()
+    q = lg.posterior(params.phi, lg.DATUM)
+    flat = particles.z.reshape(-1, lg.D)
+    expected = jax.vmap(lambda z: lg.log_joint(params.theta, lg.DATUM, z) - q.log_prob(z))(flat)
+    np.testing.assert_allclose(particles.log_weights.ravel(), expected, rtol=1e-4, atol=1e-5)
+
+
+def _gradient_through(sampler):
+    def total(params):
+        particles, _ = sampler.draw(
+            jax.random.key(0), params, jnp.asarray(lg.DATUM), sampler.init()
+        )
+        return jnp.sum(particles.z) + jnp.sum(particles.log_weights)
+
+    return jax.jit(jax.grad(total))(lg.params())
+
+
+def test_declared_reparameterization_holds():
+    stopped = _gradient_through(samplers.annealed(MODEL, 3, 4))
+    chex.assert_trees_all_equal(stopped, jax.tree.map(jnp.zeros_like, stopped))
+    flowing = _gradient_through(samplers.importance(MODEL, 3))
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(flowing))
+
+
+def test_particles_have_the_documented_shapes():
+    for sampler in (samplers.importance(MODEL, 4), samplers.annealed(MODEL, 4, 6)):
+        particles = draw_many(sampler, 2)
+        chex.assert_shape(particles.z, (2, 4, lg.D))
+        chex.assert_shape(particles.log_weights, (2, 4))
+
+
+def test_diagnostics_are_reduced_over_particles_and_the_callers_batch():
+    sampler = samplers.annealed(MODEL, 4, 6, initial_step_size=0.6)
+    x = jnp.stack([jnp.asarray(lg.DATUM), -jnp.asarray(lg.DATUM)])
+    keys = jax.random.split(jax.random.key(0), 2)
+
+    def info(key, x, axis_name=None):
+        return sampler.draw(key, lg.params(), x, sampler.init(), axis_name=axis_name)[1]
+
+    each = jax.jit(jax.vmap(info))(keys, x)
+    together = jax.jit(
+        jax.vmap(lambda k, xi: info(k, xi, "batch"), out_axes=None, axis_name="batch")
+    )(keys, x)
+    chex.assert_shape(together["acceptance"], (5,))
+    np.testing.assert_allclose(together["acceptance"], each["acceptance"].mean(0), rtol=1e-4)
+
+
+def test_adaptation_moves_each_temperature_its_own_way():
+    sampler = samplers.annealed(MODEL, 1, 4)
+    adapted = sampler.adapt(sampler.init(), {"acceptance": jnp.array([0.9, 0.1, 0.7])})
+    np.testing.assert_allclose(adapted, [0.1002, 0.0998, 0.1002], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 5, 5), "`num_particles` must be at least 1, got 0"),
+        ((1, 1, 5), "`num_temperatures` counts both"),
+        ((1, 5, 0), "`num_leapfrog_steps` must be at least 1, got 0"),
+    ],
+)
+def test_impossible_counts_are_refused_when_built(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        samplers.annealed(MODEL, *arguments)

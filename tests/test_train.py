@@ -1,0 +1,231 @@
+"""The train step: what moves, what does not, memory, tracing, epochs."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import linear_gaussian as lg
+import numpy as np
+import optax
+import pytest
+
+from aiwae_jax import methods, models, train
+from aiwae_jax.types import Params
+
+MODEL = lg.model()
+METHODS = {
+    "vae": methods.vae(MODEL),
+    "iwae": methods.iwae(MODEL, 3),
+    "aiwae": methods.aiwae(MODEL, 3, 4, 2),
+}
+
+
+def sgd(theta_rate=0.1, phi_rate=0.1):
+    return Params(optax.sgd(theta_rate), optax.sgd(phi_rate), optax.sgd(0.0))
+
+
+def batch(num=8, seed=0):
+    keys = jax.random.split(jax.random.key(seed), num)
+    return jax.vmap(lambda key: lg.sample(key, lg.params().theta)[0])(keys)
+
+
+def one_step(method, optimizers, key=1, **options):
+    state = train.init_state(jax.random.key(0), MODEL, method, optimizers)
+    step = train.make_train_step(method, optimizers, **options)
+    return step(jax.random.key(key), state, batch())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_raises_its_objective(name):
+    """200 steps of Adam from a poor start bring log p(x) close to the best there is."""
+    method, optimizers = METHODS[name], train.adam(0.01)
+    poor = lg.params()._replace(theta=jax.tree.map(lambda a: 0.1 * a, lg.params().theta))
+    state = train.init_state(
+        jax.random.key(0), MODEL._replace(init=lambda key: poor), method, optimizers
+    )
+    step = train.make_train_step(method, optimizers)
+    data = 2.0 + batch(64)
+    before = jax.vmap(partial(lg.exact_log_likelihood, state.params.theta))(data).mean()
+    for i in range(200):
+        state, info = step(jax.random.key(i), state, data)
+    after = jax.vmap(partial(lg.exact_log_likelihood, state.params.theta))(data).mean()
+    assert after > before + 1.0
+    assert int(state.step) == 200
+
+
+def test_aiwae_moves_theta_by_its_own_optimizer_only():
+    with_phi, _ = one_step(METHODS["aiwae"], sgd(0.1, 0.5))
+    without_phi, _ = one_step(METHODS["aiwae"], sgd(0.1, 0.0))
+    chex.assert_trees_all_equal(with_phi.params.theta, without_phi.params.theta)
+    chex.assert_trees_all_equal(without_phi.params.phi, lg.params().phi)
+
+
+def test_aiwae_theta_step_is_the_log_joint_gradient_and_phi_step_sees_the_new_theta():
+    method = METHODS["aiwae"]
+    state, _ = one_step(method, sgd(0.3, 0.1))
+    theta_phase, phi_phase = method
+    key, x = jax.random.key(1), batch()
+
+    def mean_objective(phase, index, params, moving, name):
+        params = params._replace(**{name: moving})
+        keys = jax.random.split(key, (len(method), len(x)))[index]
+        particles, _ = jax.vmap(
+            lambda k, xi: phase.sampler.draw(k, params, xi, phase.sampler.init())
+        )(keys, x)
+        return jax.vmap(partial(phase.objective.value, params))(particles).mean()
+
+    old = lg.params()
+    theta_gradient = jax.jit(
+        jax.grad(lambda theta: mean_objective(theta_phase, 0, old, theta, "theta"))
+    )(old.theta)
+    new_theta = jax.tree.map(lambda p, g: p + 0.3 * g, old.theta, theta_gradient)
+    chex.assert_trees_all_close(state.params.theta, new_theta, rtol=1e-4, atol=1e-6)
+
+    def phi_step(theta):
+        params = old._replace(theta=theta)
+        gradient = jax.jit(jax.grad(lambda phi: mean_objective(phi_phase, 1, params, phi, "phi")))(
+            old.phi
+        )
+        return jax.tree.map(lambda p, g: p + 0.1 * g, old.phi, gradient)
+
+    chex.assert_trees_all_close(state.params.phi, phi_step(new_theta), rtol=1e-4, atol=1e-6)
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_close(state.params.phi, phi_step(old.theta), rtol=1e-4, atol=1e-6)
+
+
+def test_sum_reduction_is_the_mean_times_the_batch():
+    mean, _ = one_step(METHODS["iwae"], sgd(0.8, 0.8))
+    total, _ = one_step(METHODS["iwae"], sgd(0.1, 0.1), loss_reduction="sum")
+    chex.assert_trees_all_close(mean.params, total.params, rtol=1e-4, atol=1e-6)
+
+
+def test_unknown_reduction_is_refused():
+    with pytest.raises(ValueError, match="`loss_reduction` must be 'mean' or 'sum'"):
+        train.make_train_step(METHODS["vae"], sgd(), loss_reduction="median")
+
+
+def test_step_sizes_are_adapted_per_temperature():
+    state, info = one_step(METHODS["aiwae"], sgd())
+    step_sizes = np.asarray(state.sampler_states[0])
+    expected = np.where(info["theta"]["acceptance"] >= 0.6, 0.1002, 0.0998)
+    np.testing.assert_allclose(step_sizes, expected, rtol=1e-5)
+
+
+def test_datum_without_finite_objective_is_counted_and_gives_no_gradient():
+    def log_joint(theta, x, z):
+        return jnp.where(x[0] > 100.0, -jnp.inf, lg.log_joint(theta, x, z))
+
+    model = MODEL._replace(log_joint=log_joint)
+    method = methods.aiwae(model, 3, 4, 2)
+    x = batch()
+    broken = x.at[0].set(1e4)
+
+    def grads_of(data):
+        optimizers = sgd(0.1, 0.0)
+        state = train.init_state(jax.random.key(0), model, method, optimizers)
+        return train.make_train_step(method, optimizers)(jax.random.key(1), state, data)
+
+    state, info = grads_of(broken)
+    chex.assert_tree_all_finite(state.params)
+    assert int(info["theta"]["num_nonfinite_objective"]) == 1
+    assert int(info["theta"]["num_zero_weight"]) == 3
+    assert np.isfinite(info["theta"]["objective"])
+
+
+# ---------------------------------------------------------------------------------------- compiled
+
+
+def temporary_memory(num_temperatures):
+    model = models.bernoulli_vae(784, 50, mean_image=np.full(784, 0.13))
+    method = methods.aiwae(model, 5, num_temperatures)
+    optimizers = train.adam(1e-3)
+    state = train.init_state(jax.random.key(0), model, method, optimizers)
+    step = train.make_train_step(method, optimizers)
+    x = jax.ShapeDtypeStruct((32, 784), jnp.float32)
+    compiled = step.lower(jax.random.key(0), state, x).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_temporary_memory_does_not_grow_with_the_number_of_temperatures():
+    sizes = [temporary_memory(num) for num in (5, 80, 1000)]
+    assert max(sizes) <= 1.05 * min(sizes), sizes
+
+
+def test_memory_test_catches_a_forgotten_stop_gradient(monkeypatch):
+    monkeypatch.setattr(jax.lax, "stop_gradient", lambda tree: tree)
+    sizes = [temporary_memory(num) for num in (5, 80)]
+    assert sizes[1] > 1.5 * sizes[0], sizes
+
+
+def run_loop(chunks):
+    """Trains in the given chunks, tracing the step once; returns the loop state."""
+    chex.clear_trace_counter()
+    data = np.asarray(batch(22))
+    method, optimizers = METHODS["aiwae"], train.adam(0.01)
+
+    @chex.assert_max_traces(n=2)  # one of them for the shapes of the totals
+    def batch_fn(key, raw):
+        return raw + 0.01 * jax.random.normal(key, raw.shape)
+
+    step = train.make_train_step(method, optimizers)
+    run = train.make_run_steps(step, batch_fn, num_examples=22, batch_size=4)
+    state = train.init_state(jax.random.key(0), MODEL, method, optimizers)
+    loop_state = train.init_loop_state(step, state, batch_fn, jnp.asarray(data), 4)
+    for num_steps in chunks:
+        loop_state = run(jax.random.key(9), loop_state, jnp.asarray(data), num_steps)
+    return loop_state
+
+
+def test_cutting_an_epoch_into_chunks_changes_no_bit_and_traces_once():
+    whole = run_loop([5, 5])
+    cut = run_loop([1, 2, 2, 3, 1, 1])
+    chex.assert_trees_all_equal(whole, cut)
+    assert int(whole.train.step) == 10
+
+
+def test_totals_start_anew_with_each_epoch():
+    loop_state = run_loop([5, 3])
+    averages = train.epoch_averages(loop_state.totals, 3)
+    assert abs(float(averages["theta"]["step_sizes"].mean()) - 0.1) < 0.01
+    assert float(loop_state.totals["theta"]["effective_sample_size"]) <= 3 * 3.0
+
+
+def test_every_epoch_is_a_fresh_permutation_without_its_remainder():
+    seen = []
+
+    def batch_fn(key, raw):
+        jax.debug.callback(lambda r: seen.append(np.asarray(r)[:, 0]), raw)
+        return raw
+
+    data = jnp.tile(jnp.arange(10.0)[:, None], (1, lg.X))
+    method, optimizers = METHODS["vae"], sgd(0.0, 0.0)
+    step = train.make_train_step(method, optimizers)
+    run = train.make_run_steps(step, batch_fn, num_examples=10, batch_size=3)
+    state = train.init_state(jax.random.key(0), MODEL, method, optimizers)
+    loop_state = train.init_loop_state(step, state, lambda key, raw: raw, data, 3)
+    for _ in range(2):
+        loop_state = run(jax.random.key(0), loop_state, data, 3)
+    jax.block_until_ready(loop_state)
+    jax.effects_barrier()
+    epochs = [np.concatenate(seen[:3]), np.concatenate(seen[3:])]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert not np.array_equal(*epochs)
+
+
+def test_batch_larger_than_the_data_is_refused():
+    with pytest.raises(ValueError, match="between 1 and the 10 training examples, got 11"):
+        train.make_run_steps(None, None, num_examples=10, batch_size=11)
+
+
+def test_learning_rate_and_epochs_are_the_papers():
+    assert [train.paper_epochs(n) for n in (1, 2, 4, 8)] == [1, 4, 40, 3280]
+    schedule = train.paper_learning_rate(steps_per_epoch=10)
+    ends = [(0, 0), (9, 0), (10, 1), (39, 1), (40, 2), (400, 4), (32799, 7)]
+    for step, stage in ends:
+        np.testing.assert_allclose(schedule(step), 0.001 * 10 ** (-stage / 7), rtol=1e-6)
+
+
+def test_more_stages_do_not_change_the_earlier_ones():
+    short, long = train.paper_learning_rate(10, 2), train.paper_learning_rate(10, 8)
+    assert all(short(step) == long(step) for step in range(0, 40, 3))
