@@ -9,7 +9,7 @@ run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -q --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q --durations=10
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q

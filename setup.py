@@ -1,4 +1,4 @@
-"""Packaging of aiwae_jax: the library needs few packages, the command line needs the extra `run`."""
+"""Packaging: the library needs few packages, the command line needs the extra `run`."""
 
 import pathlib
 
@@ -22,7 +22,15 @@ EXTRAS = {
         "tensorboardX>=2.6.2",
         "tqdm>=4.66",
     ],
-    "tfds": ["tensorflow-datasets>=4.9.7", "array_record>=0.5"],
+    # TFDS does not declare what it needs: array_record and Pillow to read a prepared data set, and
+    # TensorFlow (large) only to prepare one.
+    "tfds": [
+        "tensorflow-datasets>=4.9.7",
+        "array_record>=0.5",
+        "importlib_resources>=6",
+        "pillow>=10",
+        "tensorflow>=2.16",
+    ],
     "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
 }
 

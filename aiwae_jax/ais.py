@@ -1,8 +1,8 @@
 """Annealed importance sampling (Neal 2001; Algorithm 1 of Ding & Freedman 2019) of one particle.
 
-The path between two densities is f_t = f_0^(1-β_t) f_n^(β_t) (Eq. 7), the moves are HMC. `run_chain`
-works on any two log densities and under a caller's own jit, vmap and scan; `step` is one weight
-increment and one move, for callers who reduce over a population between temperatures.
+The path between two densities is f_t = f_0^(1-β_t) f_n^(β_t) (Eq. 7), the moves are HMC.
+`run_chain` works on any two log densities and under a caller's own jit, vmap and scan; `step` is
+one weight increment and one move, for callers who reduce over a population between temperatures.
 """
 
 from collections.abc import Callable, Hashable
@@ -138,7 +138,7 @@ def step(
     num_leapfrog_steps: int = 5,
     force_fns: ForceFns | None = None,
 ) -> tuple[AISState, AISInfo]:
-    """One line of Algorithm 1's inner loop: the weight increment to `beta`, then one HMC move there.
+    """One turn of Algorithm 1's inner loop: the weight increment to `beta`, then one HMC move.
 
     The move leaves f_β invariant and costs `num_leapfrog_steps` gradients of each end.
 
@@ -209,9 +209,9 @@ def run_chain(
     """Anneals one particle from f_0 to f_n: a `lax.scan` of `step` over temperatures (Algorithm 1).
 
     With z drawn exactly from the normalized f_0, exp(log_weight) is an unbiased estimate of
-    Z_target / Z_initial, for any schedule, step sizes and forces fixed in advance; log_weight itself
-    is a lower bound in expectation. Memory does not grow with T. Gradients are not stopped here:
-    apply `stop_gradient` to parameters that the two functions close over.
+    Z_target / Z_initial, for any schedule, step sizes and forces fixed in advance; log_weight
+    itself is a lower bound in expectation. Memory does not grow with T. Gradients are not stopped
+    here: apply `stop_gradient` to parameters that the two functions close over.
 
     Args:
       key: consumed; each temperature folds its index in.
@@ -225,7 +225,8 @@ def run_chain(
       force_fns: optional deterministic stand-ins `[D] -> [D]` for the gradients of the two log
         densities (in lower precision, say), used at every point of the trajectories. Energies and
         weights stay exact, and so does the invariant density.
-      with_last_move: whether to move at β=1, which no weight needs but which brings z closer to f_n.
+      with_last_move: whether to move at β=1, which no weight needs but which brings z closer to
+        f_n.
       axis_name: name(s) of vmapped axes over which diagnostics are reduced inside the scan.
 
     Returns:

@@ -361,8 +361,7 @@ def _load_tfds(name: str, folder: pathlib.Path | None, raw_files: str | None):
             f"pip install 'aiwae_jax[tfds]'{hint}."
         ) from None
     try:
-        builder = tfds.builder(name, data_dir=folder, file_format="array_record")
-        builder.download_and_prepare()  # returns at once where it is prepared
+        builder = _prepared_builder(tfds, name, folder)
         splits = {}
         for split in ("train", "test"):
             source = builder.as_data_source(split=split)
@@ -370,14 +369,27 @@ def _load_tfds(name: str, folder: pathlib.Path | None, raw_files: str | None):
             images = np.stack([example["image"] for example in examples])
             splits[split] = images, np.asarray([example["label"] for example in examples])
         return splits
-    except DataError:
-        raise
     except Exception as error:  # TFDS passes on whatever its download or reader raised
         reason = str(error).strip().splitlines()
         raise DataError(
             f"TFDS could not provide {name} ({type(error).__name__}: "
-            f"{reason[0][:200] if reason else 'no reason given'}); check the network{hint}."
+            f"{reason[0][:200] if reason else 'no reason given'}); preparing it needs a network "
+            f"and pip install 'aiwae_jax[tfds]'{hint}."
         ) from None
+
+
+def _prepared_builder(tfds, name: str, folder: pathlib.Path | None):
+    """A builder whose data are there: in `folder`, in TFDS's own place, or now downloaded to it.
+
+    The array_record format is read without TensorFlow; preparing, TFDS does not work without it.
+    """
+    if folder is not None:
+        builder = tfds.builder(name, data_dir=folder, file_format="array_record")
+        if builder.is_prepared():
+            return builder
+    builder = tfds.builder(name, file_format="array_record")
+    builder.download_and_prepare()  # returns at once where it is prepared
+    return builder
 
 
 _LOADERS = {

@@ -71,8 +71,8 @@ def leapfrog(
     """Integrates Hamilton's equations over `num_leapfrog_steps` leapfrog steps.
 
     The map (position, momentum) -> (position', -momentum') is its own inverse and preserves volume,
-    for any deterministic force. It costs exactly L force evaluations, because the force at the start
-    comes with `state`; the log density is evaluated at the end only.
+    for any deterministic force. It costs exactly L force evaluations, because the force at the
+    start comes with `state`; the log density is evaluated at the end only.
 
     Args:
       state: where the trajectory starts.
@@ -199,7 +199,7 @@ def adapt_step_size(
     smallest: float = 0.001,
     largest: float = 0.3,
 ) -> chex.Array:
-    """The authors' training rule: a little larger where acceptance >= target, else a little smaller.
+    """The authors' training rule: a little larger where acceptance >= target, else smaller.
 
     Args:
       step_size: any shape, current step sizes.

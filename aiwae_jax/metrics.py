@@ -1,4 +1,4 @@
-"""Metrics of a run, line by line in metrics.jsonl and, where tensorboardX is there, for TensorBoard."""
+"""Metrics of a run: lines of metrics.jsonl and, where tensorboardX is there, TensorBoard files."""
 
 import json
 import os

@@ -6,6 +6,7 @@ real fp32 everywhere (`Precision.HIGHEST`): recent GPUs would otherwise use tf32
 likelihoods must be exact.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ class MLP(nnx.Module):
         rngs: nnx.Rngs,
     ):
         sizes = (size_in, *hidden_sizes)
-        self.hidden = nnx.List([linear(i, o, rngs) for i, o in zip(sizes, sizes[1:], strict=False)])
+        self.hidden = nnx.List([linear(i, o, rngs) for i, o in itertools.pairwise(sizes)])
         self.heads = nnx.List([linear(sizes[-1], size, rngs) for size in head_sizes])
 
     def __call__(self, inputs: chex.Array) -> tuple[chex.Array, ...]:

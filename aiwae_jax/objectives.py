@@ -11,8 +11,8 @@ def elbo(model: Model) -> Objective:
     """The evidence lower bound L(θ, φ) (Eq. 1 and 2), averaged over the particles.
 
     Where q and the prior have a closed-form KL it is used, as in the authors' code:
-    log p(x|z) - KL(q(z|x) || p(z)); otherwise log p(x, z) - log q(z|x). The particles must come from
-    q by reparameterization; their weights are not used.
+    log p(x|z) - KL(q(z|x) || p(z)); otherwise log p(x, z) - log q(z|x). The particles must come
+    from q by reparameterization; their weights are not used.
     """
 
     def value(params, particles):

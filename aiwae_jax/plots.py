@@ -91,7 +91,7 @@ def acceptance(
     figure = _figure(4.2 * len(rows) + 0.6, 4.8)
     panels = figure.subplots(2, len(rows), sharex=True, squeeze=False)
     for column, (name, (betas, rates, step_sizes)) in enumerate(rows.items()):
-        style = dict(marker="o" if len(betas) < 40 else None, markersize=3, linewidth=1)
+        style = {"marker": "o" if len(betas) < 40 else None, "markersize": 3, "linewidth": 1}
         panels[0, column].plot(betas, rates, **style)
         panels[0, column].axhline(target, linestyle="--", color="gray", linewidth=1)
         panels[0, column].set(title=name, ylim=(0, 1))

@@ -47,8 +47,8 @@ def annealed(
 
     K independent chains of `ais.run_chain`, `vmap`ped; linear temperatures; one step size per
     temperature, shared by all particles and all data of a batch, adapted after each training step.
-    Properly weighted; gradients are stopped at the parameters that enter the chains, so that nothing
-    is stored for a backward pass and memory does not grow with T.
+    Properly weighted; gradients are stopped at the parameters that enter the chains, so that
+    nothing is stored for a backward pass and memory does not grow with T.
 
     Its state is the step sizes `[T-1]`; its info holds `acceptance` and `step_sizes`, both `[T-1]`,
     and `num_nonfinite`.

@@ -87,7 +87,7 @@ def _phase_names(method: Method) -> list[str]:
 def _objective_and_info(
     keys: chex.PRNGKey, phase: Phase, params: Params, sampler_state: PyTree, batch: PyTree
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
-    """Sum of the phase's objective over a batch, one key per datum, and diagnostics averaged over it.
+    """Sum of the phase's objective over a batch (one key per datum), and averaged diagnostics.
 
     A datum whose objective is not finite is counted and left out of the sum.
     """
@@ -122,12 +122,12 @@ def make_train_step(
     Args:
       method: a tuple of phases.
       optimizers: `Params` of optax transformations.
-      loss_reduction: "mean" or "sum" over the batch. Adam is nearly blind to the difference, but its
-        eps is not.
+      loss_reduction: "mean" or "sum" over the batch. Adam is nearly blind to the
+        difference, but its eps is not.
 
     Returns:
-      `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state` is
-      donated, `info` maps the name of each phase to its diagnostics.
+      `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
+      is donated, `info` maps the name of each phase to its diagnostics.
 
     Raises:
       ValueError: for an unknown `loss_reduction`.

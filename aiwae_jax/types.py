@@ -3,9 +3,9 @@
 A *sampler* draws latent particles that explain one datum, an *objective* maps those particles to a
 scalar, a *phase* says which parameters climb that scalar, and a *method* is a tuple of phases.
 
-Axes, the same everywhere: `B` batch, `K` particles, `D` latent size, `X` data size, `T` temperatures
-including both 0 and 1, `L` leapfrog steps. Everything here is about one datum; `train` and
-`evaluate` add the batch.
+Axes, the same everywhere: `B` batch, `K` particles, `D` latent size, `X` data size, `T`
+temperatures including both 0 and 1, `L` leapfrog steps. Everything here is about one datum; `train`
+and `evaluate` add the batch.
 """
 
 from collections.abc import Callable, Mapping
@@ -82,7 +82,8 @@ class Model(NamedTuple):
       posterior: `posterior(phi, x) -> Posterior`.
       prior: `prior(theta) -> Distribution`.
       sample: `sample(key, theta) -> (x, z)`, one ancestral draw.
-      likelihood: `likelihood(theta, z)` -> distribution over x with a `mean()`; only pictures need it.
+      likelihood: `likelihood(theta, z)` -> distribution over x with a `mean()`; only pictures need
+        it.
     """
 
     init: Callable[[chex.PRNGKey], Params]
@@ -115,8 +116,8 @@ class Sampler(NamedTuple):
 
     Attributes:
       draw: `draw(key, params, x, state, *, axis_name=None) -> (Particles, info)`. Under a caller's
-        `vmap(..., axis_name=...)` the diagnostics in `info` are reduced over that axis, so that they
-        come out unbatched: means for rates, sums for counts (whose names start with `num_`).
+        `vmap(..., axis_name=...)` the diagnostics in `info` are reduced over that axis, so that
+        they come out unbatched: means for rates, sums for counts (whose names start with `num_`).
       is_properly_weighted: whether E[mean exp(log_weights)] = p(x).
       is_reparameterized: whether z and the weights carry gradients to the parameters.
       init: `init() -> state`, what the sampler carries from step to step (step sizes).

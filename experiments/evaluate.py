@@ -1,4 +1,4 @@
-"""Measures a run: `python -m experiments.evaluate --workdir=...`, also while it is still training."""
+"""Measures a run, also a running one: `python -m experiments.evaluate --workdir=...`."""
 
 import math
 import pathlib
@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 
 from aiwae_jax import checkpoint, data, evaluate
 from aiwae_jax.types import Model, Params
-from experiments import build, flags, progress, report, workdir
+from experiments import build, command, flags, progress, report, workdir
 from experiments.flags import Evaluation, Training
 
 _CHUNK_SIZE = 100
@@ -48,7 +48,7 @@ def measure(
     params: Params,
     dataset: data.Dataset,
     evaluation: Evaluation,
-    interruption: flags.Interruption,
+    interruption: command.Interruption,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], evaluate.Likelihood, np.ndarray]:
     """The numbers of the paper's tables, with standard errors over images.
 
@@ -57,7 +57,7 @@ def measure(
       together, and the binarized test images.
 
     Raises:
-      flags.Interrupted: on SIGINT or SIGTERM; the trained model is safe.
+      command.Interrupted: on SIGINT or SIGTERM; the trained model is safe.
     """
     test_images, train_images, all_test_images = choose_images(dataset, evaluation)
     images = np.concatenate([test_images, train_images])
@@ -70,7 +70,7 @@ def measure(
         def on_progress(done, total):
             bar.update(done * 1000 // total)
             if interruption.signal_number is not None:
-                raise flags.Interrupted(
+                raise command.Interrupted(
                     "Interrupted during evaluation; the trained model is kept. Start the same "
                     "command again, or python -m experiments.evaluate.",
                     interruption.signal_number,
@@ -78,7 +78,20 @@ def measure(
 
         return on_progress
 
+    chunk_size = min(_CHUNK_SIZE, len(images))
+    settings = {
+        "num_temperatures": evaluation.num_temperatures,
+        "num_chains": evaluation.num_chains,
+        "num_leapfrog_steps": evaluation.num_leapfrog_steps,
+        "chunk_size": chunk_size,
+    }
     began = time.monotonic()
+    seconds = evaluate.estimate_seconds(log_joint_fn, posterior_fn, images, **settings)
+    print(
+        f"evaluation: {evaluation.num_chains} chains x {evaluation.num_temperatures} temperatures, "
+        f"{len(images)} images, about {progress.format_seconds(seconds)}",
+        flush=True,
+    )
     bar = progress.Progress(f"evaluating NLL of 2 x {num} images", 1000)
     try:
         likelihood = evaluate.log_likelihood(
@@ -86,10 +99,7 @@ def measure(
             log_joint_fn,
             posterior_fn,
             images,
-            num_temperatures=evaluation.num_temperatures,
-            num_chains=evaluation.num_chains,
-            num_leapfrog_steps=evaluation.num_leapfrog_steps,
-            chunk_size=min(_CHUNK_SIZE, len(images)),
+            **settings,
             progress_fn=watch(bar),
         )
         bar.close()
@@ -151,7 +161,7 @@ def write_report(
     epochs: float,
     is_finished: bool,
     wall_time: dict[str, float],
-    interruption: flags.Interruption,
+    interruption: command.Interruption,
 ) -> dict[str, Any]:
     """Measures a model and writes report.json, evaluation.npz and the pictures."""
     entries, per_image, likelihood, test_images = measure(
@@ -225,7 +235,7 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
     )
 
 
-@flags.command
+@command.exit_codes
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     arguments = flags.parse_evaluate(argv)
@@ -245,7 +255,7 @@ def main(argv: Sequence[str]) -> None:
     if restored is None:
         raise workdir.WorkdirError(f"--workdir={arguments.workdir} has no checkpoint yet.")
     loop_state, facts = restored
-    with flags.Interruption() as interruption:
+    with command.Interruption() as interruption:
         content = write_report(
             folder,
             training=training,

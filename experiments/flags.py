@@ -2,22 +2,21 @@
 
 import dataclasses
 import functools
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
 
-from aiwae_jax import checkpoint, data, models
+from aiwae_jax import data, models
 
 # How `--method` uses K and T: (default K, whether K may differ from 1, whether it anneals).
 METHODS = {"aiwae": (5, True, True), "iwae": (5, True, False), "vae": (1, False, False)}
 PAPER_BATCH_SIZES = {"aiwae": 128, "iwae": 20, "vae": 20}
 PAPER_STAGES = 8
-# data set -> (stages, temperatures of evaluation), what a first run can afford
-_DATASET_DEFAULTS = {"digits": (4, 100)}
-_OTHER_DEFAULTS = (PAPER_STAGES, 1000)
+# The digits are small, and a first run should end within two minutes on two cores.
+DIGITS_BATCH_SIZE, DIGITS_STAGES, DIGITS_EVAL_TEMPERATURES = 32, 4, 100
+EVAL_TEMPERATURES = 1000
 PAPER_EVALUATION = {
     "eval_temperatures": 10_000,
     "eval_chains": 16,
@@ -28,14 +27,6 @@ PAPER_EVALUATION = {
 
 class UsageError(ValueError):
     """A user's mistake on the command line; the message is one clear line."""
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """SIGINT or SIGTERM arrived and everything worth keeping has been saved."""
-
-    def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
-        self.signal_number = signal_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +76,9 @@ def _define_common(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(
         "data_dir",
         None,
-        "Folder with raw files, in DIR/<dataset>/ or DIR itself (MNIST: the four IDX files, gzipped "
-        "or not; Omniglot: chardata.mat), or a TFDS folder. Without it: TFDS, then a download.",
+        "Folder with raw files, in DIR/<dataset>/ or DIR itself (MNIST: the four IDX files, "
+        "gzipped or not; Omniglot: chardata.mat), or a TFDS folder. Without it: TFDS, then a "
+        "download.",
         flag_values=fv,
     )
 
@@ -97,14 +89,15 @@ def _define_evaluation(fv: absl_flags.FlagValues) -> None:
         "default",
         ["default", "paper", "none"],
         "Evaluation settings: `paper` is 16 chains, 10 leapfrog steps, 10,000 temperatures and all "
-        "images (its time is printed before it starts); `none` trains only. The flags below override "
-        "single settings.",
+        "images (its time is printed before it starts); `none` trains only. The flags below "
+        "override single settings.",
         flag_values=fv,
     )
     absl_flags.DEFINE_integer(
         "eval_temperatures",
         None,
-        "Number of inverse temperatures for the NLL, counting 0 and 1. Default 1000; 100 on digits.",
+        "Number of inverse temperatures for the NLL, counting 0 and 1. Default 1000; 100 on "
+        "digits.",
         flag_values=fv,
     )
     absl_flags.DEFINE_integer(
@@ -165,7 +158,8 @@ def _define_training(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "batch_size",
         None,
-        "Images per step. Default as in the paper: 128 for aiwae, 20 for iwae and vae.",
+        "Images per step. Default as in the paper: 128 for aiwae, 20 for iwae and vae; 32 on "
+        "digits.",
         flag_values=fv,
     )
     absl_flags.DEFINE_integer(
@@ -189,17 +183,17 @@ def _define_training(fv: absl_flags.FlagValues) -> None:
         "init",
         "torch_mean_bias",
         sorted(models.INITIALIZATIONS),
-        "Initialization: weights and biases uniform in ±1/sqrt(fan-in) (torch, as the AIWAE authors) "
-        "or Glorot with zero biases; `mean_bias` starts the decoder's output bias at the logit of "
-        "the mean training image, as the IWAE authors do.",
+        "Initialization: weights and biases uniform in ±1/sqrt(fan-in) (torch, as the AIWAE "
+        "authors) or Glorot with zero biases; `mean_bias` starts the decoder's output bias at the "
+        "logit of the mean training image, as the IWAE authors do.",
         flag_values=fv,
     )
     absl_flags.DEFINE_integer("seed", 0, "Seed of the whole training.", flag_values=fv)
     absl_flags.DEFINE_string(
         "workdir",
         None,
-        "Folder of the run: checkpoints, metrics, report, pictures. Started again, the same command "
-        "continues there. Default runs/<dataset>-<method>-K..-T..-b..-seed...",
+        "Folder of the run: checkpoints, metrics, report, pictures. The same command, started "
+        "again, continues there. Default runs/<dataset>-<method>-K..-T..-b..-seed...",
         flag_values=fv,
     )
     absl_flags.DEFINE_float(
@@ -254,14 +248,17 @@ def _evaluation(fv: absl_flags.FlagValues, dataset: str) -> Evaluation | None:
     _check_at_least("eval_temperatures", fv.eval_temperatures, 2)
     _check_at_least("eval_chains", fv.eval_chains, 1)
     _check_at_least("eval_leapfrog_steps", fv.eval_leapfrog_steps, 1)
-    _check_at_least("eval_examples", fv.eval_examples, 0)
+    _require(
+        fv.eval_examples is None or fv.eval_examples == 0 or fv.eval_examples >= 2,
+        f"--eval_examples must be 0 (all) or at least 2, got {fv.eval_examples}.",
+    )
     _require(
         fv.eval_bound_samples >= 50 and fv.eval_bound_samples % 50 == 0,
         f"--eval_bound_samples must be a positive multiple of 50, got {fv.eval_bound_samples}.",
     )
     if fv.eval == "none":
         return None
-    _, temperatures = _DATASET_DEFAULTS.get(dataset, _OTHER_DEFAULTS)
+    temperatures = DIGITS_EVAL_TEMPERATURES if dataset == "digits" else EVAL_TEMPERATURES
     defaults = {"eval_temperatures": temperatures, "eval_examples": 200}
     if fv.eval == "paper":
         defaults = PAPER_EVALUATION
@@ -292,10 +289,11 @@ def parse_run(argv: Sequence[str]) -> Config:
     _parse(fv, argv, "Trains and measures a model: python -m experiments.run --dataset=digits")
     _one_of("dataset", fv.dataset, data.NAMES)
     _one_of("method", fv.method, list(METHODS))
-    for name, smallest in dict(
-        K=1, T=2, L=1, latent_dim=1, hidden_dim=1, batch_size=1, stages=1, seed=0, eval_seed=0
-    ).items():
-        _check_at_least(name, fv[name].value, smallest)
+    for name in ("K", "L", "latent_dim", "hidden_dim", "batch_size", "stages"):
+        _check_at_least(name, fv[name].value, 1)
+    _check_at_least("T", fv.T, 2)
+    for name in ("seed", "eval_seed"):
+        _check_at_least(name, fv[name].value, 0)
     _require(fv.stages is None or fv.stages <= 12, "--stages must be at most 12 (265,720 epochs).")
     _require(fv.adam_eps > 0, f"--adam_eps must be positive, got {fv.adam_eps}.")
     _require(fv.checkpoint_minutes > 0, "--checkpoint_minutes must be positive.")
@@ -311,7 +309,8 @@ def parse_run(argv: Sequence[str]) -> Config:
             f"leave it out or use --method=aiwae.",
         )
 
-    stages, _ = _DATASET_DEFAULTS.get(fv.dataset, _OTHER_DEFAULTS)
+    is_digits = fv.dataset == "digits"
+    batch_size = DIGITS_BATCH_SIZE if is_digits else PAPER_BATCH_SIZES[fv.method]
     training = Training(
         dataset=fv.dataset,
         method=fv.method,
@@ -320,8 +319,8 @@ def parse_run(argv: Sequence[str]) -> Config:
         num_leapfrog_steps=(fv.L or 5) if is_annealed else None,
         latent_size=fv.latent_dim,
         hidden_size=fv.hidden_dim,
-        batch_size=fv.batch_size or PAPER_BATCH_SIZES[fv.method],
-        num_stages=fv.stages or stages,
+        batch_size=fv.batch_size or batch_size,
+        num_stages=fv.stages or (DIGITS_STAGES if is_digits else PAPER_STAGES),
         adam_eps=fv.adam_eps,
         loss_reduction=fv.loss_reduction,
         initialization=fv.init,
@@ -392,52 +391,3 @@ def describe(config: Config) -> str:
     if config.evaluation is not None:
         lines.append(line("evaluation", config.evaluation))
     return "\n".join(lines)
-
-
-def command(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
-    """Turns a `main(argv)` into one that returns an exit code: one line and 2 for a user's mistake."""
-    # workdir.WorkdirError and the like are ValueErrors of their own modules; they are named here so
-    # that a bug's ValueError still shows its traceback.
-    from experiments import workdir
-
-    @functools.wraps(main)
-    def wrapped(argv: Sequence[str]) -> int:
-        try:
-            main(argv)
-        except (UsageError, data.DataError, workdir.WorkdirError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except (checkpoint.CheckpointError, workdir.NonFiniteError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        except Interrupted as interruption:
-            print(interruption, file=sys.stderr)
-            return 128 + interruption.signal_number
-        return 0
-
-    return wrapped
-
-
-class Interruption:
-    """Notes SIGINT and SIGTERM, for loops to look at; a second signal acts at once, as usual."""
-
-    def __init__(self):
-        self.signal_number: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
-
-    def _note(self, number, _frame) -> None:
-        self.signal_number = number
-        self._restore()

@@ -21,12 +21,13 @@ def format_seconds(seconds: float) -> str:
 class Progress:
     """Shows how far `total` units of work are, with a line of facts and the time left.
 
-    The time left is the average pace since this process began, which may be a resumed run.
+    The time left is the average pace since the first update, which has all the compilation.
     """
 
     def __init__(self, title: str, total: int, done: int = 0):
-        self._title, self._total, self._done, self._initial = title, total, done, done
+        self._title, self._total = title, total
         self._began = self._last_line = time.monotonic()
+        self._first: tuple[float, int] | None = None  # time and units of the first update
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm.tqdm(
@@ -41,13 +42,14 @@ class Progress:
     def update(self, done: int, facts: str = "") -> None:
         """Moves to `done` units."""
         now = time.monotonic()
-        pace = (done - self._initial) / max(now - self._began, 1e-9)
-        left = format_seconds((self._total - done) / pace) if pace > 0 else "?"
+        if self._first is None:
+            self._first = now, done
+        pace = (done - self._first[1]) / max(now - self._first[0], 1e-9)
         text = f"{facts}  " if facts else ""
-        text += (
-            f"{left} left" if done < self._total else f"took {format_seconds(now - self._began)}"
-        )
-        self._done = done
+        if done >= self._total:
+            text += f"took {format_seconds(now - self._began)}"
+        elif pace > 0:
+            text += f"{format_seconds((self._total - done) / pace)} left"
         if self._bar is not None:
             self._bar.n = done
             self._bar.set_postfix_str(text)

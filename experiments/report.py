@@ -25,7 +25,6 @@ METRICS = {
     "generalization_gap": ("generalization gap", True),
     "active_units": ("active units", False),
 }
-_PAPER_KEYS = {"variational_gap": "var_gap", "generalization_gap": "gen_gap"}
 
 
 def environment() -> dict[str, Any]:
@@ -53,10 +52,7 @@ def paper_cell(training: Training, is_stand_in: bool) -> dict[str, dict[str, flo
     numbers = paper.tables().get(cell)
     if numbers is None or is_stand_in or training.latent_size != paper.LATENT_SIZE:
         return None
-    return {
-        key: dict(zip(("mean", "std"), numbers[_PAPER_KEYS.get(key, key)], strict=True))
-        for key in METRICS
-    }
+    return {key: dict(zip(("mean", "std"), numbers[key], strict=True)) for key in METRICS}
 
 
 def differences_from_paper(
@@ -90,7 +86,7 @@ def differences_from_paper(
         *found,
         "last partial batch of each epoch: skipped, authors' code keeps it",
         "evaluation step sizes: tuned on pilot chains and frozen, authors' code adapts on the run",
-        "evaluated images: binarized once from a seed, authors' code binarizes anew for each number",
+        "evaluated images: binarized once from a seed, authors' code anew for each number",
         "repeats: 1, paper 5",
     ]
 
@@ -160,7 +156,7 @@ def draw_pictures(
         folder / "reconstructions.png",
         np.concatenate([shown, means]),
         shape,
-        num_columns=num,
+        num_columns=len(shown),
         title=f"{title}: test images and their reconstructions",
         row_labels=("binarized", "mean of p(x|z)"),
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checkpoint, data, metrics, train
-from experiments import build, evaluate, flags, progress, report, workdir
+from experiments import build, command, evaluate, flags, progress, report, workdir
 from experiments.flags import Config
 
 _SECONDS_PER_CHUNK = 1.0
@@ -93,11 +93,11 @@ class Trainer:
             )
         return seconds
 
-    def train(self, interruption: flags.Interruption) -> None:
+    def train(self, interruption: command.Interruption) -> None:
         """Trains to the end.
 
         Raises:
-          flags.Interrupted: after saving, on SIGINT or SIGTERM.
+          command.Interrupted: after saving, on SIGINT or SIGTERM.
           workdir.NonFiniteError: when parameters are no longer finite; nothing bad is saved.
         """
         training, per_epoch = self._config.training, self._run.steps_per_epoch
@@ -126,7 +126,7 @@ class Trainer:
                 if interruption.signal_number is not None or is_due or self._is_stage_end():
                     self.save()
                 if interruption.signal_number is not None and self.step < self.total_steps:
-                    raise flags.Interrupted(
+                    raise command.Interrupted(
                         f"Interrupted; saved at step {self.step} of {self.total_steps}. Start the "
                         "same command again to continue.",
                         interruption.signal_number,
@@ -153,7 +153,7 @@ def _existing_report(folder: pathlib.Path, config: Config, epochs: float):
     return content if is_same and content["epochs"] == epochs else None
 
 
-@flags.command
+@command.exit_codes
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     config = flags.parse_run(argv)
@@ -161,13 +161,13 @@ def main(argv: Sequence[str]) -> None:
     run = build.build(config.training, dataset)
     epochs = train.paper_epochs(config.training.num_stages)
     print(
-        f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images ({dataset.source})"
+        f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images "
+        f"({dataset.source})"
     )
     print(flags.describe(config))
-    print(
-        f"schedule: {epochs} epochs of {run.steps_per_epoch} steps on {report.environment()['device']}"
-    )
-    with workdir.claim(config, dataset) as folder, flags.Interruption() as interruption:
+    device = report.environment()["device"]
+    print(f"schedule: {epochs} epochs of {run.steps_per_epoch} steps on {device}", flush=True)
+    with workdir.claim(config, dataset) as folder, command.Interruption() as interruption:
         trainer = Trainer(config, run, folder)
         try:
             if 0 < trainer.step < trainer.total_steps:

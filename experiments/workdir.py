@@ -86,7 +86,8 @@ def claim(config: Config, dataset: Dataset) -> Iterator[pathlib.Path]:
 def _refuse_unless_only_a_lock(folder: pathlib.Path) -> None:
     if any(path.name != ".lock" for path in folder.iterdir()):
         raise WorkdirError(
-            f"--workdir={folder} is not empty and holds no run of this program; name another folder."
+            f"--workdir={folder} is not empty and holds no run of this program; "
+            "name another folder."
         )
 
 

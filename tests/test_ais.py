@@ -1,5 +1,6 @@
 """Annealed importance sampling against closed forms, a NumPy loop, and planted faults."""
 
+import itertools
 import math
 
 import chex
@@ -214,7 +215,7 @@ def test_theta_gradient_test_catches_missing_accept_step(monkeypatch):
     assert theta_gradient_z_score(20) > 6.0
 
 
-# ------------------------------------------------------------------------------- caching and energies
+# ----------------------------------------------------------------------------- caching and energies
 
 
 def record_chain(num_temperatures=9, num=64, step_size=0.9):
@@ -247,7 +248,7 @@ def record_chain(num_temperatures=9, num=64, step_size=0.9):
 def test_cached_ends_equal_recomputed_ones_after_every_move():
     _, _, states = record_chain()
     is_accepted = []
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in itertools.pairwise(states):
         fresh = jax.vmap(lambda y: ais.init(y, log_initial, log_target))(after.position)
         chex.assert_trees_all_close(after.initial, fresh.initial, rtol=1e-5, atol=1e-5)
         chex.assert_trees_all_close(after.target, fresh.target, rtol=1e-5, atol=1e-5)
@@ -388,7 +389,7 @@ def test_without_last_move_the_weights_are_the_same():
 
 
 def _half_line(broken):
-    """A target that is `broken` (-inf or NaN) left of 0, with a gradient that is broken there too."""
+    """A target that is `broken` (-inf or NaN) left of 0, and its gradient too."""
     return lambda y: jnp.where(y[0] < 0.0, broken * jnp.sum(jnp.abs(y)), -0.5 * jnp.sum(y**2))
 
 
@@ -424,7 +425,7 @@ def test_ends_of_the_path_do_not_multiply_zero_by_infinity():
     assert ais.interpolate(jnp.asarray(0.5), jnp.asarray(2.0), infinite) == -jnp.inf
 
 
-# ------------------------------------------------------------------------------ composing and misuse
+# ----------------------------------------------------------------------------- composing and misuse
 
 
 def test_run_chain_works_under_a_users_jit_vmap_and_scan():

@@ -3,6 +3,7 @@
 import gzip
 import io
 import shutil
+import sys
 import urllib.error
 
 import jax
@@ -169,6 +170,59 @@ def test_missing_network_is_one_clear_line(monkeypatch, tmp_path):
     ) as e:
         data.load("omniglot")
     assert "\n" not in str(e.value)
+
+
+class _FakeTfds:
+    """TFDS with a prepared MNIST in the folder `here` and nothing elsewhere."""
+
+    def __init__(self, here, splits):
+        self._here, self._splits = here, splits
+
+    def builder(self, name, data_dir=None, file_format=None):
+        assert (name, file_format) == ("mnist", "array_record")
+        is_here = data_dir == self._here
+        splits = self._splits
+
+        class Builder:
+            def is_prepared(self):
+                return is_here
+
+            def download_and_prepare(self):
+                raise OSError("no route to host")
+
+            def as_data_source(self, split):
+                images, labels = splits[split]
+                return [
+                    {"image": image.reshape(28, 28, 1), "label": label}
+                    for image, label in zip(images, labels, strict=True)
+                ]
+
+        return Builder()
+
+
+def test_prepared_tfds_mnist_is_read_and_verified(real_data_dir, tmp_path, monkeypatch):
+    mnist = data.load("mnist", real_data_dir)
+    order = np.random.default_rng(0).permutation(60_000)
+    splits = {
+        "train": (mnist.train[order], mnist.train_labels[order]),
+        "test": (mnist.test, mnist.test_labels),
+    }
+    fake = _FakeTfds(tmp_path, splits)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
+    found = data.load("mnist", tmp_path)
+    assert found.source == "TFDS mnist"
+    np.testing.assert_array_equal(found.train, mnist.train[order])
+    splits["test"] = (mnist.test[:-1], mnist.test_labels[:-1])
+    with pytest.raises(data.DataError, match="t10k split of 9999 images has another SHA-256"):
+        data.load("mnist", tmp_path)
+    with pytest.raises(data.DataError, match=r"no route to host.*--data_dir"):
+        data.load("mnist")
+
+
+def test_mnist_without_files_and_without_tfds_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(data.DataError, match=r"needs TFDS.*aiwae_jax\[tfds\].*--data_dir"):
+        data.load("mnist", tmp_path)
 
 
 def test_binarize_has_the_level_as_probability():

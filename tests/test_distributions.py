@@ -53,14 +53,14 @@ def test_kl_of_another_pair_is_refused():
 def test_bernoulli_is_finite_at_extreme_logits_where_log_sigmoid_is_not():
     logits = jnp.array([200.0, -200.0, 17.5, 0.0])
     x = jnp.array([0.0, 1.0, 0.0, 1.0])
-    value, gradient = jax.value_and_grad(lambda l: Bernoulli(l).log_prob(x))(logits)
+    value, gradient = jax.value_and_grad(lambda a: Bernoulli(a).log_prob(x))(logits)
     np.testing.assert_allclose(value, -(200 + 200 + 17.5 + np.log(2.0)), rtol=1e-6)
     chex.assert_trees_all_close(gradient, x - jax.nn.sigmoid(logits), atol=1e-7)
 
 
 def test_softplus_gradient_computes_no_logarithm():
-    jaxpr = str(jax.make_jaxpr(jax.grad(lambda l: distributions.softplus(l).sum()))(jnp.ones(3)))
-    compiled = jax.jit(jax.grad(lambda l: distributions.softplus(l).sum())).lower(jnp.ones(3))
+    jaxpr = str(jax.make_jaxpr(jax.grad(lambda a: distributions.softplus(a).sum()))(jnp.ones(3)))
+    compiled = jax.jit(jax.grad(lambda a: distributions.softplus(a).sum())).lower(jnp.ones(3))
     assert "logistic" in jaxpr
     assert "log-plus-one" not in compiled.compile().as_text()
 

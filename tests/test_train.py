@@ -48,7 +48,7 @@ def test_every_method_raises_its_objective(name):
     data = 2.0 + batch(64)
     before = jax.vmap(partial(lg.exact_log_likelihood, state.params.theta))(data).mean()
     for i in range(200):
-        state, info = step(jax.random.key(i), state, data)
+        state, _ = step(jax.random.key(i), state, data)
     after = jax.vmap(partial(lg.exact_log_likelihood, state.params.theta))(data).mean()
     assert after > before + 1.0
     assert int(state.step) == 200

@@ -1,0 +1,64 @@
+"""What every command shares: exit codes, errors of one line, interruption."""
+
+import functools
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiwae_jax import checkpoint, data
+from experiments import flags, workdir
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
+    """SIGINT or SIGTERM arrived and everything worth keeping has been saved."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
+    """Makes `main(argv)` return an exit code: one line and 2 for a user's mistake."""
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str]) -> int:
+        try:
+            main(argv)
+        except (flags.UsageError, data.DataError, workdir.WorkdirError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except (checkpoint.CheckpointError, workdir.NonFiniteError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except Interrupted as interruption:
+            print(interruption, file=sys.stderr)
+            return 128 + interruption.signal_number
+        return 0
+
+    return wrapped
+
+
+class Interruption:
+    """Notes SIGINT and SIGTERM, for loops to look at; a second signal acts at once, as usual."""
+
+    def __init__(self):
+        self.signal_number: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _note(self, number, _frame) -> None:
+        self.signal_number = number
+        self._restore()

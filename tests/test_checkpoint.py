@@ -1,0 +1,76 @@
+import json
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aiwae_jax import checkpoint, metrics
+from aiwae_jax.types import Params
+
+
+def tree(value):
+    theta = {"w": [jnp.full(3, value)], "n": jnp.asarray(int(value))}
+    return Params(theta, (), ({"e": jnp.ones(2)},))
+
+
+def test_restored_tree_is_the_saved_one_bit_for_bit(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(7, tree(0.1), {"note": "x"})
+    restored, facts = checkpoints.restore(tree(9.0))
+    chex.assert_trees_all_equal(restored, tree(0.1))
+    assert isinstance(restored, Params)
+    assert facts == {"note": "x"}
+    checkpoints.close()
+
+
+def test_newest_is_restored_and_only_the_newest_two_are_kept(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.save(step, tree(step), {})
+    restored, _ = checkpoints.restore(tree(0))
+    assert int(restored.theta["n"]) == 3
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["2", "3"]
+    checkpoints.close()
+
+
+def test_nothing_saved_is_none(tmp_path):
+    assert checkpoint.Checkpoints(tmp_path).restore(tree(0)) is None
+
+
+def test_damaged_newest_is_passed_over_with_a_warning_that_names_it(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, tree(step), {})
+    for path in (tmp_path / "2" / "tree").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    reopened = checkpoint.Checkpoints(tmp_path)
+    with pytest.warns(UserWarning, match=r"/2 is damaged"):
+        restored, _ = reopened.restore(tree(0))
+    assert int(restored.theta["n"]) == 1
+
+
+def test_tree_of_another_model_is_refused(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(1, tree(1), {})
+    other = tree(1)._replace(phi={"more": jnp.ones(2)})
+    with pytest.raises((checkpoint.CheckpointError, UserWarning)):
+        checkpoints.restore(other)
+
+
+def test_metrics_survive_a_torn_line_and_drop_what_came_after_the_checkpoint(tmp_path):
+    writer = metrics.MetricsWriter(tmp_path)
+    for step in (1, 2, 3):
+        writer.write(step, {"loss": np.float32(step), "rates": np.array([0.5, step])})
+    writer.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    assert [r["step"] for r in metrics.read(tmp_path)] == [1, 2, 3]
+    writer = metrics.MetricsWriter(tmp_path, resume_step=2)
+    writer.write(3, {"loss": 30.0})
+    writer.close()
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["loss"] for r in records] == [1.0, 2.0, 30.0]
+    assert records[1]["rates"] == [0.5, 2.0]
+    assert list((tmp_path / "tensorboard").iterdir())

@@ -1,0 +1,319 @@
+"""The command line: every method in one process, interruption of a real one, bad input."""
+
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import chex
+import numpy as np
+import pytest
+
+from aiwae_jax import checkpoint, data
+from experiments import build, evaluate, flags, run, workdir
+from experiments.report import METRICS
+
+ROOT = pathlib.Path(__file__).parent.parent
+TINY = [
+    "--dataset=digits",
+    "--stages=1",
+    "--latent_dim=2",
+    "--hidden_dim=4",
+    "--batch_size=64",
+    "--eval_examples=4",
+    "--eval_temperatures=3",
+    "--eval_chains=2",
+    "--eval_leapfrog_steps=1",
+    "--eval_bound_samples=50",
+]
+METHODS = {
+    "vae": ["--method=vae"],
+    "iwae": ["--method=iwae", "--K=2"],
+    "aiwae": ["--method=aiwae", "--K=2", "--T=3", "--L=2"],
+}
+
+
+def main(*arguments):
+    return run.main(["run", *arguments])
+
+
+def copy_of(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished and evaluated VAE run; tests that write work on a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert main(*TINY, *METHODS["vae"], f"--workdir={folder}") == 0
+    return folder
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_to_a_report(method, tmp_path, capsys, request):
+    if method == "vae":
+        folder = request.getfixturevalue("finished")
+    else:
+        folder = tmp_path
+        assert main(*TINY, *METHODS[method], f"--workdir={folder}") == 0
+        printed = capsys.readouterr().out
+        assert "NLL (test)" in printed
+        assert str(folder) in printed
+        assert "num_stages=1" in printed
+    report = json.loads((folder / "report.json").read_text())
+    for key, (_, with_error) in METRICS.items():
+        assert np.isfinite(report[key])
+        assert not with_error or report[f"{key}_se"] >= 0
+    assert 0 <= report["active_units"] <= 2
+    assert abs(report["variational_gap"] - (report["nvlb_test"] - report["nll_test"])) < 1e-4
+    assert abs(report["generalization_gap"] - (report["nll_test"] - report["nll_train"])) < 1e-4
+    assert report["config"]["training"]["method"] == method
+    assert report["environment"]["versions"]["jax"]
+    assert report["wall_time"]["training_seconds"] > 0
+    assert "paper" not in report
+    for name in report["pictures"]:
+        assert (folder / name).read_bytes()[:4] == b"\x89PNG"
+    assert {"samples.png", "reconstructions.png", "learning_curves.png"} < set(report["pictures"])
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_same_command_again_shows_the_report_and_more_stages_continue(finished, tmp_path, capsys):
+    folder = copy_of(finished, tmp_path)
+    arguments = [*TINY, *METHODS["vae"], f"--workdir={folder}"]
+    made = (folder / "report.json").stat().st_mtime_ns
+    assert main(*arguments) == 0
+    assert "NLL (test)" in capsys.readouterr().out
+    assert (folder / "report.json").stat().st_mtime_ns == made
+    assert main(*arguments, "--stages=2", "--eval=none") == 0
+    assert "continuing at step 22 of 88" in capsys.readouterr().out
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_evaluate_measures_a_run_again_and_compares_two(finished, tmp_path, capsys):
+    folder = copy_of(finished, tmp_path)
+    assert evaluate.main(["evaluate", f"--workdir={folder}", f"--against={finished}"]) == 0
+    assert "paired difference +0.00 ± 0.00" in capsys.readouterr().out
+    again = [flag for flag in TINY if flag.startswith("--eval") and "examples" not in flag]
+    assert evaluate.main(["evaluate", f"--workdir={folder}", "--eval_examples=5", *again]) == 0
+    assert json.loads((folder / "report.json").read_text())["num_examples"] == 5
+    assert json.loads((folder / "report-1.json").read_text())["num_examples"] == 4
+    capsys.readouterr()
+    assert evaluate.main(["evaluate", f"--workdir={folder}", f"--against={finished}"]) == 2
+    assert "not made on the same images" in capsys.readouterr().err
+
+
+def test_evaluated_images_depend_on_the_evaluation_seed_alone():
+    digits = data.load("digits")
+    settings = flags.parse_run(["run", "--eval_examples=20"]).evaluation
+    first = evaluate.choose_images(digits, settings)
+    chex.assert_trees_all_equal(first, evaluate.choose_images(digits, settings))
+    more = flags.parse_run(["run", "--eval_examples=30"]).evaluation
+    np.testing.assert_array_equal(evaluate.choose_images(digits, more)[0][:20], first[0])
+    other = flags.parse_run(["run", "--eval_examples=20", "--eval_seed=1"]).evaluation
+    assert not np.array_equal(evaluate.choose_images(digits, other)[0], first[0])
+
+
+# --------------------------------------------------------------------------------- interruption
+
+RESUMABLE = [
+    "--dataset=digits",
+    "--method=aiwae",
+    "--K=2",
+    "--T=3",
+    "--L=2",
+    "--latent_dim=4",
+    "--hidden_dim=16",
+    "--batch_size=8",
+    "--stages=3",
+    "--eval=none",
+]
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "experiments.run", *arguments, f"--workdir={folder}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def final_state(folder):
+    """The last checkpoint as a tree."""
+    stored = workdir.open_run(str(folder))[1]
+    template = build.build(stored, data.load("digits")).init()
+    return checkpoint.Checkpoints(folder / "checkpoints").restore(template)
+
+
+def test_run_stopped_by_sigterm_resumes_bit_for_bit(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    process = start(cut, *RESUMABLE, "--checkpoint_minutes=0.01")
+    deadline = time.monotonic() + 120
+    while not list((cut / "checkpoints").glob("[0-9]*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "saved at step" in errors
+
+    _, errors = start(cut, *RESUMABLE).communicate(timeout=300)
+    assert main(*RESUMABLE, f"--workdir={whole}") == 0
+    state, facts = final_state(cut)
+    expected, _ = final_state(whole)
+    assert facts["is_finished"]
+    chex.assert_trees_all_equal(state, expected)
+    assert int(state.train.step) == 13 * 179
+
+    def without_time(folder):
+        return (folder / "metrics.jsonl").read_text()
+
+    assert without_time(cut) == without_time(whole)
+
+
+def test_a_second_process_on_the_same_folder_is_refused(tmp_path):
+    digits = data.load("digits")
+    config = flags.parse_run(["run", *RESUMABLE, f"--workdir={tmp_path}"])
+    with workdir.claim(config, digits):
+        assert main(*RESUMABLE, f"--workdir={tmp_path}") == 2
+
+
+def test_parameters_that_become_nan_stop_the_run_and_save_nothing(tmp_path, monkeypatch, capsys):
+    real = build.build
+
+    def poisoned(training, dataset):
+        built = real(training, dataset)
+
+        def run_steps(state, num_steps):
+            state = built.run_steps(state, num_steps)
+            theta = state.train.params.theta
+            theta["heads"][0]["bias"] = theta["heads"][0]["bias"] * np.nan
+            return state
+
+        return built._replace(run_steps=run_steps)
+
+    monkeypatch.setattr(build, "build", poisoned)
+    assert main(*TINY, *METHODS["vae"], f"--workdir={tmp_path}") == 1
+    error = capsys.readouterr().err
+    assert "became NaN or infinite" in error
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+# ------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset=cifar"], "--dataset must be one of digits, mnist, omniglot"),
+        (["--method=gan"], "--method must be one of aiwae, iwae, vae"),
+        (["--K=0"], "--K must be at least 1, got 0"),
+        (["--T=1"], "--T must be at least 2, got 1"),
+        (["--L=0"], "--L must be at least 1, got 0"),
+        (["--K=five"], "--K"),
+        (["--stages=0"], "--stages must be at least 1"),
+        (["--stages=13"], "--stages must be at most 12"),
+        (["--method=vae", "--K=5"], "vae uses one sample"),
+        (["--method=iwae", "--T=5"], "--T belongs to annealed sampling"),
+        (["--eval_temperatures=1"], "--eval_temperatures must be at least 2"),
+        (["--eval_bound_samples=30"], "multiple of 50"),
+        (["--eval_examples=1"], "--eval_examples must be 0 (all) or at least 2"),
+        (["--batch_size=5000"], "larger than the 1438 training images"),
+        (["--data_dir=/nowhere/at/all"], "is not a folder"),
+        (["--temperature=5"], "Unknown command line flag 'temperature'"),
+        (["digits"], "Unexpected argument 'digits'"),
+        (["--adam_eps=0"], "--adam_eps must be positive"),
+    ],
+)
+def test_bad_flags_are_one_clear_line_and_exit_code_2(arguments, message, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(*arguments, f"--workdir={folder}") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert not folder.exists()
+
+
+def test_folder_of_another_configuration_is_refused_and_untouched(tmp_path, capsys):
+    assert main(*TINY, *METHODS["vae"], f"--workdir={tmp_path}", "--eval=none") == 0
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    assert main(*TINY, *METHODS["iwae"], f"--workdir={tmp_path}") == 2
+    error = capsys.readouterr().err
+    assert "method=vae there, iwae here" in error
+    assert len(error.splitlines()) == 1
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_folder_with_other_things_in_it_is_refused_and_untouched(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("important")
+    assert main(*TINY, *METHODS["vae"], f"--workdir={tmp_path}") == 2
+    assert "holds no run of this program" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_workdir_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(*TINY, *METHODS["vae"], f"--workdir={tmp_path / 'file'}") == 2
+    assert "cannot be used" in capsys.readouterr().err
+
+
+def test_missing_data_without_network_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AIWAE_CACHE_DIR", str(tmp_path / "cache"))
+
+    def fail(url, timeout):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(data.urllib.request, "urlopen", fail)
+    assert main("--dataset=omniglot", f"--workdir={tmp_path / 'run'}") == 2
+    error = capsys.readouterr().err
+    assert "Network is unreachable" in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):
+    assert evaluate.main(["evaluate", f"--workdir={tmp_path}"]) == 2
+    assert "holds no run of this program" in capsys.readouterr().err
+    assert evaluate.main(["evaluate"]) == 2
+    assert "--workdir is needed" in capsys.readouterr().err
+
+
+def test_help_explains_the_papers_letters(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main("--help")
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("--K", "--T", "--L", "inverse temperatures", "leapfrog", "--workdir", "--stages"):
+        assert word in text
+
+
+def test_defaults_are_the_papers():
+    config = flags.parse_run(["run", "--dataset=omniglot", "--K=5", "--T=8"])
+    expected = flags.Training(
+        dataset="omniglot",
+        method="aiwae",
+        num_particles=5,
+        num_temperatures=8,
+        num_leapfrog_steps=5,
+        latent_size=50,
+        hidden_size=200,
+        batch_size=128,
+        num_stages=8,
+        adam_eps=1e-4,
+        loss_reduction="mean",
+        initialization="torch_mean_bias",
+        seed=0,
+    )
+    assert config.training == expected
+    assert config.evaluation.num_temperatures == 1000
+    assert config.evaluation.num_examples == 200
+    paper = flags.parse_run(["run", "--dataset=mnist", "--eval=paper"]).evaluation
+    assert (paper.num_temperatures, paper.num_examples, paper.num_chains) == (10_000, 0, 16)
+    mixed = flags.parse_run(["run", "--eval=paper", "--eval_examples=10"]).evaluation
+    assert mixed.num_examples == 10
+    assert flags.parse_run(["run", "--dataset=mnist", "--method=iwae"]).training.batch_size == 20

@@ -1,0 +1,116 @@
+"""The house: who may look into which room, and that set-up and documents agree."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+LIBRARY = ROOT / "aiwae_jax"
+ALLOWED = {
+    "types": set(),
+    "weights": set(),
+    "distributions": {"types"},
+    "networks": {"types"},
+    "hmc": {"types"},
+    "ais": {"hmc", "weights"},
+    "objectives": {"weights", "distributions", "types"},
+    "samplers": {"ais", "hmc", "types"},
+    "models": {"distributions", "networks", "types"},
+    "methods": {"samplers", "objectives", "types"},
+    "train": {"types", "weights"},
+    "population": {"ais", "weights", "types"},
+    "evaluate": {"ais", "hmc", "population", "weights", "types"},
+    "data": set(),
+    "paper": set(),
+    "plots": set(),
+    "metrics": set(),
+    "checkpoint": {"types"},
+}
+# What the installation of the library alone brings.
+CORE_PACKAGES = {"jax", "flax", "optax", "numpy", "chex", "aiwae_jax"}
+
+
+def imports(path: pathlib.Path, *, top_level_only: bool = False) -> set[str]:
+    """Dotted names of all modules that a file imports."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def library_imports(path: pathlib.Path) -> set[str]:
+    names = imports(path)
+    return {n.split(".")[1] for n in names if n.startswith("aiwae_jax.")}
+
+
+def test_every_room_looks_only_where_it_may():
+    found = {path.stem for path in LIBRARY.glob("*.py")} - {"__init__"}
+    assert found == set(ALLOWED)
+    for name, allowed in ALLOWED.items():
+        assert library_imports(LIBRARY / f"{name}.py") <= allowed, name
+
+
+def test_nothing_in_the_library_imports_the_experiments():
+    for path in LIBRARY.glob("*.py"):
+        assert not any(name.startswith("experiments") for name in imports(path)), path
+
+
+def test_the_library_needs_only_its_core_packages_to_be_imported():
+    standard = sys.stdlib_module_names
+    for path in LIBRARY.glob("*.py"):
+        tops = {name.split(".")[0] for name in imports(path, top_level_only=True)}
+        assert tops - set(standard) <= CORE_PACKAGES, path
+
+
+def test_no_extra_package_is_loaded_by_importing_the_library():
+    code = (
+        "import sys, aiwae_jax; "
+        "print([m for m in ('matplotlib', 'orbax.checkpoint', 'sklearn', 'absl.flags',"
+        " 'tensorflow_datasets', 'tensorboardX') if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    # chex and flax bring absl.flags and orbax themselves; nothing of ours does.
+    assert "matplotlib" not in found.stdout
+    assert "sklearn" not in found.stdout
+    assert "tensorflow_datasets" not in found.stdout
+    assert "tensorboardX" not in found.stdout
+
+
+def test_requirements_are_the_extras_of_setup():
+    def specified(text):
+        return set(re.findall(r'^\s*"?([A-Za-z_][\w-]*>=[\d.]+)"?,?\s*$', text, re.MULTILINE))
+
+    setup = (ROOT / "setup.py").read_text()
+    listed = specified((ROOT / "requirements.txt").read_text())
+    in_setup = set(re.findall(r'"([A-Za-z_][\w-]*>=[\d.]+)"', setup))
+    # TensorFlow is large and only needed to have TFDS prepare a data set.
+    assert {name for name in in_setup if not name.startswith("tensorflow>=")} == listed
+
+
+def test_files_stay_small_enough_to_read():
+    for path in [*LIBRARY.glob("*.py"), *(ROOT / "experiments").glob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_no_address_of_this_or_that_machine_is_committed():
+    listing = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT)
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in listing.stdout.split():
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".json"} or name == "Makefile":
+            text = path.read_text()
+            # Spelled in pieces, so that this file does not find itself.
+            assert "/wo" + "rk/" not in text, name
+            assert "/ro" + "ot/" not in text, name
