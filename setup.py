@@ -17,10 +17,10 @@ EXTRAS = {
         "absl-py>=2.1",
         "matplotlib>=3.9",
         "orbax-checkpoint>=0.11.20",
+        "rich>=13",
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "tensorboardX>=2.6.2",
-        "tqdm>=4.66",
     ],
     # TFDS does not declare what it needs: array_record and Pillow to read a prepared data set, and
     # TensorFlow (large) only to prepare one.

@@ -46,12 +46,14 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
+        flat = _flatten(tree)
+        content = {"names": sorted(flat), "facts": facts}
         try:
             self._manager.save(
                 step,
                 args=self._ocp.args.Composite(
-                    tree=self._ocp.args.StandardSave(_flatten(tree)),
-                    facts=self._ocp.args.JsonSave(facts),
+                    tree=self._ocp.args.StandardSave(flat),
+                    content=self._ocp.args.JsonSave(content),
                 ),
             )
             self._manager.wait_until_finished()
@@ -99,17 +101,20 @@ class Checkpoints:
         abstract = {
             name: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for name, leaf in flat.items()
         }
-        restored = self._manager.restore(
-            step,
-            args=self._ocp.args.Composite(
-                tree=self._ocp.args.StandardRestore(abstract),
-                facts=self._ocp.args.JsonRestore(),
-            ),
-        )
-        if set(restored.tree) != set(flat):
-            raise CheckpointError(f"The checkpoint of step {step} is of another model or method.")
-        leaves = [restored.tree[name] for name in flat]
-        return jax.tree.unflatten(jax.tree.structure(template), leaves), restored.facts
+        args = self._ocp.args
+        content = self._manager.restore(
+            step, args=args.Composite(content=args.JsonRestore())
+        ).content
+        if content["names"] != sorted(flat):
+            raise CheckpointError(
+                f"The checkpoint {self._folder / str(step)} holds other arrays than this run has: "
+                "it is of another method, model or version of the program."
+            )
+        tree = self._manager.restore(
+            step, args=args.Composite(tree=args.StandardRestore(abstract))
+        ).tree
+        leaves = [tree[name] for name in flat]
+        return jax.tree.unflatten(jax.tree.structure(template), leaves), content["facts"]
 
     def close(self) -> None:
         """Releases Orbax's threads."""

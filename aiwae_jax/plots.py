@@ -59,11 +59,11 @@ def learning_curves(
     path: str | os.PathLike, epochs: Sequence[float], curves: dict[str, Sequence[float]], title: str
 ) -> None:
     """Draws each objective against the epoch, one panel each."""
-    figure = _figure(7.0, 2.6 * len(curves) + 0.4)
+    figure = _figure(7.0, 1.9 * len(curves) + 0.6)
     panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
         axes.plot(epochs, values, marker="." if len(values) < 60 else None, color="tab:blue")
-        axes.set_ylabel(f"{name} (nats)")
+        axes.set_ylabel(f"{name}\n(nats)", fontsize=8)
         axes.grid(alpha=0.3)
         late = np.asarray(values)[len(values) // 5 :]
         if len(late) > 1 and np.ptp(late) > 0:  # the first epochs would flatten all the rest

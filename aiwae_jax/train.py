@@ -84,6 +84,14 @@ def _phase_names(method: Method) -> list[str]:
     return [f"{i}:{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
+def _finite_sum_mean_count(values: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """Sum and mean of the finite ones among `values`, and the count of the others."""
+    is_finite = jnp.isfinite(values)
+    total = jnp.sum(jnp.where(is_finite, values, 0.0))
+    num_finite = jnp.maximum(jnp.sum(is_finite), 1).astype(total.dtype)
+    return total, total / num_finite, jnp.sum(~is_finite)
+
+
 def _objective_and_info(
     keys: chex.PRNGKey, phase: Phase, params: Params, sampler_state: PyTree, batch: PyTree
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
@@ -100,12 +108,11 @@ def _objective_and_info(
     particles, info = draw(keys, params, batch, sampler_state)
     values = jax.vmap(phase.objective.value, in_axes=(None, 0))(params, particles)
     chex.assert_shape(values, keys.shape)
-    is_finite = jnp.isfinite(values)
-    total = jnp.sum(jnp.where(is_finite, values, 0.0))
-
-    num_finite = jnp.maximum(jnp.sum(is_finite), 1).astype(total.dtype)
-    info = dict(info, objective=total / num_finite, num_nonfinite_objective=jnp.sum(~is_finite))
+    total, mean, num_nonfinite = _finite_sum_mean_count(values)
+    info = dict(info, objective=mean, num_nonfinite_objective=num_nonfinite)
     if phase.sampler.is_properly_weighted:
+        bounds = jax.vmap(weights.log_mean_exp)(particles.log_weights)
+        info["log_likelihood_bound"] = _finite_sum_mean_count(bounds)[1]
         ess = jax.vmap(weights.effective_sample_size)(particles.log_weights)
         info["effective_sample_size"] = jnp.mean(ess)
         info["num_zero_weight"] = jnp.sum(particles.log_weights == -jnp.inf)
@@ -127,7 +134,10 @@ def make_train_step(
 
     Returns:
       `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
-      is donated, `info` maps the name of each phase to its diagnostics.
+      is donated, `info` maps the name of each phase to its diagnostics: the `objective`, the
+      sampler's own info, and for properly weighted particles `log_likelihood_bound` (mean of the
+      log mean weight, a lower bound of log p(x) in expectation), `effective_sample_size` and
+      `num_zero_weight`.
 
     Raises:
       ValueError: for an unknown `loss_reduction`.

@@ -3,6 +3,7 @@
 import functools
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,13 +19,19 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
         self.signal_number = signal_number
 
 
+def _print_warning(message, *_args, **_kwargs) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
     """Makes `main(argv)` return an exit code: one line and 2 for a user's mistake."""
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str]) -> int:
         try:
-            main(argv)
+            with warnings.catch_warnings():
+                warnings.showwarning = _print_warning
+                main(argv)
         except (flags.UsageError, data.DataError, workdir.WorkdirError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

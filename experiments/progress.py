@@ -3,7 +3,8 @@
 import sys
 import time
 
-import tqdm
+import rich.console
+import rich.progress
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -30,14 +31,14 @@ class Progress:
         self._first: tuple[float, int] | None = None  # time and units of the first update
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = tqdm.tqdm(
-                total=total,
-                initial=done,
-                bar_format="{desc}{percentage:3.0f}%|{bar:20}| {postfix}",
-                dynamic_ncols=True,
-                leave=True,
+            self._bar = rich.progress.Progress(
+                "{task.description}",
+                rich.progress.BarColumn(bar_width=20),
+                "{task.percentage:3.0f}%  {task.fields[facts]}",
+                console=rich.console.Console(stderr=True),
             )
-            self._bar.set_description_str(title + " ")
+            self._task = self._bar.add_task(title, total=total, completed=done, facts="compiling")
+            self._bar.start()
 
     def update(self, done: int, facts: str = "") -> None:
         """Moves to `done` units."""
@@ -51,8 +52,7 @@ class Progress:
         elif pace > 0:
             text += f"{format_seconds((self._total - done) / pace)} left"
         if self._bar is not None:
-            self._bar.n = done
-            self._bar.set_postfix_str(text)
+            self._bar.update(self._task, completed=done, facts=text)
         elif now - self._last_line > _SECONDS_BETWEEN_LINES or done >= self._total:
             self._last_line = now
             print(f"{self._title} {100 * done / self._total:3.0f}%  {text}", file=sys.stderr)
@@ -60,4 +60,4 @@ class Progress:
     def close(self) -> None:
         """Ends the bar's line."""
         if self._bar is not None:
-            self._bar.close()
+            self._bar.stop()

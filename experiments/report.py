@@ -165,15 +165,15 @@ def draw_pictures(
     records = metrics.read(folder)
     if records:
         curves = {
-            f"{key.split('/')[0]} objective": [record[key] for record in records]
+            key.replace("/", " ").replace("_", " "): [record[key] for record in records]
             for key in records[-1]
-            if key.endswith("/objective")
+            if key.endswith(("/objective", "/log_likelihood_bound"))
         }
         plots.learning_curves(
             folder / "learning_curves.png",
             [record["epoch"] for record in records],
             curves,
-            f"{title}: training objectives, epoch averages",
+            f"{title}: training, epoch averages",
         )
         names.append("learning_curves.png")
 

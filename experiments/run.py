@@ -31,16 +31,17 @@ def _flat_record(averages: train.TrainInfo) -> dict[str, np.ndarray]:
 
 
 def _facts_line(record: dict[str, np.ndarray], epoch: float, images_per_second: float) -> str:
+    """The facts of the first phase that has them; θ's phase comes first."""
     parts = [f"epoch {epoch:.4g}"]
-    parts += [
-        f"{name.split('/')[0]} {np.asarray(value):.2f}"
-        for name, value in record.items()
-        if name.endswith("/objective")
-    ]
-    for name, label in (("acceptance", "accept"), ("step_sizes", "step")):
-        values = [v for key, v in record.items() if key.endswith(f"/{name}")]
+    for name, label, digits in (
+        ("objective", "objective", 2),
+        ("log_likelihood_bound", "log p(x) ≥", 2),
+        ("acceptance", "accept", 3),
+        ("step_sizes", "step", 3),
+    ):
+        values = [value for key, value in record.items() if key.endswith(f"/{name}")]
         if values:
-            parts.append(f"{label} {np.mean(values[0]):.3f}")
+            parts.append(f"{label} {np.mean(values[0]):.{digits}f}")
     return "  ".join([*parts, f"{images_per_second:,.0f} img/s"])
 
 
