@@ -167,6 +167,9 @@ def write_report(
     entries, per_image, likelihood, test_images = measure(
         model, params, dataset, evaluation, interruption
     )
+    # The numbers may have cost hours: they are written before anything else is tried.
+    _keep_previous_report(folder)
+    np.savez(folder / "evaluation.npz", **per_image)
     content = {
         **entries,
         "epochs": epochs,
@@ -185,6 +188,7 @@ def write_report(
         content["differs"] = report.differences_from_paper(
             training, evaluation, epochs, len(dataset.test)
         )
+    workdir.write_json(folder / "report.json", content)
     content["pictures"] = report.draw_pictures(
         folder,
         dataset=dataset,
@@ -194,8 +198,6 @@ def write_report(
         likelihood=likelihood,
         seed=_PICTURE_SEED,
     )
-    _keep_previous_report(folder)
-    np.savez(folder / "evaluation.npz", **per_image)
     workdir.write_json(folder / "report.json", content)
     return content
 
