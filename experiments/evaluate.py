@@ -22,6 +22,11 @@ _CHUNK_SIZE = 100
 _PICTURE_SEED = 0
 
 
+def _keys(evaluation: Evaluation) -> jax.Array:
+    """The six keys of an evaluation: four for the images, one for the NLL, one for the bound."""
+    return jax.random.split(jax.random.key(evaluation.seed), 6)
+
+
 def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> tuple[np.ndarray, ...]:
     """Chooses and binarizes the evaluated images once, from the evaluation seed alone.
 
@@ -31,9 +36,7 @@ def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> tuple[np.nda
       (test images `[N, X]`, as many training images, all test images for the active units).
     """
     num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(dataset.train))
-    test_key, train_key, pixel_key, train_pixel_key = jax.random.split(
-        jax.random.key(evaluation.seed), 4
-    )
+    test_key, train_key, pixel_key, train_pixel_key = _keys(evaluation)[:4]
     binarize = partial(data.binarize, max_level=dataset.max_level)
     all_test = np.asarray(binarize(pixel_key, jnp.asarray(dataset.test)))
     # Permutations of everything, so that a larger number of images contains the smaller.
@@ -64,7 +67,7 @@ def measure(
     num = len(test_images)
     log_joint_fn = Partial(model.log_joint, params.theta)
     posterior_fn = Partial(model.posterior, params.phi)
-    nll_key, bound_key = jax.random.split(jax.random.fold_in(jax.random.key(evaluation.seed), 1))
+    nll_key, bound_key = _keys(evaluation)[4:]
 
     def watch(bar: progress.Progress):
         def on_progress(done, total):

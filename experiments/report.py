@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import os
 import pathlib
 import platform
 from typing import Any
@@ -41,6 +42,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
     }
 
 

@@ -89,11 +89,11 @@ def test_no_extra_package_is_loaded_by_importing_the_library():
 
 def test_requirements_are_the_extras_of_setup():
     def specified(text):
-        return set(re.findall(r'^\s*"?([A-Za-z_][\w-]*>=[\d.]+)"?,?\s*$', text, re.MULTILINE))
+        return set(re.findall(r'^\s*"?([A-Za-z_][\w-]*[>~]=[\d.]+)"?,?\s*$', text, re.MULTILINE))
 
     setup = (ROOT / "setup.py").read_text()
     listed = specified((ROOT / "requirements.txt").read_text())
-    in_setup = set(re.findall(r'"([A-Za-z_][\w-]*>=[\d.]+)"', setup))
+    in_setup = set(re.findall(r'"([A-Za-z_][\w-]*[>~]=[\d.]+)"', setup))
     # TensorFlow is large and only needed to have TFDS prepare a data set.
     assert {name for name in in_setup if not name.startswith("tensorflow>=")} == listed
 
