@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -225,7 +226,8 @@ def _help_text(fv: absl_flags.FlagValues) -> str:
             choices = getattr(flag.parser, "enum_values", None)
             values = f"  one of {', '.join(choices)}" if choices else ""
             lines.append(f"  --{flag.name}{default}{values}")
-            lines.append(absl_flags.text_wrap(flag.help, length=88, indent="      "))
+            text = re.sub(r"^<[\w|]+>: ", "", flag.help)  # absl repeats an enum's values here
+            lines.append(absl_flags.text_wrap(text, length=88, indent="      "))
     return "\n".join(lines)
 
 

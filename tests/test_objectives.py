@@ -163,11 +163,11 @@ def theta_gradient_z_score(method, num_sets=10, num_particles=2000):
     keys = jax.random.split(jax.random.key(11), num_sets)
     found = jax.jit(lambda keys: jax.lax.map(gradient_of_set, keys))(keys)
     exact = jax.grad(lg.exact_log_likelihood)(lg.params().theta, X)
-    scores = jax.tree.map(
-        lambda g, e: np.abs(g.mean(0) - e) / (np.std(g, axis=0, ddof=1) / num_sets**0.5),
-        found,
-        exact,
-    )
+
+    def score(g, e):
+        return np.abs(g.mean(0) - e) / (np.std(g, axis=0, ddof=1) / num_sets**0.5)
+
+    scores = jax.tree.map(score, found, exact)
     return max(float(np.max(score)) for score in jax.tree.leaves(scores))
 
 

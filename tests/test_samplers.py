@@ -24,6 +24,7 @@ def weighting_z_score(model, kind, num=40_000):
         if kind == "importance"
         else samplers.annealed(model, 5, 4, 3, initial_step_size=0.5)
     )
+    assert sampler.is_properly_weighted
     log_weights = np.asarray(draw_many(sampler, num).log_weights, np.float64)
     exact = float(lg.exact_log_likelihood(lg.params().theta, lg.DATUM))
     means = np.exp(log_weights - exact).mean(axis=1)
