@@ -12,7 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import hmc
+from aiwae_jax import hmc, weights
 
 LogDensityFn = Callable[[chex.Array], chex.Array]
 ForceFns = tuple[hmc.ForceFn, hmc.ForceFn]
@@ -108,11 +108,13 @@ def init(
 def reweight(state: AISState, beta: chex.Numeric) -> AISState:
     """Moves to `beta` and adds log f_β(z) - log f_β'(z), one factor of Eq. 8, to the log weight.
 
-    The increment is (β - β')(log f_n - log f_0); where it is not finite the weight becomes zero.
+    The increment is (β - β')(log f_n - log f_0); where it is not finite the weight becomes zero,
+    and where β repeats it is exactly 0.
     """
     beta = jnp.asarray(beta, state.beta.dtype)
     increment = (beta - state.beta) * (state.target.log_density - state.initial.log_density)
-    increment = jnp.where(jnp.isfinite(increment), increment, -jnp.inf)
+    increment = weights.zero_if_broken(increment)
+    increment = jnp.where(beta == state.beta, 0.0, increment)  # not 0 * inf
     return state._replace(beta=beta, log_weight=state.log_weight + increment)
 
 

@@ -247,7 +247,7 @@ def _load_omniglot(folder: pathlib.Path | None) -> Dataset:
     _download(
         _OMNIGLOT_URL,
         path,
-        verify=lambda temporary: _read_chardata(temporary, "download"),
+        verify_fn=lambda temporary: _read_chardata(temporary, "download"),
         hint="put chardata.mat into a folder and name it with --data_dir",
     )
     return _read_chardata(path, "chardata.mat, downloaded from the IWAE authors' repository")
@@ -298,7 +298,7 @@ def _read_chardata(path: pathlib.Path, source: str) -> Dataset:
     )
 
 
-def _download(url: str, path: pathlib.Path, *, verify, hint: str) -> None:
+def _download(url: str, path: pathlib.Path, *, verify_fn, hint: str) -> None:
     """Downloads to a temporary file beside `path`, verifies it, and only then gives it its name."""
     temporary = None
     try:
@@ -310,7 +310,7 @@ def _download(url: str, path: pathlib.Path, *, verify, hint: str) -> None:
             temporary = pathlib.Path(file.name)
             while block := response.read(1 << 20):
                 file.write(block)
-        verify(temporary)
+        verify_fn(temporary)
         os.replace(temporary, path)
     except OSError as error:
         reason = getattr(error, "reason", error)
@@ -326,7 +326,7 @@ def _load_omniglot_tfds(folder: pathlib.Path | None) -> Dataset:
     splits = _load_tfds("omniglot", folder, None)
     arrays = {}
     for split, (images, _) in splits.items():
-        ink = 1.0 - images[..., 0].astype(np.float32) / 255.0 if images.ndim == 4 else images
+        ink = 1.0 - images[..., 0].astype(np.float32) / 255.0  # TFDS draws dark on white
         arrays[split] = np.asarray(
             jax.image.resize(ink, (len(ink), 28, 28), "linear", antialias=True)
         ).clip(0.0, 1.0)

@@ -35,7 +35,7 @@ class Likelihood(NamedTuple):
       log_likelihood: `[N]` log mean weight of each datum's chains, nats. exp of it is unbiased for
         p(x); itself it is a stochastic lower bound.
       effective_sample_size: `[N]` of the chains' weights, in [0, num_chains].
-      log_weight_variance: `[N]` variance of the log weights over chains, nats².
+      log_weight_variance: `[N]` variance over chains of the log weights that are finite, nats².
       betas: `[T]` the schedule.
       step_sizes: `[T-2]` frozen leapfrog step sizes of the moves at betas[1:-1].
       acceptance: `[T-2]` mean acceptance probability at each of them, over data and chains.
@@ -93,7 +93,7 @@ class _Pilot:
         target_acceptance,
         *,
         num_leapfrog_steps,
-        on_gradients,
+        gradients_fn,
     ) -> np.ndarray:
         """Step sizes `[T-2]` for the moves at betas[1:-1]."""
         gradients_per_move = len(self._indices) * self._num_chains * num_leapfrog_steps
@@ -107,9 +107,10 @@ class _Pilot:
                 self._betas,
                 step_sizes.astype(np.float32),
                 steer_to,
+                num_counted=len(self._indices),
                 num_chains=self._num_chains,
                 num_leapfrog_steps=num_leapfrog_steps,
-                on_moves=lambda num_moves: on_gradients(num_moves * gradients_per_move),
+                moves_fn=lambda num_moves: gradients_fn(num_moves * gradients_per_move),
                 pace=population.Pace(),
             )[1]
 
@@ -185,7 +186,7 @@ def log_likelihood(
     num_gradients += num_chunks * per_chunk_move * (num_temperatures - 2)
     done = 0
 
-    def on_gradients(num):
+    def gradients_fn(num):
         nonlocal done
         done += num
         if progress_fn is not None:
@@ -200,12 +201,14 @@ def log_likelihood(
             betas,
             target_acceptance,
             num_leapfrog_steps=num_leapfrog_steps,
-            on_gradients=on_gradients,
+            gradients_fn=gradients_fn,
         )
-        pace, results, acceptances, num_nonfinite = population.Pace(), [], [], 0
+        pace, results = population.Pace(), []
+        acceptance, num_nonfinite = np.zeros(num_temperatures - 2), 0
         for first in range(0, num_data, chunk_size):
             # The last chunk is filled up with repeats, whose results are dropped.
             indices = np.minimum(np.arange(first, first + chunk_size, dtype=np.int32), num_data - 1)
+            num_kept = min(chunk_size, num_data - first)
             states, found = population.run(
                 run_key,
                 indices,
@@ -214,14 +217,15 @@ def log_likelihood(
                 betas,
                 step_sizes,
                 0.0,
+                num_counted=num_kept,
                 num_chains=num_chains,
                 num_leapfrog_steps=num_leapfrog_steps,
-                on_moves=lambda num_moves: on_gradients(num_moves * per_chunk_move),
+                moves_fn=lambda num_moves: gradients_fn(num_moves * per_chunk_move),
                 pace=pace,
             )
-            num_kept = min(chunk_size, num_data - first)
-            results.append([np.asarray(a)[:num_kept] for a in population.finish(states, betas[-1])])
-            acceptances.append(found.acceptance)
+            finished = population.finish(states, betas[-1])
+            results.append([np.asarray(a)[:num_kept] for a in finished])
+            acceptance += found.acceptance * num_kept / num_data
             num_nonfinite += found.num_nonfinite
 
     estimates, sizes, variances, num_zero_weight = map(np.concatenate, zip(*results, strict=True))
@@ -231,7 +235,7 @@ def log_likelihood(
         log_weight_variance=variances,
         betas=betas,
         step_sizes=step_sizes,
-        acceptance=np.mean(acceptances, axis=0),
+        acceptance=acceptance,
         num_nonfinite=num_nonfinite,
         num_zero_weight=int(num_zero_weight.sum()),
         num_gradients=num_gradients,
@@ -265,13 +269,26 @@ def estimate_seconds(
             np.linspace(0, 1, 7, dtype=np.float32),
             np.full(5, 1e-3, np.float32),
             0.0,
+            num_counted=len(indices),
             num_chains=num_chains,
             num_leapfrog_steps=num_leapfrog_steps,
-            on_moves=lambda num_moves: ends.append(time.monotonic()),
+            moves_fn=lambda num_moves: ends.append(time.monotonic()),
             pace=population.Pace(seconds=0.0),
         )
     seconds_per_move = np.diff(ends).min()
     return -(-num_data // len(indices)) * (num_temperatures - 2) * float(seconds_per_move)
+
+
+class ImportanceBound(NamedTuple):
+    """Multi-sample bounds of N data.
+
+    Attributes:
+      bound: `[N]` nats.
+      num_zero_weight: samples whose weight was zero or not finite (and then counted as zero).
+    """
+
+    bound: np.ndarray
+    num_zero_weight: int
 
 
 @partial(jax.jit, static_argnames=("num_blocks", "block_size"))
@@ -287,7 +304,8 @@ def _importance_bound(key, indices, x, log_joint_fn, initial_fn, *, num_blocks, 
         log_weights = jax.lax.map(
             block, jax.random.split(jax.random.fold_in(key, index), num_blocks)
         ).reshape(-1)
-        return weights.log_mean_exp(jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights))
+        log_weights = weights.zero_if_broken(log_weights)
+        return weights.log_mean_exp(log_weights), jnp.sum(log_weights == -jnp.inf)
 
     return jax.vmap(bound_datum)(indices, x)
 
@@ -302,8 +320,8 @@ def importance_bound(
     chunk_size: int = 100,
     block_size: int = 50,
     progress_fn: ProgressFn | None = None,
-) -> np.ndarray:
-    """L_{num_samples} of each datum (Eq. 3), a lower bound of log p(x) in expectation, `[N]` nats.
+) -> ImportanceBound:
+    """L_{num_samples} of each datum (Eq. 3), a lower bound of log p(x) in expectation.
 
     Args:
       key: consumed.
@@ -329,7 +347,7 @@ def importance_bound(
     with jax.default_matmul_precision("highest"):
         for first in range(0, num_data, chunk_size):
             indices = np.minimum(np.arange(first, first + chunk_size, dtype=np.int32), num_data - 1)
-            values = _importance_bound(
+            found = _importance_bound(
                 key,
                 indices,
                 _select(x, indices),
@@ -338,10 +356,11 @@ def importance_bound(
                 num_blocks=num_samples // block_size,
                 block_size=block_size,
             )
-            results.append(np.asarray(values)[: num_data - first])
+            results.append([np.asarray(a)[: num_data - first] for a in found])
             if progress_fn is not None:
                 progress_fn(min(first + chunk_size, num_data), num_data)
-    return np.concatenate(results)
+    bound, num_zero_weight = map(np.concatenate, zip(*results, strict=True))
+    return ImportanceBound(bound, int(num_zero_weight.sum()))
 
 
 def active_units(

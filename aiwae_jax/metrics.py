@@ -9,8 +9,11 @@ import numpy as np
 
 
 def _plain(value: Any) -> Any:
+    """Numbers as JSON knows them; NaN and infinities are null."""
     value = np.asarray(value)
-    return value.item() if value.ndim == 0 else [float(v) for v in value.ravel()]
+    if value.ndim > 0:
+        return [_plain(element) for element in value.ravel()]
+    return value.item() if np.isfinite(value) else None
 
 
 class MetricsWriter:
@@ -39,11 +42,11 @@ class MetricsWriter:
         self._file.flush()
         if self._tensorboard is not None:
             for name, value in plain.items():
-                if isinstance(value, list):
-                    for i, element in enumerate(value):
-                        self._tensorboard.add_scalar(f"{name}/{i + 1}", element, step)
-                else:
-                    self._tensorboard.add_scalar(name, value, step)
+                is_vector = isinstance(value, list)
+                for i, element in enumerate(value if is_vector else [value]):
+                    if element is not None:
+                        tag = f"{name}/{i + 1}" if is_vector else name
+                        self._tensorboard.add_scalar(tag, element, step)
 
     def close(self) -> None:
         """Closes both files."""

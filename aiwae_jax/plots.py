@@ -62,10 +62,16 @@ def learning_curves(
     figure = _figure(7.0, 1.9 * len(curves) + 0.6)
     panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
-        axes.plot(epochs, values, marker="." if len(values) < 60 else None, color="tab:blue")
+        axes.plot(
+            epochs,
+            np.asarray(values, float),
+            marker="." if len(values) < 60 else None,
+            color="tab:blue",
+        )
         axes.set_ylabel(f"{name}\n(nats)", fontsize=8)
         axes.grid(alpha=0.3)
-        late = np.asarray(values)[len(values) // 5 :]
+        late = np.asarray(values, float)[len(values) // 5 :]
+        late = late[np.isfinite(late)]
         if len(late) > 1 and np.ptp(late) > 0:  # the first epochs would flatten all the rest
             axes.set_ylim(late.min() - 0.3 * np.ptp(late), late.max() + 0.15 * np.ptp(late))
     panels[0].set_title(title, fontsize=10)

@@ -17,6 +17,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from aiwae_jax import ais, weights
+from aiwae_jax.types import PyTree
 
 SECONDS_PER_SEGMENT = 1.0
 SEGMENT_SIZE = 256  # temperatures per call at most
@@ -59,6 +60,7 @@ def _anneal(
     pilot_step_size,
     keys,
     x,
+    is_counted,
     log_joint_fn,
     initial_fn,
     first,
@@ -74,17 +76,18 @@ def _anneal(
     `betas` and `step_sizes` are the next `SEGMENT_SIZE` entries of the schedule, and every length
     is a run-time value: the program is compiled once for any T, and cutting a long schedule into
     segments changes nothing. With `target_acceptance` > 0 it is a pilot: one step size follows the
-    acceptance from temperature to temperature (Robbins & Monro 1951, in the logarithm).
+    acceptance from temperature to temperature (Robbins & Monro 1951, in the logarithm). Data that
+    are not `is_counted` `[B]` only fill up the chunk; diagnostics leave them out.
     """
     is_pilot = target_acceptance > 0.0
 
-    def body(i, carry):
-        states, pilot_step_size, segment = carry
-        step_size = jnp.where(is_pilot, pilot_step_size, segment.step_sizes[i])
+    def anneal_datum(states, keys, x, is_counted):
+        initial = initial_fn(x)  # the encoder, once per datum and call
 
-        def step_datum(keys, states, x):
-            initial = initial_fn(x)
-            return jax.vmap(
+        def body(i, carry):
+            states, pilot_step_size, segment = carry
+            step_size = jnp.where(is_pilot, pilot_step_size, segment.step_sizes[i])
+            states, info = jax.vmap(
                 lambda key, state: ais.step(
                     jax.random.fold_in(key, first + i),
                     state,
@@ -95,36 +98,45 @@ def _anneal(
                     num_leapfrog_steps=num_leapfrog_steps,
                 )
             )(keys, states)
-
-        states, info = jax.vmap(step_datum)(keys, states, x)
-        acceptance = jnp.mean(info.acceptance)
-        gain = jnp.where(is_pilot, PILOT_GAIN, 0.0)
-        step_size = step_size * jnp.exp(gain * (acceptance - target_acceptance))
-        return (
-            states,
-            step_size,
-            Segment(
+            num_counted = jax.lax.psum(is_counted.astype(jnp.float32), "datum")
+            acceptance = jnp.where(is_counted, jnp.mean(info.acceptance), 0.0)
+            acceptance = jax.lax.psum(acceptance, "datum") / num_counted
+            num_nonfinite = jnp.where(is_counted, jnp.sum(info.num_nonfinite), 0)
+            gain = jnp.where(is_pilot, PILOT_GAIN, 0.0)
+            step_size = step_size * jnp.exp(gain * (acceptance - target_acceptance))
+            segment = Segment(
                 step_sizes=segment.step_sizes.at[i].set(step_size),
                 acceptance=segment.acceptance.at[i].set(acceptance),
-                num_nonfinite=segment.num_nonfinite + jnp.sum(info.num_nonfinite),
-            ),
-        )
+                num_nonfinite=segment.num_nonfinite + jax.lax.psum(num_nonfinite, "datum"),
+            )
+            return states, step_size, segment
 
-    segment = Segment(step_sizes, jnp.zeros_like(step_sizes), jnp.zeros((), jnp.int32))
-    return jax.lax.fori_loop(0, num_moves, body, (states, pilot_step_size, segment))
+        segment = Segment(step_sizes, jnp.zeros_like(step_sizes), jnp.zeros((), jnp.int32))
+        return jax.lax.fori_loop(0, num_moves, body, (states, pilot_step_size, segment))
+
+    return jax.vmap(anneal_datum, out_axes=(0, None, None), axis_name="datum")(
+        states, keys, x, is_counted
+    )
 
 
 @jax.jit
 def finish(states, beta):
-    """The last weight increment, and each datum's statistics of its chains' log weights."""
+    """The last weight increment: each datum's log mean weight, ESS, variance and count of zeros."""
     log_weights = jax.vmap(jax.vmap(lambda state: ais.reweight(state, beta).log_weight))(states)
-    num_zero_weight = jnp.sum(log_weights == -jnp.inf, axis=1)
-    return (
-        jax.vmap(weights.log_mean_exp)(log_weights),
-        jax.vmap(weights.effective_sample_size)(log_weights),
-        jnp.var(log_weights, axis=1),
-        num_zero_weight,
-    )
+
+    def statistics(log_weights):
+        is_finite = log_weights > -jnp.inf
+        num = jnp.sum(is_finite).astype(log_weights.dtype)
+        mean = jnp.sum(jnp.where(is_finite, log_weights, 0.0)) / num
+        squares = jnp.where(is_finite, jnp.square(log_weights - mean), 0.0)
+        return (
+            weights.log_mean_exp(log_weights),
+            weights.effective_sample_size(log_weights),
+            jnp.sum(squares) / (num - 1.0),
+            jnp.sum(~is_finite),
+        )
+
+    return jax.vmap(statistics)(log_weights)
 
 
 class Pace:
@@ -144,23 +156,38 @@ class Pace:
 
 
 def run(
-    key,
-    indices,
-    x,
-    functions,
-    betas,
-    step_sizes,
-    target_acceptance,
+    key: chex.PRNGKey,
+    indices: np.ndarray,
+    x: PyTree,
+    functions: tuple[Partial, Partial],
+    betas: np.ndarray,
+    step_sizes: np.ndarray,
+    target_acceptance: float,
     *,
-    num_chains,
-    num_leapfrog_steps,
-    on_moves,
-    pace,
-):
+    num_counted: int,
+    num_chains: int,
+    num_leapfrog_steps: int,
+    moves_fn: Callable[[int], None],
+    pace: Pace,
+) -> tuple[ais.AISState, Segment]:
     """Starts and anneals one chunk up to, not including, the last temperature.
 
+    Args:
+      key: parent of every datum's keys.
+      indices: `[B]` numbers of the data, which choose their keys.
+      x: the data, leading axis B.
+      functions: log_joint_fn and initial_fn.
+      betas: `[T]` schedule, float32.
+      step_sizes: `[T-2]` of the moves at betas[1:-1]; a pilot starts from the first.
+      target_acceptance: what a pilot steers to; 0 keeps the step sizes frozen.
+      num_counted: how many data, from the first on, the diagnostics are about.
+      num_chains: K per datum.
+      num_leapfrog_steps: L.
+      moves_fn: called with the number of moves after each segment.
+      pace: chooses the segments' lengths.
+
     Returns:
-      The chains' states, and `Segment` of NumPy arrays over the T-2 moves.
+      The chains' states `[B, K]`, and a `Segment` of NumPy arrays `[T-2]`.
     """
     keys, states = _start(key, indices, x, *functions, num_chains=num_chains)
     num_all = len(betas) - 2
@@ -177,6 +204,7 @@ def run(
             pilot_step_size,
             keys,
             x,
+            np.arange(len(indices)) < num_counted,
             *functions,
             np.int32(first + 1),
             np.int32(num_moves),
@@ -190,5 +218,5 @@ def run(
         found = found._replace(num_nonfinite=found.num_nonfinite + int(segment.num_nonfinite))
         pace.record(num_moves, time.monotonic() - began)
         first += num_moves
-        on_moves(num_moves)
+        moves_fn(num_moves)
     return states, found

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, hmc
+from aiwae_jax import ais, hmc, weights
 from aiwae_jax.types import Model, Particles, Sampler
 
 
@@ -27,9 +27,7 @@ def importance(model: Model, num_particles: int) -> Sampler:
         posterior = model.posterior(params.phi, x)
         z, log_q = jax.vmap(posterior.sample_and_log_prob)(jax.random.split(key, num_particles))
         log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
-        log_weights = log_p - log_q
-        log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
-        return Particles(x, z, log_weights), {}
+        return Particles(x, z, weights.zero_if_broken(log_p - log_q)), {}
 
     return Sampler(draw, is_properly_weighted=True, is_reparameterized=True)
 

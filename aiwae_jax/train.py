@@ -84,12 +84,9 @@ def _phase_names(method: Method) -> list[str]:
     return [f"{i}:{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def _finite_sum_mean_count(values: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """Sum and mean of the finite ones among `values`, and the count of the others."""
-    is_finite = jnp.isfinite(values)
-    total = jnp.sum(jnp.where(is_finite, values, 0.0))
-    num_finite = jnp.maximum(jnp.sum(is_finite), 1).astype(total.dtype)
-    return total, total / num_finite, jnp.sum(~is_finite)
+def _all_finite(tree: PyTree) -> chex.Array:
+    """Whether every element of every leaf is finite, `[]` bool."""
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def _objective_and_info(
@@ -108,11 +105,13 @@ def _objective_and_info(
     particles, info = draw(keys, params, batch, sampler_state)
     values = jax.vmap(phase.objective.value, in_axes=(None, 0))(params, particles)
     chex.assert_shape(values, keys.shape)
-    total, mean, num_nonfinite = _finite_sum_mean_count(values)
-    info = dict(info, objective=mean, num_nonfinite_objective=num_nonfinite)
+    is_finite = jnp.isfinite(values)
+    total = jnp.sum(jnp.where(is_finite, values, 0.0))
+    num_finite = jnp.maximum(jnp.sum(is_finite), 1).astype(total.dtype)
+    info = dict(info, objective=total / num_finite, num_nonfinite_objective=jnp.sum(~is_finite))
     if phase.sampler.is_properly_weighted:
         bounds = jax.vmap(weights.log_mean_exp)(particles.log_weights)
-        info["log_likelihood_bound"] = _finite_sum_mean_count(bounds)[1]
+        info["log_likelihood_bound"] = jnp.mean(bounds)  # -inf if it is for one datum
         ess = jax.vmap(weights.effective_sample_size)(particles.log_weights)
         info["effective_sample_size"] = jnp.mean(ess)
         info["num_zero_weight"] = jnp.sum(particles.log_weights == -jnp.inf)
@@ -134,7 +133,9 @@ def make_train_step(
 
     Returns:
       `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
-      is donated, `info` maps the name of each phase to its diagnostics: the `objective`, the
+      is donated, `info` maps the name of each phase to its diagnostics: the `objective` (mean over
+      the data where it is finite; the others are counted in `num_nonfinite_objective`),
+      `num_skipped_updates` (1 if a gradient was not finite and the phase moved nothing), the
       sampler's own info, and for properly weighted particles `log_likelihood_bound` (mean of the
       log mean weight, a lower bound of log p(x) in expectation), `effective_sample_size` and
       `num_zero_weight`.
@@ -156,14 +157,20 @@ def make_train_step(
 
         moving = {name: getattr(params, name) for name in phase.updates}
         grads, info = jax.grad(loss_fn, has_aux=True)(moving)
+        # A datum whose objective is not finite adds nothing to the loss, but differentiating its
+        # infinity can still give 0 * inf. Such a step must not reach the parameters.
+        is_finite = _all_finite(grads)
+        info = dict(info, num_skipped_updates=(~is_finite).astype(jnp.int32))
         for name, grad in grads.items():
             # optax's own arithmetic mixes dtypes, which a caller may have forbidden globally.
             with jax.numpy_dtype_promotion("standard"):
                 updates, opt_state = getattr(optimizers, name).update(
                     grad, getattr(opt_states, name), moving[name]
                 )
-            params = params._replace(**{name: optax.apply_updates(moving[name], updates)})
-            opt_states = opt_states._replace(**{name: opt_state})
+            moved = optax.apply_updates(moving[name], updates)
+            keep = partial(jax.tree.map, lambda new, old: jnp.where(is_finite, new, old))
+            params = params._replace(**{name: keep(moved, moving[name])})
+            opt_states = opt_states._replace(**{name: keep(opt_state, getattr(opt_states, name))})
         return state._replace(params=params, opt_states=opt_states), info
 
     @partial(jax.jit, donate_argnums=1)

@@ -5,6 +5,11 @@ import jax
 import jax.numpy as jnp
 
 
+def zero_if_broken(log_weights: chex.Array) -> chex.Array:
+    """Turns NaN and +inf into -inf, a weight of zero: a broken density must not win by it."""
+    return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
+
+
 def log_mean_exp(log_weights: chex.Array) -> chex.Array:
     """log((1/K) Σ_k w_k), the estimate of log p(x) of a properly weighted set (Eq. 3).
 

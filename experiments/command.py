@@ -41,6 +41,9 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
         except Interrupted as interruption:
             print(interruption, file=sys.stderr)
             return 128 + interruption.signal_number
+        except KeyboardInterrupt:
+            print("Interrupted; what was saved before stays as it is.", file=sys.stderr)
+            return 128 + signal.SIGINT
         return 0
 
     return wrapped

@@ -19,12 +19,16 @@ from experiments import build, command, flags, progress, report, workdir
 from experiments.flags import Evaluation, Training
 
 _CHUNK_SIZE = 100
+_KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 _PICTURE_SEED = 0
 
 
 def _keys(evaluation: Evaluation) -> jax.Array:
-    """The six keys of an evaluation: four for the images, one for the NLL, one for the bound."""
-    return jax.random.split(jax.random.key(evaluation.seed), 6)
+    """The six keys of an evaluation: four for the images, one for the NLL, one for the bound.
+
+    The tag keeps them apart from a training's keys, whose seed may be the same number.
+    """
+    return jax.random.split(jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG), 6)
 
 
 def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> tuple[np.ndarray, ...]:
@@ -122,8 +126,8 @@ def measure(
     per_image = {
         "nll_test": -likelihood.log_likelihood[:num],
         "nll_train": -likelihood.log_likelihood[num:],
-        "nvlb_test": -bound[:num],
-        "nvlb_train": -bound[num:],
+        "nvlb_test": -bound.bound[:num],
+        "nvlb_train": -bound.bound[num:],
     }
     per_image["variational_gap"] = per_image["nvlb_test"] - per_image["nll_test"]
     entries: dict[str, Any] = {}
@@ -145,9 +149,13 @@ def measure(
         "log_weight_variance_mean": float(likelihood.log_weight_variance.mean()),
         "num_nonfinite_energies": likelihood.num_nonfinite,
         "num_zero_weight_chains": likelihood.num_zero_weight,
+        "num_zero_weight_bound_samples": bound.num_zero_weight,
         "num_gradients": likelihood.num_gradients,
         "nll": "AIS from q, step sizes tuned on pilot chains and frozen; a stochastic upper bound",
     }
+    for name in ("betas", "acceptance", "step_sizes"):  # per temperature
+        per_image[name] = getattr(likelihood, name)
+    per_image["log_weight_variance"] = likelihood.log_weight_variance
     per_image["effective_sample_size"] = likelihood.effective_sample_size
     per_image["activity"] = activity
     return entries, per_image, likelihood, test_images
@@ -220,18 +228,23 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
     """The difference of two runs' test NLLs on the same images, with its paired standard error.
 
     Raises:
-      workdir.WorkdirError: if one has no report, or the images are not the same.
+      workdir.WorkdirError: if one has no report, or they were not evaluated alike.
     """
     reports = [workdir.read_json(path / "report.json") for path in (folder, other)]
     ours, theirs = reports
-    same = [
-        ours["data"]["sha256"] == theirs["data"]["sha256"],
-        ours["num_examples"] == theirs["num_examples"],
-        ours["config"]["evaluation"]["seed"] == theirs["config"]["evaluation"]["seed"],
+    if ours["data"]["sha256"] != theirs["data"]["sha256"]:
+        raise workdir.WorkdirError("The two reports were not made on the same data.")
+    settings = [content["config"]["evaluation"] for content in reports]
+    differing = [
+        f"{name}={value} here, {settings[1].get(name)} there"
+        for name, value in settings[0].items()
+        if settings[1].get(name) != value
     ]
-    if not all(same):
-        raise workdir.WorkdirError("The two reports were not made on the same images.")
-    values = [np.load(path / "evaluation.npz")["nll_test"] for path in (folder, other)]
+    if differing:
+        raise workdir.WorkdirError(
+            f"The two reports were not evaluated alike ({'; '.join(differing)}); evaluate one again."
+        )
+    values = [workdir.read_arrays(path / "evaluation.npz")["nll_test"] for path in (folder, other)]
     mean, error = evaluate.mean_and_standard_error(values[0] - values[1])
     return (
         f"{ours['data']['title']}, {ours['num_examples']} test images: NLL "

@@ -3,6 +3,7 @@
 import pathlib
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 
 import jax
@@ -14,6 +15,7 @@ from experiments import build, command, evaluate, flags, progress, report, workd
 from experiments.flags import Config
 
 _SECONDS_PER_CHUNK = 1.0
+_MAX_SKIPPED = 100  # updates in a row, from an epoch's start
 
 
 @jax.jit
@@ -60,6 +62,7 @@ class Trainer:
         self.step = int(self.loop_state.train.step)
         self._metrics = metrics.MetricsWriter(folder, resume_step=self.step)
         self._saved_at = time.monotonic()
+        self._has_warned = False
 
     @property
     def total_steps(self) -> int:
@@ -89,10 +92,27 @@ class Trainer:
             raise workdir.NonFiniteError(
                 f"A parameter became NaN or infinite in the {num_steps} steps before step "
                 f"{self.step}; the last good checkpoint is of step "
-                f"{self._checkpoints.latest_step()}. A smaller learning problem to try: "
-                "--loss_reduction=mean, another --seed or --init."
+                f"{self._checkpoints.latest_step()}."
             )
         return seconds
+
+    def _check_skipped(self, steps_in_epoch: int) -> None:
+        """Says once when updates were skipped, and stops when all of an epoch's were."""
+        for phase, info in self.loop_state.totals.items():
+            num_skipped = int(info["num_skipped_updates"])
+            if num_skipped and not self._has_warned:
+                self._has_warned = True
+                warnings.warn(
+                    f"{num_skipped} updates of {phase} were skipped near step {self.step}, because "
+                    "their gradient was not finite; metrics.jsonl counts them.",
+                    stacklevel=2,
+                )
+            if num_skipped == steps_in_epoch >= min(_MAX_SKIPPED, self._run.steps_per_epoch):
+                raise workdir.NonFiniteError(
+                    f"The gradient of {phase} was not finite in any of the {num_skipped} steps "
+                    f"before step {self.step}; the last good checkpoint is of step "
+                    f"{self._checkpoints.latest_step()}."
+                )
 
     def train(self, interruption: command.Interruption) -> None:
         """Trains to the end.
@@ -112,6 +132,7 @@ class Trainer:
                 chunk = max(1, int(pace * _SECONDS_PER_CHUNK))
 
                 steps_in_epoch = (self.step - 1) % per_epoch + 1
+                self._check_skipped(steps_in_epoch)
                 averages = train.epoch_averages(self.loop_state.totals, steps_in_epoch)
                 record = _flat_record(averages)
                 epoch = self.step / per_epoch

@@ -5,10 +5,14 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import math
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from aiwae_jax.data import Dataset
 from experiments.flags import Config, Training
@@ -25,8 +29,33 @@ class NonFiniteError(RuntimeError):
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes a JSON file under a temporary name first, so that it is whole or not there."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(_without_nonfinite(content), indent=2, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _without_nonfinite(content: Any) -> Any:
+    """NaN and infinities as null, which JSON has a word for."""
+    if isinstance(content, dict):
+        return {key: _without_nonfinite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nonfinite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads an .npz file.
+
+    Raises:
+      WorkdirError: if it is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise WorkdirError(f"{path} cannot be read ({error}).") from None
 
 
 def read_json(path: pathlib.Path) -> Any:
