@@ -242,7 +242,7 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
     ]
     if differing:
         raise workdir.WorkdirError(
-            f"The two reports were not evaluated alike ({'; '.join(differing)}); evaluate one again."
+            f"The two reports were not evaluated alike ({'; '.join(differing)})."
         )
     values = [workdir.read_arrays(path / "evaluation.npz")["nll_test"] for path in (folder, other)]
     mean, error = evaluate.mean_and_standard_error(values[0] - values[1])

@@ -9,6 +9,7 @@ import sys
 import time
 
 import chex
+import jax
 import numpy as np
 import pytest
 
@@ -102,7 +103,40 @@ def test_evaluate_measures_a_run_again_and_compares_two(finished, tmp_path, caps
     assert json.loads((folder / "report-1.json").read_text())["num_examples"] == 4
     capsys.readouterr()
     assert evaluate.main(["evaluate", f"--workdir={folder}", f"--against={finished}"]) == 2
-    assert "not made on the same images" in capsys.readouterr().err
+    assert "num_examples=5 here, 4 there" in capsys.readouterr().err
+
+
+def test_training_batches_are_binary_and_new_at_every_use(monkeypatch):
+    seen = []
+    real = data.binarize
+
+    def recording(key, levels, max_level):
+        batch = real(key, levels, max_level)
+        jax.debug.callback(lambda b: seen.append(np.asarray(b)), batch)
+        return batch
+
+    monkeypatch.setattr(data, "binarize", recording)
+    digits = data.load("digits")
+    one_batch = digits._replace(train=digits.train[:64])
+    built = build.build(flags.parse_run(["run", *TINY, *METHODS["vae"]]).training, one_batch)
+    state = built.init()
+    for _ in range(2):  # two epochs of one batch: the same 64 images
+        state = built.run_steps(state, 1)
+    jax.block_until_ready(state)
+    jax.effects_barrier()
+    first, second = seen
+    assert set(np.unique(seen)) == {0.0, 1.0}
+    assert abs(first.mean() - digits.mean_image().mean()) < 0.05
+    assert first.sum(axis=0).tolist() != second.sum(axis=0).tolist()
+
+
+def test_keys_of_training_and_evaluation_differ_though_the_seeds_are_equal():
+    settings = flags.parse_run(["run"]).evaluation
+    root = jax.random.key(0)
+    training = jax.random.split(root)
+    everything = [*evaluate._keys(settings), *training, *jax.random.split(training[1]), root]
+    data_of_keys = {tuple(np.asarray(jax.random.key_data(key))) for key in everything}
+    assert len(data_of_keys) == len(everything)
 
 
 def test_evaluated_images_depend_on_the_evaluation_seed_alone():
@@ -149,29 +183,42 @@ def final_state(folder):
     return checkpoint.Checkpoints(folder / "checkpoints").restore(template)
 
 
-def test_run_stopped_by_sigterm_resumes_bit_for_bit(tmp_path):
+def wait_for_checkpoint(folder, process, newer_than=-1):
+    """Waits until the run has a whole checkpoint newer than a step; returns that step."""
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and process.poll() is None:
+        names = [path.name for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
+        steps = [int(name) for name in names if int(name) > newer_than]
+        if steps:
+            return max(steps)
+        time.sleep(0.02)
+    raise AssertionError(f"no checkpoint newer than {newer_than}: {process.communicate()}")
+
+
+def test_run_killed_and_then_stopped_by_sigterm_resumes_bit_for_bit(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    process = start(cut, *RESUMABLE, "--checkpoint_minutes=0.01")
-    deadline = time.monotonic() + 120
-    while not list((cut / "checkpoints").glob("[0-9]*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    often = "--checkpoint_minutes=0.005"
+    process = start(cut, *RESUMABLE, often)
+    step = wait_for_checkpoint(cut, process)
+    process.kill()
+    process.communicate()
+
+    process = start(cut, *RESUMABLE, often)
+    wait_for_checkpoint(cut, process, newer_than=step)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert "saved at step" in errors
+    assert "continuing at step" in output
 
-    _, errors = start(cut, *RESUMABLE).communicate(timeout=300)
+    assert main(*RESUMABLE, f"--workdir={cut}") == 0
     assert main(*RESUMABLE, f"--workdir={whole}") == 0
     state, facts = final_state(cut)
     expected, _ = final_state(whole)
     assert facts["is_finished"]
     chex.assert_trees_all_equal(state, expected)
     assert int(state.train.step) == 13 * 179
-
-    def without_time(folder):
-        return (folder / "metrics.jsonl").read_text()
-
-    assert without_time(cut) == without_time(whole)
+    assert (cut / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
 
 
 def test_a_second_process_on_the_same_folder_is_refused(tmp_path):
@@ -274,6 +321,16 @@ def test_missing_data_without_network_is_one_line(tmp_path, monkeypatch, capsys)
     assert "Network is unreachable" in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_truncated_data_are_one_line(tmp_path, capsys):
+    (tmp_path / "chardata.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
+    folder = tmp_path / "run"
+    assert main("--dataset=omniglot", f"--data_dir={tmp_path}", f"--workdir={folder}") == 2
+    error = capsys.readouterr().err
+    assert "truncated or corrupt" in error
+    assert len(error.splitlines()) == 1
+    assert not folder.exists()
 
 
 def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):

@@ -31,6 +31,43 @@ def weighting_z_score(model, kind, num=40_000):
     return abs(means.mean() - 1.0) / (means.std(ddof=1) / num**0.5)
 
 
+def independence_z_score(kind):
+    """Correlation of two particles of one set, over sets, in standard errors; inf if they equal."""
+    sampler = (
+        samplers.importance(MODEL, 2)
+        if kind == "importance"
+        else samplers.annealed(MODEL, 2, 3, 2, initial_step_size=0.3)
+    )
+    particles = draw_many(sampler, 10_000, key=2)
+    z = np.asarray(particles.z, np.float64)
+    if np.any(np.all(z[:, 0] == z[:, 1], axis=1)):
+        return np.inf
+    pairs = [z[..., 0], z[..., 1], np.asarray(particles.log_weights, np.float64)]
+    correlations = [np.corrcoef(pair[:, 0], pair[:, 1])[0, 1] for pair in pairs]
+    return float(np.max(np.abs(correlations))) * 10_000**0.5
+
+
+@pytest.mark.parametrize("kind", ["importance", "annealed"])
+def test_particles_of_a_set_are_independent(kind):
+    assert independence_z_score(kind) < 4.0
+
+
+@pytest.mark.parametrize("shared", [0, 1])
+def test_independence_test_catches_shared_keys(monkeypatch, shared):
+    """All starts alike (0), or all chains driven by the same noise (1)."""
+    real_split = jax.random.split
+
+    def split(key, num=2):
+        keys = real_split(key, num)
+        if num == (2, 2):
+            same = jnp.broadcast_to(keys[shared, 0], (2,))
+            keys = jnp.stack([same, keys[1]] if shared == 0 else [keys[0], same])
+        return keys
+
+    monkeypatch.setattr(jax.random, "split", split)
+    assert independence_z_score("annealed") > 6.0
+
+
 class _ForgetsItsScale:
     """A posterior whose log density leaves out the Jacobian -Σ log σ."""
 
