@@ -4,12 +4,15 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
-.PHONY: run test lint format clean
+.PHONY: run test slow lint format clean
 run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q --durations=10
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q --durations=10
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

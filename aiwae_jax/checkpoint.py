@@ -49,14 +49,17 @@ class Checkpoints:
         flat = _flatten(tree)
         content = {"names": sorted(flat), "facts": facts}
         try:
-            self._manager.save(
+            is_saved = self._manager.save(
                 step,
                 args=self._ocp.args.Composite(
                     tree=self._ocp.args.StandardSave(flat),
                     content=self._ocp.args.JsonSave(content),
                 ),
+                force=True,
             )
             self._manager.wait_until_finished()
+            if not is_saved:
+                raise OSError("Orbax declined")
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"The checkpoint of step {step} could not be written below {self._folder} "
@@ -67,11 +70,15 @@ class Checkpoints:
         """The newest checkpoint's step, or None."""
         return self._manager.latest_step()
 
-    def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+    def restore(
+        self, template: PyTree, *, is_owner: bool = False
+    ) -> tuple[PyTree, dict[str, Any]] | None:
         """Reads the newest checkpoint that is whole.
 
         Args:
           template: a tree of the structure and shapes to be filled.
+          is_owner: whether nobody else writes here, so that damaged checkpoints may be moved aside
+            (to `<step>.damaged`) and their steps saved again.
 
         Returns:
           (tree, facts), or None where there is no checkpoint. A damaged newest one is passed over
@@ -80,6 +87,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if none of the existing ones can be read.
         """
+        self._manager.reload()
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
@@ -92,9 +100,19 @@ class Checkpoints:
                     f"({type(error).__name__}); trying the one before it.",
                     stacklevel=2,
                 )
+                if is_owner:
+                    self._move_aside(step)
         if steps:
             raise CheckpointError(f"None of the checkpoints below {self._folder} can be read.")
         return None
+
+    def _move_aside(self, step: int) -> None:
+        damaged = self._folder / str(step)
+        number = 0
+        while (target := self._folder / f"{step}.damaged{number or ''}").exists():
+            number += 1
+        damaged.rename(target)
+        self._manager.reload()
 
     def _restore_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
         flat = _flatten(template)

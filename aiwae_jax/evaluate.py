@@ -169,7 +169,12 @@ def log_likelihood(
     """
     betas = np.asarray(ais.linear_schedule(num_temperatures))
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
-    counts = {"num_chains": num_chains, "chunk_size": chunk_size, "num_pilot_data": num_pilot_data}
+    counts = {
+        "num_chains": num_chains,
+        "chunk_size": chunk_size,
+        "num_pilot_data": num_pilot_data,
+        "num_pilot_chains": num_pilot_chains,
+    }
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"`{name}` must be at least 1, got {count}.")

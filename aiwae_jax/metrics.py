@@ -22,9 +22,11 @@ class MetricsWriter:
     def __init__(self, workdir: str | os.PathLike, *, resume_step: int = 0):
         self._path = pathlib.Path(workdir) / "metrics.jsonl"
         kept = [record for record in read(workdir) if record["step"] <= resume_step]
-        temporary = self._path.with_suffix(".jsonl.part")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        os.replace(temporary, self._path)
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        if not self._path.exists() or self._path.read_bytes() != text.encode():
+            temporary = self._path.with_suffix(".jsonl.part")
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self._path)
         self._file = self._path.open("a", encoding="utf-8")
         self._tensorboard = None
         try:
@@ -56,14 +58,16 @@ class MetricsWriter:
 
 
 def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
-    """All whole records of a run's metrics.jsonl; a last line cut short by a crash is left out."""
+    """All whole records of a run's metrics.jsonl; a line cut short by a crash is left out."""
     path = pathlib.Path(workdir) / "metrics.jsonl"
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
-            break
+            continue
+        if isinstance(record, dict) and "step" in record:
+            records.append(record)
     return records

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aiwae_jax import distributions, networks
 from aiwae_jax.types import Model, Params, PyTree
@@ -54,6 +55,10 @@ def bernoulli_vae(
     linear, with_mean_bias = INITIALIZATIONS[initialization]
     if with_mean_bias and mean_image is None:
         raise ValueError(f"`initialization` {initialization!r} needs `mean_image`, got None.")
+    if with_mean_bias and np.shape(mean_image) != (data_size,):
+        raise ValueError(
+            f"`mean_image` must have shape [{data_size}], got {list(np.shape(mean_image))}."
+        )
     output_bias = mean_image_logits(mean_image) if with_mean_bias else None
 
     decoder = networks.mlp(

@@ -230,7 +230,9 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
     Raises:
       workdir.WorkdirError: if one has no report, or they were not evaluated alike.
     """
-    reports = [workdir.read_json(path / "report.json") for path in (folder, other)]
+    reports = [
+        workdir.read_json(path / "report.json", workdir.REPORT_KEYS) for path in (folder, other)
+    ]
     ours, theirs = reports
     if ours["data"]["sha256"] != theirs["data"]["sha256"]:
         raise workdir.WorkdirError("The two reports were not made on the same data.")
@@ -269,7 +271,8 @@ def main(argv: Sequence[str]) -> None:
         )
     evaluation = arguments.evaluation(training.dataset)
     run = build.build(training, dataset)
-    restored = checkpoint.Checkpoints(folder / "checkpoints").restore(run.init())
+    template = run.init()  # first, because it takes a while and a running run replaces checkpoints
+    restored = checkpoint.Checkpoints(folder / "checkpoints").restore(template)
     if restored is None:
         raise workdir.WorkdirError(f"--workdir={arguments.workdir} has no checkpoint yet.")
     loop_state, facts = restored
@@ -286,6 +289,8 @@ def main(argv: Sequence[str]) -> None:
             wall_time=facts["wall_time"],
             interruption=interruption,
         )
+    if not content["is_finished"]:
+        print("the run is not finished; this is its newest checkpoint")
     print(report.table(content))
     print(f"report and pictures: {folder}")
 

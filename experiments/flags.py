@@ -296,8 +296,11 @@ def parse_run(argv: Sequence[str]) -> Config:
     _check_at_least("T", fv.T, 2)
     for name in ("seed", "eval_seed"):
         _check_at_least(name, fv[name].value, 0)
+        _require(fv[name].value < 2**32, f"--{name} must be below 2**32, got {fv[name].value}.")
     _require(fv.stages is None or fv.stages <= 12, "--stages must be at most 12 (265,720 epochs).")
-    _require(fv.adam_eps > 0, f"--adam_eps must be positive, got {fv.adam_eps}.")
+    _require(1e-30 < fv.adam_eps < 1e30, f"--adam_eps must be positive, got {fv.adam_eps}.")
+    for name in ("K", "T", "L", "latent_dim", "hidden_dim"):
+        _require((fv[name].value or 0) <= 10**6, f"--{name} must be at most 1,000,000.")
     _require(fv.checkpoint_minutes > 0, "--checkpoint_minutes must be positive.")
     default_k, with_particles, is_annealed = METHODS[fv.method]
     _require(
@@ -378,6 +381,7 @@ def parse_evaluate(argv: Sequence[str]) -> EvaluateFlags:
     _require(fv.workdir is not None, "--workdir is needed: the folder of a run.")
     _require(fv.eval != "none", "--eval=none leaves nothing to do.")
     _check_at_least("eval_seed", fv.eval_seed, 0)
+    _require(fv.eval_seed < 2**32, f"--eval_seed must be below 2**32, got {fv.eval_seed}.")
     _evaluation(fv, "digits")  # complains before anything is loaded
     return EvaluateFlags(fv.workdir, fv.data_dir, fv.against, functools.partial(_evaluation, fv))
 

@@ -5,6 +5,7 @@ import time
 
 import rich.console
 import rich.progress
+import rich.table
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -17,6 +18,11 @@ def format_seconds(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}m{seconds % 60:02d}s"
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+def _one_line(text: str) -> rich.progress.TextColumn:
+    column = rich.table.Column(no_wrap=True, overflow="ellipsis")
+    return rich.progress.TextColumn(text, table_column=column)
 
 
 class Progress:
@@ -32,9 +38,9 @@ class Progress:
         self._bar = None
         if sys.stderr.isatty():
             self._bar = rich.progress.Progress(
-                "{task.description}",
-                rich.progress.BarColumn(bar_width=20),
-                "{task.percentage:3.0f}%  {task.fields[facts]}",
+                *(_one_line(text) for text in ("{task.description}", "{task.percentage:3.0f}%")),
+                rich.progress.BarColumn(bar_width=12),
+                _one_line("{task.fields[facts]}"),
                 console=rich.console.Console(stderr=True),
             )
             self._task = self._bar.add_task(title, total=total, completed=done, facts="compiling")
@@ -46,11 +52,12 @@ class Progress:
         if self._first is None:
             self._first = now, done
         pace = (done - self._first[1]) / max(now - self._first[0], 1e-9)
-        text = f"{facts}  " if facts else ""
+        text = ""  # the time comes first: a narrow terminal cuts off what comes last
         if done >= self._total:
-            text += f"took {format_seconds(now - self._began)}"
+            text = f"took {format_seconds(now - self._began)}"
         elif pace > 0:
-            text += f"{format_seconds((self._total - done) / pace)} left"
+            text = f"{format_seconds((self._total - done) / pace)} left"
+        text = "  ".join(part for part in (text, facts) if part)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, facts=text)
         elif now - self._last_line > _SECONDS_BETWEEN_LINES or done >= self._total:

@@ -105,7 +105,8 @@ def table(report: dict[str, Any]) -> str:
     lines = [
         f"{report['data']['title']}, {settings}, {report['epochs']:g} epochs; "
         f"{report['num_examples']} images, {evaluation['num_chains']} chains x "
-        f"{evaluation['num_temperatures']} temperatures; nats"
+        f"{evaluation['num_temperatures']} temperatures; "
+        f"NVLB = -L_{evaluation['num_bound_samples']}; nats"
     ]
     cell = report.get("paper")
     lines.append(f"{'':20}{'this run':>20}" + (f"{'paper':>18}" if cell else ""))

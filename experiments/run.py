@@ -55,7 +55,7 @@ class Trainer:
         self._checkpoints = checkpoint.Checkpoints(folder / "checkpoints")
         self.loop_state = run.init()
         self.wall_time = {"training_seconds": 0.0}
-        restored = self._checkpoints.restore(self.loop_state)
+        restored = self._checkpoints.restore(self.loop_state, is_owner=True)
         if restored is not None:
             self.loop_state, facts = restored
             self.wall_time = facts["wall_time"]
@@ -167,7 +167,7 @@ def _existing_report(folder: pathlib.Path, config: Config, epochs: float):
     """The report that this very command has already written, or None."""
     if not (folder / "report.json").exists():
         return None
-    content = workdir.read_json(folder / "report.json")
+    content = workdir.read_json(folder / "report.json", workdir.REPORT_KEYS)
     is_same = content["config"] == {
         "training": report.as_plain(config.training),
         "evaluation": report.as_plain(config.evaluation),
@@ -201,7 +201,9 @@ def main(argv: Sequence[str]) -> None:
             print(f"trained; --eval=none. The run is in {folder}")
             return
         content = _existing_report(folder, config, float(epochs))
-        if content is None:
+        if content is not None:
+            print("already trained and evaluated; this is the existing report")
+        else:
             content = evaluate.write_report(
                 folder,
                 training=config.training,

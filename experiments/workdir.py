@@ -17,6 +17,9 @@ import numpy as np
 from aiwae_jax.data import Dataset
 from experiments.flags import Config, Training
 
+_CONFIG_KEYS = ("training", "data", "data_dir")
+REPORT_KEYS = ("config", "data", "epochs", "nll_test", "num_examples")
+
 
 class WorkdirError(ValueError):
     """A folder that this run must not touch; the message is one clear line."""
@@ -58,16 +61,19 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise WorkdirError(f"{path} cannot be read ({error}).") from None
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """Reads a JSON file.
+def read_json(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Reads a JSON file that holds an object with `keys`.
 
     Raises:
       WorkdirError: if it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise WorkdirError(f"{path} cannot be read ({error}).") from None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path} cannot be read ({error}); move it away to go on.") from None
+    if not isinstance(content, dict) or not all(key in content for key in keys):
+        raise WorkdirError(f"{path} is not what this program wrote; move it away to go on.")
+    return content
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
@@ -125,7 +131,7 @@ def _check_or_write_config(
 ) -> None:
     wanted = dataclasses.asdict(config.training)
     if (folder / "config.json").exists():
-        stored = read_json(folder / "config.json")
+        stored = read_json(folder / "config.json", _CONFIG_KEYS)
         differences = [
             f"{name}={stored['training'].get(name)} there, {value} here"
             for name, value in wanted.items()
@@ -144,7 +150,9 @@ def _check_or_write_config(
         {
             "training": wanted,
             "data": data_facts,
-            "data_dir": str(pathlib.Path(config.data_dir).absolute()) if config.data_dir else None,
+            "data_dir": str(pathlib.Path(config.data_dir).expanduser().absolute())
+            if config.data_dir
+            else None,
         },
     )
 
@@ -158,5 +166,9 @@ def open_run(folder: str) -> tuple[pathlib.Path, Training, dict[str, Any]]:
     path = pathlib.Path(folder).expanduser().absolute()
     if not (path / "config.json").exists():
         raise WorkdirError(f"--workdir={folder} holds no run of this program.")
-    stored = read_json(path / "config.json")
-    return path, Training(**stored["training"]), stored
+    stored = read_json(path / "config.json", _CONFIG_KEYS)
+    try:
+        training = Training(**stored["training"])
+    except TypeError as error:
+        raise WorkdirError(f"{path / 'config.json'} is of another version ({error}).") from None
+    return path, training, stored

@@ -75,6 +75,7 @@ def test_move_with_grossly_rounded_forces_leaves_intermediate_density_invariant(
     assert largest_z_score(before, after) < 4.0
 
 
+@pytest.mark.slow
 def test_invariance_test_catches_a_move_at_another_temperature(monkeypatch):
     at_beta = ais._at_beta
     monkeypatch.setattr(ais, "_at_beta", lambda s: at_beta(s._replace(beta=s.beta - 0.1)))
@@ -150,6 +151,7 @@ def _plant_weight_after_the_move(monkeypatch):
     monkeypatch.setattr(ais, "step", step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "plant", [_plant_no_accept_step, _plant_cache_of_previous_beta, _plant_weight_after_the_move]
 )
@@ -210,6 +212,7 @@ def test_theta_gradient_is_exact_for_many_particles(num_temperatures):
     assert theta_gradient_z_score(num_temperatures) < 4.0
 
 
+@pytest.mark.slow
 def test_theta_gradient_test_catches_missing_accept_step(monkeypatch):
     _plant_no_accept_step(monkeypatch)
     assert theta_gradient_z_score(20) > 6.0
@@ -276,6 +279,7 @@ def test_log_weights_and_energies_match_a_float64_recomputation():
     assert largest_float64_error() < 2e-5
 
 
+@pytest.mark.slow
 def test_float64_test_catches_energies_in_bfloat16(monkeypatch):
     real_init = hmc.init
 

@@ -49,6 +49,11 @@ def test_damaged_newest_is_passed_over_with_a_warning_that_names_it(tmp_path):
     with pytest.warns(UserWarning, match=r"/2 is damaged"):
         restored, _ = reopened.restore(tree(0))
     assert int(restored.theta["n"]) == 1
+    with pytest.warns(UserWarning, match=r"/2 is damaged"):
+        reopened.restore(tree(0), is_owner=True)
+    reopened.save(2, tree(22), {})
+    assert int(reopened.restore(tree(0))[0].theta["n"]) == 22
+    assert (tmp_path / "2.damaged").is_dir()
 
 
 def test_tree_of_another_model_is_refused(tmp_path):

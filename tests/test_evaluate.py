@@ -165,6 +165,7 @@ def test_diagnostics_leave_out_what_fills_up_the_last_chunk():
     np.testing.assert_allclose(whole.acceptance, cut.acceptance, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_unbiasedness_test_catches_a_step_size_that_depends_on_the_particle(monkeypatch):
     real = ais.step
 

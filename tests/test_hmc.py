@@ -69,6 +69,7 @@ def _wrong_start_force(real, state, momentum, *args, **kwargs):
     return real(state._replace(force=1.1 * state.force), momentum, *args, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["no accept step", "start force off by 10%"])
 def test_invariance_test_catches_planted_fault(monkeypatch, fault):
     if fault == "no accept step":

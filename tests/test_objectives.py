@@ -177,6 +177,7 @@ def test_theta_gradients_of_iwae_and_aiwae_are_those_of_the_log_likelihood():
     assert theta_gradient_z_score(methods.aiwae(MODEL, 2000, 4, 3)) < 8.0
 
 
+@pytest.mark.slow
 def test_theta_gradient_test_catches_weights_that_are_not_used(monkeypatch):
     """Equal weights at T=2 make AIWAE's gradient the VAE's, which is another one."""
     monkeypatch.setattr(weights, "normalize", lambda w: jnp.full(w.shape, 1.0 / w.size))

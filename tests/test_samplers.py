@@ -52,6 +52,7 @@ def test_particles_of_a_set_are_independent(kind):
     assert independence_z_score(kind) < 4.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [0, 1])
 def test_independence_test_catches_shared_keys(monkeypatch, shared):
     """All starts alike (0), or all chains driven by the same noise (1)."""
@@ -85,6 +86,7 @@ class _ForgetsItsScale:
         return z, self.log_prob(z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["importance", "annealed"])
 def test_weighting_test_catches_a_forgotten_jacobian(kind):
     faulty = MODEL._replace(posterior=lambda phi, x: _ForgetsItsScale(lg.posterior(phi, x)))

@@ -178,6 +178,7 @@ def test_temporary_memory_does_not_grow_with_the_number_of_temperatures():
     assert max(sizes) <= 1.05 * min(sizes), sizes
 
 
+@pytest.mark.slow
 def test_memory_test_catches_a_forgotten_stop_gradient(monkeypatch):
     monkeypatch.setattr(jax.lax, "stop_gradient", lambda tree: tree)
     sizes = [temporary_memory(num) for num in (5, 80)]
