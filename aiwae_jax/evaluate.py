@@ -210,10 +210,7 @@ def log_likelihood(
         )
         pace, results = population.Pace(), []
         acceptance, num_nonfinite = np.zeros(num_temperatures - 2), 0
-        for first in range(0, num_data, chunk_size):
-            # The last chunk is filled up with repeats, whose results are dropped.
-            indices = np.minimum(np.arange(first, first + chunk_size, dtype=np.int32), num_data - 1)
-            num_kept = min(chunk_size, num_data - first)
+        for indices, num_kept in population.chunks(num_data, chunk_size):
             states, found = population.run(
                 run_key,
                 indices,
@@ -350,8 +347,7 @@ def importance_bound(
     chunk_size = min(chunk_size, num_data)
     results = []
     with jax.default_matmul_precision("highest"):
-        for first in range(0, num_data, chunk_size):
-            indices = np.minimum(np.arange(first, first + chunk_size, dtype=np.int32), num_data - 1)
+        for indices, num_kept in population.chunks(num_data, chunk_size):
             found = _importance_bound(
                 key,
                 indices,
@@ -361,9 +357,9 @@ def importance_bound(
                 num_blocks=num_samples // block_size,
                 block_size=block_size,
             )
-            results.append([np.asarray(a)[: num_data - first] for a in found])
+            results.append([np.asarray(a)[:num_kept] for a in found])
             if progress_fn is not None:
-                progress_fn(min(first + chunk_size, num_data), num_data)
+                progress_fn(int(indices[-1]) + 1, num_data)
     bound, num_zero_weight = map(np.concatenate, zip(*results, strict=True))
     return ImportanceBound(bound, int(num_zero_weight.sum()))
 

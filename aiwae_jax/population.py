@@ -6,7 +6,7 @@ pilot can steer its step size by the acceptance of the whole population.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -137,6 +137,16 @@ def finish(states, beta):
         )
 
     return jax.vmap(statistics)(log_weights)
+
+
+def chunks(num_data: int, chunk_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Indices `[chunk_size]` of each chunk of data, and how many of them count.
+
+    The last chunk is filled up with repeats of the last datum, whose results are dropped.
+    """
+    for first in range(0, num_data, chunk_size):
+        indices = np.arange(first, first + chunk_size, dtype=np.int32)
+        yield np.minimum(indices, num_data - 1), min(chunk_size, num_data - first)
 
 
 class Pace:

@@ -84,7 +84,7 @@ def _phase_names(method: Method) -> list[str]:
     return [f"{i}:{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def _all_finite(tree: PyTree) -> chex.Array:
+def all_finite(tree: PyTree) -> chex.Array:
     """Whether every element of every leaf is finite, `[]` bool."""
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
@@ -159,7 +159,7 @@ def make_train_step(
         grads, info = jax.grad(loss_fn, has_aux=True)(moving)
         # A datum whose objective is not finite adds nothing to the loss, but differentiating its
         # infinity can still give 0 * inf. Such a step must not reach the parameters.
-        is_finite = _all_finite(grads)
+        is_finite = all_finite(grads)
         info = dict(info, num_skipped_updates=(~is_finite).astype(jnp.int32))
         for name, grad in grads.items():
             # optax's own arithmetic mixes dtypes, which a caller may have forbidden globally.

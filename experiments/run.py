@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checkpoint, data, metrics, train
@@ -18,9 +17,7 @@ _SECONDS_PER_CHUNK = 1.0
 _MAX_SKIPPED = 100  # updates in a row, from an epoch's start
 
 
-@jax.jit
-def _is_finite(tree) -> jax.Array:
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+_all_finite = jax.jit(train.all_finite)
 
 
 def _flat_record(averages: train.TrainInfo) -> dict[str, np.ndarray]:
@@ -88,7 +85,7 @@ class Trainer:
         seconds = time.monotonic() - began
         self.step += num_steps
         self.wall_time["training_seconds"] += seconds
-        if not _is_finite(self.loop_state.train.params):
+        if not _all_finite(self.loop_state.train.params):
             raise workdir.NonFiniteError(
                 f"A parameter became NaN or infinite in the {num_steps} steps before step "
                 f"{self.step}; the last good checkpoint is of step "
