@@ -100,7 +100,7 @@ def acceptance(
         style = {"marker": "o" if len(betas) < 40 else None, "markersize": 3, "linewidth": 1}
         panels[0, column].plot(betas, rates, **style)
         panels[0, column].axhline(target, linestyle="--", color="gray", linewidth=1)
-        panels[0, column].set(title=name, ylim=(0, 1))
+        panels[0, column].set(title=name, ylim=(0, 1.04))
         panels[1, column].plot(betas, step_sizes, color="tab:orange", **style)
         panels[1, column].set(xlabel="inverse temperature β", ylim=(0, None))
     panels[0, 0].set_ylabel("acceptance")

@@ -20,9 +20,19 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
-def _one_line(text: str) -> rich.progress.TextColumn:
-    column = rich.table.Column(no_wrap=True, overflow="ellipsis")
-    return rich.progress.TextColumn(text, table_column=column)
+def _bar(title: str) -> rich.progress.Progress:
+    """A bar of one line; in a narrow terminal the facts are cut at their end, nothing else."""
+    name = rich.table.Column(no_wrap=True, min_width=len(title))
+    percentage = rich.table.Column(no_wrap=True, min_width=4)
+    facts = rich.table.Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}", table_column=name),
+        rich.progress.TextColumn("{task.percentage:3.0f}%", table_column=percentage),
+        rich.progress.BarColumn(bar_width=8),
+        rich.progress.TextColumn("{task.fields[facts]}", table_column=facts),
+        console=rich.console.Console(stderr=True),
+        expand=True,
+    )
 
 
 class Progress:
@@ -37,12 +47,7 @@ class Progress:
         self._first: tuple[float, int] | None = None  # time and units of the first update
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = rich.progress.Progress(
-                *(_one_line(text) for text in ("{task.description}", "{task.percentage:3.0f}%")),
-                rich.progress.BarColumn(bar_width=12),
-                _one_line("{task.fields[facts]}"),
-                console=rich.console.Console(stderr=True),
-            )
+            self._bar = _bar(title)
             self._task = self._bar.add_task(title, total=total, completed=done, facts="compiling")
             self._bar.start()
 

@@ -3,6 +3,9 @@
 import os
 import pathlib
 
+# Compiling is most of what the tests do, and less optimized code for tiny sizes saves a third.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
 import jax
 import pytest
 

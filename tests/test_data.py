@@ -219,6 +219,23 @@ def test_prepared_tfds_mnist_is_read_and_verified(real_data_dir, tmp_path, monke
         data.load("mnist")
 
 
+def test_tfds_omniglot_is_inverted_shrunk_and_named_as_another_data_set(monkeypatch):
+    """Dark strokes on white, 105x105, become ink in [0, 1] on 28x28."""
+    images = np.full((3, 105, 105, 3), 255, np.uint8)
+    images[:, 40:60, 30:75] = 0
+    splits = {"train": (images, np.arange(3)), "test": (images[:2], np.arange(2))}
+    monkeypatch.setattr(data, "_load_tfds", lambda name, folder, raw_files: splits)
+    found = data.load("omniglot_tfds")
+    assert "TFDS" in found.title
+    assert found.is_stand_in
+    assert found.train.shape == (3, 784)
+    assert found.test.shape == (2, 784)
+    ink = found.train[0].reshape(28, 28)
+    assert ink[0, 0] == 0.0
+    assert ink[13, 14] > 1.0 - 1e-6
+    np.testing.assert_allclose(ink.mean(), 20 * 45 / 105**2, rtol=0.02)
+
+
 def test_mnist_without_files_and_without_tfds_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(data.DataError, match=r"needs TFDS.*aiwae_jax\[tfds\].*--data_dir"):
