@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from aiwae_jax import hmc, weights
+from aiwae_jax.types import PyTree
 
 LogDensityFn = Callable[[chex.Array], chex.Array]
 ForceFns = tuple[hmc.ForceFn, hmc.ForceFn]
@@ -43,6 +44,7 @@ class AISState(NamedTuple):
       target: log f_n and its force at `position`.
       beta: `[]` the inverse temperature reached.
       log_weight: `[]` nats; -inf once the particle met a point where f_n vanishes or is not finite.
+      momentum: `[D]` where it persists from move to move, else empty.
     """
 
     position: chex.Array
@@ -50,6 +52,7 @@ class AISState(NamedTuple):
     target: End
     beta: chex.Array
     log_weight: chex.Array
+    momentum: PyTree = ()
 
 
 class AISInfo(NamedTuple):
@@ -79,6 +82,16 @@ def linear_schedule(num_temperatures: int) -> chex.Array:
     return jnp.linspace(0.0, 1.0, num_temperatures)
 
 
+def sigmoid_schedule(num_temperatures: int, *, radius: float = 4.0) -> chex.Array:
+    """Logistic function of a grid on [-radius, radius], scaled to [0, 1] (Wu et al. 2016), `[T]`.
+
+    Raises:
+      ValueError: if `num_temperatures` < 2.
+    """
+    values = jax.nn.sigmoid(radius * (2.0 * linear_schedule(num_temperatures) - 1.0))
+    return jnp.clip((values - values[0]) / (values[-1] - values[0]), 0.0, 1.0)
+
+
 def interpolate(beta: chex.Array, initial: chex.Array, target: chex.Array) -> chex.Array:
     """(1-β)·initial + β·target (the logarithm of Eq. 7), without 0·inf at the two ends."""
     mixed = (1.0 - beta) * initial + beta * target
@@ -97,12 +110,16 @@ def init(
     *,
     beta: chex.Numeric = 0.0,
     force_fns: ForceFns | None = None,
+    momentum: PyTree = (),
 ) -> AISState:
-    """The state of a particle `z` `[D]` drawn from f_0, with log weight 0."""
+    """The state of a particle `z` `[D]` drawn from f_0, with log weight 0.
+
+    A `momentum` `[D]`, drawn from N(0, I), is only needed where it is to persist.
+    """
     chex.assert_rank(z, 1)
     ends = _evaluate_ends(z, (log_initial_fn, log_target_fn), force_fns or (None, None))
     chex.assert_rank([end.log_density for end in ends], 0)
-    return AISState(z, *ends, jnp.asarray(beta, z.dtype), jnp.zeros((), z.dtype))
+    return AISState(z, *ends, jnp.asarray(beta, z.dtype), jnp.zeros((), z.dtype), momentum)
 
 
 def reweight(state: AISState, beta: chex.Numeric) -> AISState:
@@ -125,6 +142,7 @@ def _at_beta(state: AISState) -> hmc.HMCState:
         position=state.position,
         log_density=interpolate(state.beta, initial.log_density, target.log_density),
         force=interpolate(state.beta, initial.force, target.force),
+        momentum=state.momentum,
         aux=(initial, target),
     )
 
@@ -139,6 +157,7 @@ def step(
     *,
     num_leapfrog_steps: int = 5,
     force_fns: ForceFns | None = None,
+    momentum_persistence: chex.Numeric = 0.0,
 ) -> tuple[AISState, AISInfo]:
     """One turn of Algorithm 1's inner loop: the weight increment to `beta`, then one HMC move.
 
@@ -153,6 +172,7 @@ def step(
       log_target_fn: `[D] -> []`, log f_n, nats.
       num_leapfrog_steps: L.
       force_fns: see `run_chain`.
+      momentum_persistence: see `run_chain`; needs a state with a momentum.
 
     Returns:
       The new state and its `AISInfo`.
@@ -179,10 +199,23 @@ def step(
         force_fn,
         step_size,
         num_leapfrog_steps=num_leapfrog_steps,
+        momentum_persistence=momentum_persistence,
     )
     initial, target = moved.aux
-    state = state._replace(position=moved.position, initial=initial, target=target)
+    state = state._replace(
+        position=moved.position, initial=initial, target=target, momentum=moved.momentum
+    )
     return state, AISInfo(info.acceptance, info.is_nonfinite.astype(jnp.int32))
+
+
+def draw_momentum(key: chex.PRNGKey, z: chex.Array, momentum_persistence: float) -> PyTree:
+    """The momentum a chain with this key starts with: `[D]`, or empty where none persists.
+
+    The moves t = 1, 2, ... fold their number into the same key; 0 is the momentum's.
+    """
+    if not momentum_persistence:
+        return ()
+    return jax.random.normal(jax.random.fold_in(key, 0), z.shape, z.dtype)
 
 
 def reduce_info(info: AISInfo, axis_name: AxisName) -> AISInfo:
@@ -206,6 +239,7 @@ def run_chain(
     num_leapfrog_steps: int = 5,
     force_fns: ForceFns | None = None,
     with_last_move: bool = True,
+    momentum_persistence: float = 0.0,
     axis_name: AxisName = None,
 ) -> tuple[chex.Array, chex.Array, AISInfo]:
     """Anneals one particle from f_0 to f_n: a `lax.scan` of `step` over temperatures (Algorithm 1).
@@ -229,6 +263,8 @@ def run_chain(
         weights stay exact, and so does the invariant density.
       with_last_move: whether to move at β=1, which no weight needs but which brings z closer to
         f_n.
+      momentum_persistence: α in [0, 1): each move keeps α of the last one's momentum, negated
+        where that was rejected (Horowitz 1991); 0 draws it anew.
       axis_name: name(s) of vmapped axes over which diagnostics are reduced inside the scan.
 
     Returns:
@@ -238,9 +274,11 @@ def run_chain(
 
     Raises:
       ValueError: for a schedule that does not increase from 0 to 1 (when its values are known at
-        trace time), `num_leapfrog_steps` < 1, or step sizes of another shape.
+        trace time), `num_leapfrog_steps` < 1, a persistence outside [0, 1), or step sizes of
+        another shape.
     """
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
+    hmc.check_momentum_persistence(momentum_persistence)
     betas = check_schedule(betas).astype(z.dtype)
     num_moves = betas.shape[0] - (1 if with_last_move else 2)
     step_sizes = jnp.asarray(step_sizes, z.dtype)
@@ -261,10 +299,12 @@ def run_chain(
             log_target_fn,
             num_leapfrog_steps=num_leapfrog_steps,
             force_fns=force_fns,
+            momentum_persistence=momentum_persistence,
         )
         return state, reduce_info(info, axis_name)
 
-    state = init(z, log_initial_fn, log_target_fn, force_fns=force_fns)
+    momentum = draw_momentum(key, z, momentum_persistence)
+    state = init(z, log_initial_fn, log_target_fn, force_fns=force_fns, momentum=momentum)
     moves = jnp.arange(1, num_moves + 1)
     inputs = (moves, betas[1 : num_moves + 1], jnp.broadcast_to(step_sizes, (num_moves,)))
     state, info = jax.lax.scan(body, state, inputs)

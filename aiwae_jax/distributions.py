@@ -50,10 +50,14 @@ class DiagNormal(NamedTuple):
         """Maps standard normal `noise` `[D]` to (z `[D]`, log |det ∂z/∂noise| `[]`)."""
         return self.loc + self.scale * noise, jnp.sum(jnp.log(self.scale))
 
+    def inverse_transport(self, z: chex.Array) -> chex.Array:
+        """The noise `[D]` that `transport` maps to `z` `[D]`."""
+        return (z - self.loc) / self.scale
 
-def standard_normal(size: int) -> DiagNormal:
+
+def standard_normal(size: int, dtype=jnp.float32) -> DiagNormal:
     """The prior N(0, I) over `[size]`."""
-    return DiagNormal(jnp.zeros(size), jnp.ones(size))
+    return DiagNormal(jnp.zeros(size, dtype), jnp.ones(size, dtype))
 
 
 @jax.custom_jvp

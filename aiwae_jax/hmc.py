@@ -1,7 +1,8 @@
 """Hamiltonian Monte Carlo (Neal 2011) of one particle, unit mass matrix.
 
 A kernel maps `(key, state)` to `(new_state, info)`: the state carries what the next move needs (the
-log density and the force at the current point), the info is diagnostics.
+log density and the force at the current point, and the momentum where it persists), the info is
+diagnostics.
 """
 
 import math
@@ -25,12 +26,14 @@ class HMCState(NamedTuple):
       position: `[D]`.
       log_density: `[]` log f(position), nats; f need not be normalized.
       force: `[D]` gradient of log f at `position`, or its deterministic stand-in.
+      momentum: `[D]` where it persists from move to move; empty where each move draws a new one.
       aux: whatever an `evaluate_fn` wants to carry along with the point.
     """
 
     position: chex.Array
     log_density: chex.Array
     force: chex.Array
+    momentum: PyTree = ()
     aux: PyTree = ()
 
 
@@ -50,13 +53,20 @@ class HMCInfo(NamedTuple):
 
 
 def init(
-    position: chex.Array, log_density_fn: LogDensityFn, force_fn: ForceFn | None = None
+    position: chex.Array,
+    log_density_fn: LogDensityFn,
+    force_fn: ForceFn | None = None,
+    *,
+    momentum: PyTree = (),
 ) -> HMCState:
-    """Evaluates the log density and the force at `position` `[D]`."""
+    """Evaluates the log density and the force at `position` `[D]`.
+
+    A `momentum` `[D]`, drawn from N(0, I), is only needed where it is to persist.
+    """
     chex.assert_rank(position, 1)
     if force_fn is None:
-        return HMCState(position, *jax.value_and_grad(log_density_fn)(position))
-    return HMCState(position, log_density_fn(position), force_fn(position))
+        return HMCState(position, *jax.value_and_grad(log_density_fn)(position), momentum)
+    return HMCState(position, log_density_fn(position), force_fn(position), momentum)
 
 
 def leapfrog(
@@ -117,6 +127,16 @@ def draw_noise(key: chex.PRNGKey, size: int, dtype) -> tuple[chex.Array, chex.Ar
     return momentum, jnp.log1p(-uniform[-1]) - math.log(2.0)
 
 
+def refresh(momentum: PyTree, noise: chex.Array, persistence: chex.Numeric) -> chex.Array:
+    """Partial refreshment α·p + sqrt(1-α²)·noise, which leaves N(0, I) invariant (Horowitz 1991).
+
+    Without a momentum to persist, the noise itself.
+    """
+    if isinstance(momentum, tuple):
+        return noise
+    return persistence * momentum + (1.0 - persistence**2) ** 0.5 * noise
+
+
 def transition(
     key: chex.PRNGKey,
     state: HMCState,
@@ -125,13 +145,15 @@ def transition(
     step_size: chex.Numeric,
     *,
     num_leapfrog_steps: int,
+    momentum_persistence: chex.Numeric = 0.0,
 ) -> tuple[HMCState, HMCInfo]:
-    """One move with fresh momentum that leaves the density of `evaluate_fn` invariant.
+    """One move that leaves the density of `evaluate_fn`, times N(0, I) of the momentum, invariant.
 
     `step` is this for a plain log density; annealing calls it with states that carry both ends of
-    its path. Arguments as in `leapfrog`.
+    its path. Arguments as in `leapfrog` and `step`.
     """
-    momentum, log_uniform = draw_noise(key, state.position.shape[0], state.position.dtype)
+    noise, log_uniform = draw_noise(key, state.position.shape[0], state.position.dtype)
+    momentum = refresh(state.momentum, noise, momentum_persistence)
     proposal, new_momentum = leapfrog(
         state, momentum, evaluate_fn, force_fn, step_size, num_leapfrog_steps=num_leapfrog_steps
     )
@@ -142,6 +164,12 @@ def transition(
     is_nonfinite = ~jnp.isfinite(new_total) | jnp.isnan(total)
     log_ratio = jnp.where(is_nonfinite, -jnp.inf, new_total - total)
     is_accepted = accept(log_uniform, log_ratio)
+    if not isinstance(state.momentum, tuple):
+        # The proposal of the reversible map is (position', -momentum'). Turning the momentum round
+        # once more after every move leaves N(0, I) alone, makes accepted moves go on in their
+        # direction, and sends rejected ones back.
+        proposal = proposal._replace(momentum=new_momentum)
+        state = state._replace(momentum=-momentum)
     new_state = jax.tree.map(lambda a, b: jnp.where(is_accepted, a, b), proposal, state)
     return new_state, HMCInfo(jnp.exp(jnp.minimum(log_ratio, 0.0)), is_accepted, is_nonfinite)
 
@@ -154,6 +182,7 @@ def step(
     *,
     num_leapfrog_steps: int = 5,
     force_fn: ForceFn | None = None,
+    momentum_persistence: chex.Numeric = 0.0,
 ) -> tuple[HMCState, HMCInfo]:
     """One HMC move on `log_density_fn`, which it leaves invariant.
 
@@ -165,6 +194,9 @@ def step(
       num_leapfrog_steps: L.
       force_fn: optional deterministic stand-in for the gradient, `[D] -> [D]`. The invariant
         density stays that of `log_density_fn`; only the acceptance suffers.
+      momentum_persistence: α in [0, 1), the share of the momentum that the move keeps (Horowitz
+        1991); needs a state with a momentum. With few leapfrog steps it makes moves go on in one
+        direction where fresh momenta would walk randomly.
 
     Raises:
       ValueError: if `num_leapfrog_steps` < 1.
@@ -177,6 +209,7 @@ def step(
         jax.grad(log_density_fn) if force_fn is None else force_fn,
         step_size,
         num_leapfrog_steps=num_leapfrog_steps,
+        momentum_persistence=momentum_persistence,
     )
 
 
@@ -186,6 +219,15 @@ def check_num_leapfrog_steps(num_leapfrog_steps: int) -> None:
         raise ValueError(
             f"`num_leapfrog_steps` must be at least 1, got {num_leapfrog_steps}; for a move that "
             "does nothing use a step size of 0."
+        )
+
+
+def check_momentum_persistence(momentum_persistence: float) -> None:
+    """Raises ValueError unless α lies in [0, 1)."""
+    if not 0.0 <= momentum_persistence < 1.0:
+        raise ValueError(
+            "`momentum_persistence` must be at least 0 (fresh momenta) and below 1, got "
+            f"{momentum_persistence}."
         )
 
 

@@ -1,10 +1,11 @@
 """All annealing chains of a set of data at once, advanced by the host in segments of a second.
 
 `ais.run_chain` is one chain in one compiled call. An evaluation takes minutes to days, so here the
-same `ais.step` runs for every chain of a chunk of data, the host sees it between segments, and a
-pilot can steer its step size by the acceptance of the whole population.
+same `ais.step` runs for every chain of a chunk of data, the host sees it between segments, and the
+step size can follow the acceptance of the whole population.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,19 +17,40 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, weights
+from aiwae_jax import ais, paths, weights
 from aiwae_jax.types import PyTree
 
 SECONDS_PER_SEGMENT = 1.0
 SEGMENT_SIZE = 256  # temperatures per call at most
-PILOT_GAIN = 0.3
+
+# What becomes of the step size after each temperature.
+FROZEN, PILOT, PAPER = range(3)
+_PILOT_GAIN = 0.3
+_PAPER_LOG_FACTORS = (np.log(1.002), np.log(0.998))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """What one program is compiled for."""
+
+    num_chains: int
+    num_leapfrog_steps: int
+    chain_space: str
+    momentum_persistence: float
+    is_reversed: bool = False
+
+    def ends(self, path: paths.Path) -> tuple[paths.LogDensityFn, paths.LogDensityFn]:
+        """(log f_0, log f_n) in the chain's direction."""
+        ends = path.log_initial, path.log_target
+        return ends[::-1] if self.is_reversed else ends
 
 
 class Segment(NamedTuple):
     """What a stretch of temperatures leaves behind; the first `num_moves` slots count."""
 
-    step_sizes: chex.Array  # [S] as used, or as found by a pilot
+    step_sizes: chex.Array  # [S] as used, or as adapted after the move
     acceptance: chex.Array  # [S]
+    work_variance: chex.Array  # [S] of log f_n - log f_0 over a datum's chains, mean over data
     num_nonfinite: chex.Array  # []
 
 
@@ -37,27 +59,50 @@ def as_partial(fn: Callable) -> Partial:
     return fn if isinstance(fn, Partial) else Partial(fn)
 
 
-@partial(jax.jit, static_argnames="num_chains")
-def _start(key, indices, x, log_joint_fn, initial_fn, *, num_chains):
-    """Draws every chain's starting point; keys depend on a datum's index, not on its chunk."""
+@partial(jax.jit, static_argnames="kernel")
+def _start(key, indices, x, latents, log_joint_fn, initial_fn, *, kernel):
+    """Draws every chain's starting point; keys depend on a datum's index, not on its chunk.
 
-    def start_datum(index, x):
-        initial = initial_fn(x)
+    A reversed chain starts at its datum's exact latent, which all chains of the datum share.
+    """
+    path_fn = paths.SPACES[kernel.chain_space]
 
-        def start_chain(key):
-            z = initial.sample(key)
-            return ais.init(z, initial.log_prob, lambda z: log_joint_fn(x, z))
+    def start_datum(index, x, latent):
+        path = path_fn(log_joint_fn, initial_fn, x)
+        start_keys, chain_keys = jax.random.split(
+            jax.random.fold_in(key, index), (2, kernel.num_chains)
+        )
 
-        start_keys, chain_keys = jax.random.split(jax.random.fold_in(key, index), (2, num_chains))
-        return chain_keys, jax.vmap(start_chain)(start_keys)
+        def start_chain(start_key, chain_key):
+            z = path.from_latent(latent) if kernel.is_reversed else path.sample(start_key)
+            momentum = ais.draw_momentum(chain_key, z, kernel.momentum_persistence)
+            return ais.init(z, *kernel.ends(path), momentum=momentum)
 
-    return jax.vmap(start_datum)(indices, x)
+        return chain_keys, jax.vmap(start_chain)(start_keys, chain_keys)
+
+    return jax.vmap(start_datum)(indices, x, latents)
 
 
-@partial(jax.jit, static_argnames="num_leapfrog_steps", donate_argnames="states")
+def _log_step_size_change(rule, acceptance, target_acceptance):
+    """Nothing; Robbins & Monro (1951) in the logarithm; or the authors' ×1.002 and ×0.998."""
+    pilot = _PILOT_GAIN * (acceptance - target_acceptance)
+    paper = jnp.where(acceptance >= target_acceptance, *_PAPER_LOG_FACTORS)
+    return jnp.select([rule == PILOT, rule == PAPER], [pilot, paper], jnp.zeros_like(pilot))
+
+
+def _variance(values, axis=-1):
+    """Variance over what is finite, 0 where fewer than two are."""
+    is_finite = jnp.isfinite(values)
+    num = jnp.sum(is_finite, axis, keepdims=True).astype(values.dtype)
+    mean = jnp.sum(jnp.where(is_finite, values, 0.0), axis, keepdims=True) / jnp.maximum(num, 1.0)
+    squares = jnp.where(is_finite, jnp.square(values - mean), 0.0)
+    return jnp.sum(squares, axis) / jnp.maximum(jnp.squeeze(num, axis) - 1.0, 1.0)
+
+
+@partial(jax.jit, static_argnames="kernel", donate_argnames="states")
 def _anneal(
     states,
-    pilot_step_size,
+    step_size,
     keys,
     x,
     is_counted,
@@ -67,52 +112,60 @@ def _anneal(
     num_moves,
     betas,
     step_sizes,
+    rule,
     target_acceptance,
     *,
-    num_leapfrog_steps,
+    kernel,
 ):
     """Takes a chunk's chains through `num_moves` temperatures: (states, step size, `Segment`).
 
     `betas` and `step_sizes` are the next `SEGMENT_SIZE` entries of the schedule, and every length
     is a run-time value: the program is compiled once for any T, and cutting a long schedule into
-    segments changes nothing. With `target_acceptance` > 0 it is a pilot: one step size follows the
-    acceptance from temperature to temperature (Robbins & Monro 1951, in the logarithm). Data that
-    are not `is_counted` `[B]` only fill up the chunk; diagnostics leave them out.
+    segments changes nothing. Unless `rule` is FROZEN, one `step_size` follows the acceptance from
+    temperature to temperature. Data that are not `is_counted` `[B]` only fill up the chunk;
+    diagnostics leave them out.
     """
-    is_pilot = target_acceptance > 0.0
+    dtype = states.position.dtype
+    betas, step_sizes = betas.astype(dtype), step_sizes.astype(dtype)
+    num_counted = jnp.sum(is_counted).astype(dtype)
 
     def anneal_datum(states, keys, x, is_counted):
-        initial = initial_fn(x)  # the encoder, once per datum and call
+        # The encoder, once per datum and call.
+        path = paths.SPACES[kernel.chain_space](log_joint_fn, initial_fn, x)
+
+        def mean_over_data(value):
+            return jax.lax.psum(jnp.where(is_counted, value, 0.0), "datum") / num_counted
 
         def body(i, carry):
-            states, pilot_step_size, segment = carry
-            step_size = jnp.where(is_pilot, pilot_step_size, segment.step_sizes[i])
+            states, step_size, segment = carry
+            step_size = jnp.where(rule == FROZEN, segment.step_sizes[i], step_size)
             states, info = jax.vmap(
                 lambda key, state: ais.step(
                     jax.random.fold_in(key, first + i),
                     state,
                     betas[i],
                     step_size,
-                    initial.log_prob,
-                    lambda z: log_joint_fn(x, z),
-                    num_leapfrog_steps=num_leapfrog_steps,
+                    *kernel.ends(path),
+                    num_leapfrog_steps=kernel.num_leapfrog_steps,
+                    momentum_persistence=kernel.momentum_persistence,
                 )
             )(keys, states)
-            num_counted = jax.lax.psum(is_counted.astype(jnp.float32), "datum")
-            acceptance = jnp.where(is_counted, jnp.mean(info.acceptance), 0.0)
-            acceptance = jax.lax.psum(acceptance, "datum") / num_counted
+            acceptance = mean_over_data(jnp.mean(info.acceptance))
+            work = states.target.log_density - states.initial.log_density
             num_nonfinite = jnp.where(is_counted, jnp.sum(info.num_nonfinite), 0)
-            gain = jnp.where(is_pilot, PILOT_GAIN, 0.0)
-            step_size = step_size * jnp.exp(gain * (acceptance - target_acceptance))
+            change = _log_step_size_change(rule, acceptance, target_acceptance.astype(dtype))
+            step_size = step_size * jnp.exp(change)
             segment = Segment(
                 step_sizes=segment.step_sizes.at[i].set(step_size),
                 acceptance=segment.acceptance.at[i].set(acceptance),
+                work_variance=segment.work_variance.at[i].set(mean_over_data(_variance(work))),
                 num_nonfinite=segment.num_nonfinite + jax.lax.psum(num_nonfinite, "datum"),
             )
             return states, step_size, segment
 
-        segment = Segment(step_sizes, jnp.zeros_like(step_sizes), jnp.zeros((), jnp.int32))
-        return jax.lax.fori_loop(0, num_moves, body, (states, pilot_step_size, segment))
+        zeros = jnp.zeros_like(step_sizes)
+        segment = Segment(step_sizes, zeros, zeros, jnp.zeros((), jnp.int32))
+        return jax.lax.fori_loop(0, num_moves, body, (states, step_size.astype(dtype), segment))
 
     return jax.vmap(anneal_datum, out_axes=(0, None, None), axis_name="datum")(
         states, keys, x, is_counted
@@ -120,23 +173,20 @@ def _anneal(
 
 
 @jax.jit
-def finish(states, beta):
+def _finish(states):
     """The last weight increment: each datum's log mean weight, ESS, variance and count of zeros."""
-    log_weights = jax.vmap(jax.vmap(lambda state: ais.reweight(state, beta).log_weight))(states)
+    log_weights = jax.vmap(jax.vmap(lambda state: ais.reweight(state, 1.0).log_weight))(states)
+    return (
+        jax.vmap(weights.log_mean_exp)(log_weights),
+        jax.vmap(weights.effective_sample_size)(log_weights),
+        _variance(log_weights),
+        jnp.sum(log_weights == -jnp.inf, axis=-1),
+    )
 
-    def statistics(log_weights):
-        is_finite = log_weights > -jnp.inf
-        num = jnp.sum(is_finite).astype(log_weights.dtype)
-        mean = jnp.sum(jnp.where(is_finite, log_weights, 0.0)) / num
-        squares = jnp.where(is_finite, jnp.square(log_weights - mean), 0.0)
-        return (
-            weights.log_mean_exp(log_weights),
-            weights.effective_sample_size(log_weights),
-            jnp.sum(squares) / (num - 1.0),
-            jnp.sum(~is_finite),
-        )
 
-    return jax.vmap(statistics)(log_weights)
+def select(x: PyTree, indices: np.ndarray) -> PyTree:
+    """The rows `indices` of every leaf."""
+    return jax.tree.map(lambda a: np.asarray(a)[indices], x)
 
 
 def chunks(num_data: int, chunk_size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -165,6 +215,30 @@ class Pace:
         self._moves_per_second = num_moves / max(seconds, 1e-6)
 
 
+class Annealed(NamedTuple):
+    """What one chunk's chains leave behind, as NumPy arrays.
+
+    Attributes:
+      log_mean_weight: `[B]` nats.
+      effective_sample_size: `[B]`.
+      log_weight_variance: `[B]` nats², over the weights that are not zero.
+      num_zero_weight: `[B]` chains of weight zero.
+      step_sizes: `[T-2]` as used, or as adapted after each move.
+      acceptance: `[T-2]`.
+      work_variance: `[T-2]` of log f_n - log f_0 at each β, nats².
+      num_nonfinite: `[]` moves rejected for a non-finite energy.
+    """
+
+    log_mean_weight: np.ndarray
+    effective_sample_size: np.ndarray
+    log_weight_variance: np.ndarray
+    num_zero_weight: np.ndarray
+    step_sizes: np.ndarray
+    acceptance: np.ndarray
+    work_variance: np.ndarray
+    num_nonfinite: np.ndarray
+
+
 def run(
     key: chex.PRNGKey,
     indices: np.ndarray,
@@ -172,61 +246,65 @@ def run(
     functions: tuple[Partial, Partial],
     betas: np.ndarray,
     step_sizes: np.ndarray,
-    target_acceptance: float,
+    kernel: Kernel,
     *,
-    num_counted: int,
-    num_chains: int,
-    num_leapfrog_steps: int,
-    moves_fn: Callable[[int], None],
-    pace: Pace,
-) -> tuple[ais.AISState, Segment]:
-    """Starts and anneals one chunk up to, not including, the last temperature.
+    rule: int = FROZEN,
+    target_acceptance: float = 0.6,
+    latents: np.ndarray | None = None,
+    num_counted: int | None = None,
+    moves_fn: Callable[[int], None] = lambda num_moves: None,
+    pace: Pace | None = None,
+) -> Annealed:
+    """Anneals one chunk of data from f_0 to f_n, without the move at f_n, which no weight needs.
 
     Args:
       key: parent of every datum's keys.
       indices: `[B]` numbers of the data, which choose their keys.
       x: the data, leading axis B.
       functions: log_joint_fn and initial_fn.
-      betas: `[T]` schedule, float32.
-      step_sizes: `[T-2]` of the moves at betas[1:-1]; a pilot starts from the first.
-      target_acceptance: what a pilot steers to; 0 keeps the step sizes frozen.
-      num_counted: how many data, from the first on, the diagnostics are about.
-      num_chains: K per datum.
-      num_leapfrog_steps: L.
+      betas: `[T]` schedule in the chain's direction, from 0 to 1.
+      step_sizes: `[T-2]` of the moves at betas[1:-1]; a rule that adapts starts from the first.
+      kernel: the program.
+      rule: FROZEN, PILOT or PAPER.
+      target_acceptance: what the other two steer to.
+      latents: `[B, D]` exact latents, where a reversed chain starts.
+      num_counted: how many data, from the first on, the diagnostics are about; default all.
       moves_fn: called with the number of moves after each segment.
       pace: chooses the segments' lengths.
-
-    Returns:
-      The chains' states `[B, K]`, and a `Segment` of NumPy arrays `[T-2]`.
     """
-    keys, states = _start(key, indices, x, *functions, num_chains=num_chains)
+    pace = pace or Pace()
+    is_counted = np.arange(len(indices)) < (len(indices) if num_counted is None else num_counted)
+    keys, states = _start(key, indices, x, latents, *functions, kernel=kernel)
     num_all = len(betas) - 2
-    found = Segment(np.zeros(num_all), np.zeros(num_all), 0)
-    pilot_step_size = np.float32(step_sizes[0]) if num_all else np.float32(0.0)
+    found = Segment(*(np.zeros(num_all) for _ in range(3)), 0)
+    step_size = np.asarray(step_sizes[0] if num_all else 0.0)
     first = 0
     while first < num_all:
         num_moves = min(pace.num_moves(), num_all - first, SEGMENT_SIZE)
         stretch = slice(first, first + num_moves)
         padding = (0, SEGMENT_SIZE - num_moves)
         began = time.monotonic()
-        states, pilot_step_size, segment = _anneal(
+        states, step_size, segment = _anneal(
             states,
-            pilot_step_size,
+            step_size,
             keys,
             x,
-            np.arange(len(indices)) < num_counted,
+            is_counted,
             *functions,
             np.int32(first + 1),
             np.int32(num_moves),
             np.pad(betas[1:-1][stretch], padding),
             np.pad(step_sizes[stretch], padding),
-            np.float32(target_acceptance),
-            num_leapfrog_steps=num_leapfrog_steps,
+            np.int32(rule),
+            np.asarray(target_acceptance),
+            kernel=kernel,
         )
         found.step_sizes[stretch] = segment.step_sizes[:num_moves]  # waits for the device
         found.acceptance[stretch] = segment.acceptance[:num_moves]
+        found.work_variance[stretch] = segment.work_variance[:num_moves]
         found = found._replace(num_nonfinite=found.num_nonfinite + int(segment.num_nonfinite))
         pace.record(num_moves, time.monotonic() - began)
         first += num_moves
         moves_fn(num_moves)
-    return states, found
+    finished = (np.asarray(a) for a in _finish(states))
+    return Annealed(*finished, *found._replace(num_nonfinite=np.asarray(found.num_nonfinite)))

@@ -72,6 +72,9 @@ class Posterior(Distribution, Protocol):
     def transport(self, noise: chex.Array) -> tuple[chex.Array, chex.Array]:
         """Maps standard normal `noise` `[D]` to (z `[D]`, log |det ∂z/∂noise| `[]`)."""
 
+    def inverse_transport(self, z: chex.Array) -> chex.Array:
+        """The noise `[D]` of `z` `[D]`; only reverse chains in base space need it."""
+
 
 class Model(NamedTuple):
     """A latent-variable model as pure functions of one datum and one latent.

@@ -1,0 +1,301 @@
+"""Estimates of log p(x) by annealed importance sampling, for any differentiable log p(x, z)."""
+
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import numpy as np
+
+from aiwae_jax import population, tuning
+from aiwae_jax.tuning import DEFAULT_SETTINGS, Plan, Settings
+from aiwae_jax.types import PyTree
+
+LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
+InitialFn = Callable[[PyTree], Any]
+ProgressFn = Callable[[int, int], None]
+# Finished pieces by name: {} to forget them, or something dict-like that writes them to a disk.
+Store = MutableMapping[str, dict[str, np.ndarray]]
+
+_CPU_CHUNK_BYTES = 2**27
+_ACCELERATOR_SHARE = 1 / 8  # of its memory
+_MOST_CHAINS = 2**16  # per chunk, so that a chunk's results are not hours away
+
+
+class Likelihood(NamedTuple):
+    """Annealed importance sampling estimates for N data.
+
+    Attributes:
+      log_likelihood: `[N]` nats. Forward: log mean weight of each datum's chains; exp of it is
+        unbiased for p(x), itself it is a stochastic lower bound. Reverse: minus the log mean
+        weight, a stochastic upper bound.
+      effective_sample_size: `[N]` of the chains' weights, in [0, num_chains].
+      log_weight_variance: `[N]` variance over chains of the log weights that are finite, nats².
+      plan: schedule and step sizes.
+      acceptance: `[T-2]` mean acceptance probability at betas[1:-1], over data and chains.
+      num_nonfinite: moves rejected for a non-finite energy.
+      num_zero_weight: chains that ended with weight zero.
+      num_gradients: gradient evaluations of log p(x, z), those of the plan's pilots not included.
+      is_unbiased: False if the step sizes were adapted on these very chains.
+    """
+
+    log_likelihood: np.ndarray
+    effective_sample_size: np.ndarray
+    log_weight_variance: np.ndarray
+    plan: Plan
+    acceptance: np.ndarray
+    num_nonfinite: int
+    num_zero_weight: int
+    num_gradients: int
+    is_unbiased: bool
+
+    @property
+    def mean(self) -> float:
+        """Over the data, nats."""
+        return mean_and_standard_error(self.log_likelihood)[0]
+
+    @property
+    def standard_error(self) -> float:
+        """Of `mean`, over the data."""
+        return mean_and_standard_error(self.log_likelihood)[1]
+
+
+def mean_and_standard_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean over data, and its standard error (NaN for fewer than two)."""
+    values = np.asarray(values, np.float64)
+    standard_error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(values.mean()), float(standard_error)
+
+
+def num_gradients(settings: Settings, num_data: int) -> int:
+    """Gradient evaluations of log p(x, z) of one estimate for `num_data` data, without pilots."""
+    num_moves = num_data * settings.num_chains * (settings.num_temperatures - 2)
+    return num_moves * settings.num_leapfrog_steps
+
+
+def _count_data(x: PyTree) -> int:
+    num_data = jax.tree.leaves(x)[0].shape[0]
+    if num_data < 1:
+        raise ValueError("`x` must hold at least one datum, got none.")
+    return num_data
+
+
+def fit_chunk_size(
+    log_joint_fn: LogJointFn, initial: InitialFn, x: PyTree, settings: Settings
+) -> int:
+    """How many data to anneal at once, from the memory of one chain's gradient and of the device.
+
+    On a CPU the chunk is kept near the size of its caches, which is also faster.
+    """
+    datum = jax.tree.map(lambda a: a[0], population.select(x, np.arange(1)))
+    z = jax.eval_shape(lambda x: initial(x).sample(jax.random.key(0)), datum)
+    gradient = jax.make_jaxpr(jax.value_and_grad(lambda z, x: log_joint_fn(x, z)))(z, datum)
+    arrays = [variable.aval for equation in gradient.eqns for variable in equation.outvars]
+    bytes_per_chain = sum(a.size * a.dtype.itemsize for a in arrays)
+    memory = jax.devices()[0].memory_stats()
+    budget = memory["bytes_limit"] * _ACCELERATOR_SHARE if memory else _CPU_CHUNK_BYTES
+    num_chains = min(budget // max(bytes_per_chain, 1), _MOST_CHAINS)
+    return int(np.clip(num_chains // settings.num_chains, 1, _count_data(x)))
+
+
+def tune(
+    key: chex.PRNGKey,
+    log_joint_fn: LogJointFn,
+    initial: InitialFn,
+    x: PyTree,
+    settings: Settings = DEFAULT_SETTINGS,
+    *,
+    store: Store | None = None,
+    progress_fn: ProgressFn | None = None,
+) -> Plan:
+    """Tunes schedule and step sizes on pilot chains, for any number of estimates to come.
+
+    Args:
+      key: consumed; the chains that are reported need another one.
+      log_joint_fn: see `log_likelihood`.
+      initial: see `log_likelihood`.
+      x: pytree of data with leading axis N, of which `settings.num_pilot_data` are used.
+      settings: the chains to tune for.
+      store: where the plan is kept, and found again.
+      progress_fn: called about every second with (gradient evaluations done, in all).
+    """
+    store = {} if store is None else store
+    if "plan" not in store:
+        total = tuning.num_pilot_moves(settings, _count_data(x)) * settings.num_leapfrog_steps
+        functions = population.as_partial(log_joint_fn), population.as_partial(initial)
+        with jax.default_matmul_precision("highest"):
+            plan = tuning.tune(
+                key, functions, x, settings, gradients_fn=_counter(total, progress_fn)
+            )
+        store["plan"] = {name: np.asarray(a) for name, a in plan._asdict().items()}
+    found = store["plan"]
+    return Plan(found["betas"], found["step_sizes"], int(found["num_gradients"]))
+
+
+def _counter(total: int, progress_fn: ProgressFn | None) -> Callable[[int], None]:
+    done = 0
+
+    def gradients_fn(num: int) -> None:
+        nonlocal done
+        done += num
+        if progress_fn is not None:
+            progress_fn(done, total)
+
+    return gradients_fn
+
+
+def anneal(
+    key, log_joint_fn, initial, x, latents, settings, plan, chunk_size, store, progress_fn
+) -> Likelihood:
+    """Forward chains, or reverse ones from `latents`, with a given plan.
+
+    Chunks that the store has are not repeated.
+
+    A reverse chain visits the same intermediate distributions in the opposite order: its betas are
+    1 - β, and its step sizes those of the same distributions.
+    """
+    num_data, is_reversed = _count_data(x), latents is not None
+    chunk_size = chunk_size or fit_chunk_size(log_joint_fn, initial, x, settings)
+    if chunk_size < 1:
+        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+    chunk_size = min(chunk_size, num_data)
+    betas, step_sizes = plan.betas, plan.step_sizes
+    if is_reversed:
+        betas, step_sizes = 1.0 - betas[::-1], step_sizes[::-1]
+    per_datum_move = settings.num_chains * settings.num_leapfrog_steps
+    gradients_fn = _counter(num_gradients(settings, num_data), progress_fn)
+    functions = population.as_partial(log_joint_fn), population.as_partial(initial)
+    pace, results, counts = population.Pace(), [], []
+    for number, (indices, num_kept) in enumerate(population.chunks(num_data, chunk_size)):
+        name = f"chunk-{number:05d}-of-{chunk_size}"
+        if name in store:
+            gradients_fn(num_kept * per_datum_move * (len(betas) - 2))
+        else:
+            with jax.default_matmul_precision("highest"):
+                annealed = population.run(
+                    key,
+                    indices,
+                    population.select(x, indices),
+                    functions,
+                    betas,
+                    step_sizes,
+                    settings.kernel(is_reversed=is_reversed),
+                    rule=tuning.ADAPT[settings.adapt],
+                    target_acceptance=settings.target_acceptance,
+                    latents=latents[indices] if is_reversed else None,
+                    num_counted=num_kept,
+                    moves_fn=lambda num, kept=num_kept: gradients_fn(num * kept * per_datum_move),
+                    pace=pace,
+                )
+            store[name] = annealed._asdict()
+        results.append(population.Annealed(**store[name]))
+        counts.append(num_kept)
+
+    is_frozen = tuning.ADAPT[settings.adapt] == population.FROZEN
+
+    def joined(field):
+        return np.concatenate([r[:n] for r, n in zip(map(field, results), counts, strict=True)])
+
+    def averaged(field):
+        return np.average([field(r) for r in results], axis=0, weights=counts)[:: _sign(latents)]
+
+    return Likelihood(
+        log_likelihood=_sign(latents) * joined(lambda r: r.log_mean_weight),
+        effective_sample_size=joined(lambda r: r.effective_sample_size),
+        log_weight_variance=joined(lambda r: r.log_weight_variance),
+        plan=plan if is_frozen else plan._replace(step_sizes=averaged(lambda r: r.step_sizes)),
+        acceptance=averaged(lambda r: r.acceptance),
+        num_nonfinite=int(sum(r.num_nonfinite for r in results)),
+        num_zero_weight=int(joined(lambda r: r.num_zero_weight).sum()),
+        num_gradients=num_gradients(settings, num_data),
+        is_unbiased=is_frozen,
+    )
+
+
+def _sign(latents: np.ndarray | None) -> int:
+    """+1 for forward chains, -1 for reverse ones."""
+    return 1 if latents is None else -1
+
+
+def log_likelihood(
+    key: chex.PRNGKey,
+    log_joint_fn: LogJointFn,
+    initial: InitialFn,
+    x: PyTree,
+    settings: Settings = DEFAULT_SETTINGS,
+    *,
+    plan: Plan | None = None,
+    chunk_size: int | None = None,
+    store: Store | None = None,
+    progress_fn: ProgressFn | None = None,
+) -> Likelihood:
+    """Estimates log p(x) of each datum by AIS from `initial` to the joint (section 5.2; Wu 2016).
+
+    Step sizes and temperatures are tuned on pilot chains with keys of their own and then frozen, so
+    that exp of the estimates is unbiased for p(x) (unless `settings.adapt` is "paper").
+
+    Args:
+      key: consumed. Estimates depend on a datum's index in `x`, not on `chunk_size`.
+      log_joint_fn: `(x, z) -> []`, log p(x, z), nats, for one datum and one latent `[D]`;
+        differentiable in z.
+      initial: `x -> Posterior` (or any `Distribution`, such as the prior) to anneal from. For
+        `chain_space="base"` it needs `transport`.
+      x: pytree of data with leading axis N.
+      settings: schedule, chains, moves.
+      plan: from `tune` with the same settings; by default tuned here on `x`.
+      chunk_size: data annealed at once; by default as many as memory suggests.
+      store: dict-like; the plan and each finished chunk are put there and found again, so that an
+        evaluation that was killed continues to the very same bits.
+      progress_fn: called about every second with (gradient evaluations done, in all).
+
+    Returns:
+      A `Likelihood` of NumPy arrays.
+
+    Raises:
+      ValueError: for impossible settings, or no data.
+    """
+    pilot_key, run_key = jax.random.split(key)
+    store = {} if store is None else store
+    if plan is None:
+        plan = tune(pilot_key, log_joint_fn, initial, x, settings, store=store)
+    return anneal(
+        run_key, log_joint_fn, initial, x, None, settings, plan, chunk_size, store, progress_fn
+    )
+
+
+def estimate_seconds(
+    log_joint_fn: LogJointFn,
+    initial: InitialFn,
+    x: PyTree,
+    settings: Settings,
+    *,
+    num_data: int | None = None,
+    chunk_size: int | None = None,
+) -> float:
+    """Predicts how long `log_likelihood` takes for `num_data` data (by default all of `x`).
+
+    It takes the fastest of four moves of one chunk, after the compilation, which `log_likelihood`
+    will not repeat; pilots are counted at the same pace.
+    """
+    num_data = num_data or _count_data(x)
+    chunk_size = chunk_size or fit_chunk_size(log_joint_fn, initial, x, settings)
+    chunk_size = min(chunk_size, _count_data(x))
+    indices = np.arange(chunk_size, dtype=np.int32)
+    ends: list[float] = []
+    with jax.default_matmul_precision("highest"):
+        population.run(
+            jax.random.key(0),
+            indices,
+            population.select(x, indices),
+            (population.as_partial(log_joint_fn), population.as_partial(initial)),
+            np.linspace(0.0, 1.0, 7),
+            np.full(5, 1e-3),
+            settings.kernel(),
+            moves_fn=lambda num_moves: ends.append(time.monotonic()),
+            pace=population.Pace(seconds=0.0),
+        )
+    per_chunk_move = float(np.diff(ends).min())
+    num_moves = -(-num_data // chunk_size) * (settings.num_temperatures - 2)
+    pilot_share = tuning.num_pilot_moves(settings, num_data) / (chunk_size * settings.num_chains)
+    return per_chunk_move * (num_moves + pilot_share)

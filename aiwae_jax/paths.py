@@ -1,0 +1,58 @@
+"""Where a chain lives: the two ends of one datum's annealing path, in latent space or in q's base.
+
+Annealing in *base* space moves the noise ε of z = f(ε) instead of z: f_0 is the noise's N(0, I) and
+f_n(ε) = p(x, f(ε))·|det ∂f/∂ε|. Path and weights are the same; the chain sees q's scales. For a
+Gaussian q it is HMC with the diagonal mass matrix 1/σ².
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+
+from aiwae_jax import distributions
+from aiwae_jax.types import PyTree
+
+LogDensityFn = Callable[[chex.Array], chex.Array]
+
+
+class Path(NamedTuple):
+    """The ends of the path of one datum, as functions of the chain's position `[D]`.
+
+    Attributes:
+      sample: `sample(key) -> [D]`, an exact draw from f_0.
+      log_initial: log f_0, normalized, nats.
+      log_target: log f_n, whose normalizer is p(x), nats.
+      from_latent: the position `[D]` of a latent z `[D]`.
+    """
+
+    sample: Callable[[chex.PRNGKey], chex.Array]
+    log_initial: LogDensityFn
+    log_target: LogDensityFn
+    from_latent: Callable[[chex.Array], chex.Array]
+
+
+def in_latent_space(log_joint_fn: Callable, initial_fn: Callable, x: PyTree) -> Path:
+    """The chain's position is z itself."""
+    initial = initial_fn(x)
+    return Path(initial.sample, initial.log_prob, lambda z: log_joint_fn(x, z), lambda z: z)
+
+
+def in_base_space(log_joint_fn: Callable, initial_fn: Callable, x: PyTree) -> Path:
+    """The chain's position is the noise that `transport` maps to z."""
+    initial = initial_fn(x)
+    latent = jax.eval_shape(initial.sample, jax.random.key(0))
+    noise = distributions.standard_normal(latent.shape[0], latent.dtype)
+
+    def log_target(position):
+        z, log_det = initial.transport(position)
+        return log_joint_fn(x, z) + log_det
+
+    def from_latent(z):
+        return initial.inverse_transport(z)
+
+    return Path(noise.sample, noise.log_prob, log_target, from_latent)
+
+
+SPACES = {"latent": in_latent_space, "base": in_base_space}

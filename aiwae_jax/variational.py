@@ -1,0 +1,127 @@
+"""What a posterior q tells of a model: the multi-sample bound and the active units."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aiwae_jax import population, weights
+from aiwae_jax.types import PyTree
+
+LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
+InitialFn = Callable[[PyTree], Any]
+ProgressFn = Callable[[int, int], None]
+
+
+class ImportanceBound(NamedTuple):
+    """Multi-sample bounds of N data.
+
+    Attributes:
+      bound: `[N]` nats.
+      num_zero_weight: samples whose weight was zero or not finite (and then counted as zero).
+    """
+
+    bound: np.ndarray
+    num_zero_weight: int
+
+
+@partial(jax.jit, static_argnames=("num_blocks", "block_size"))
+def _importance_bound(key, indices, x, log_joint_fn, initial_fn, *, num_blocks, block_size):
+    def bound_datum(index, x):
+        initial = initial_fn(x)
+
+        def block(block_key):
+            z = jax.vmap(initial.sample)(jax.random.split(block_key, block_size))
+            log_p = jax.vmap(lambda z_k: log_joint_fn(x, z_k))(z)
+            return log_p - jax.vmap(initial.log_prob)(z)
+
+        log_weights = jax.lax.map(
+            block, jax.random.split(jax.random.fold_in(key, index), num_blocks)
+        ).reshape(-1)
+        log_weights = weights.zero_if_broken(log_weights)
+        return weights.log_mean_exp(log_weights), jnp.sum(log_weights == -jnp.inf)
+
+    return jax.vmap(bound_datum)(indices, x)
+
+
+def importance_bound(
+    key: chex.PRNGKey,
+    log_joint_fn: LogJointFn,
+    initial: InitialFn,
+    x: PyTree,
+    *,
+    num_samples: int = 5000,
+    chunk_size: int = 100,
+    block_size: int = 50,
+    progress_fn: ProgressFn | None = None,
+) -> ImportanceBound:
+    """L_{num_samples} of each datum (Eq. 3), a lower bound of log p(x) in expectation.
+
+    Args:
+      key: consumed.
+      log_joint_fn: `(x, z) -> []`, nats.
+      initial: `x -> Posterior`, the proposal.
+      x: pytree of data with leading axis N.
+      num_samples: K; a multiple of `block_size`.
+      chunk_size: data treated at once.
+      block_size: samples per datum treated at once; bounds the memory.
+      progress_fn: called with (data done, in all).
+
+    Raises:
+      ValueError: if `num_samples` is not a positive multiple of `block_size`, or a count is below
+        1, or there are no data.
+    """
+    num_data = jax.tree.leaves(x)[0].shape[0]
+    for name, count in (("chunk_size", chunk_size), ("block_size", block_size), ("x", num_data)):
+        if count < 1:
+            raise ValueError(f"`{name}` must be, or hold, at least 1, got {count}.")
+    if num_samples < 1 or num_samples % block_size:
+        raise ValueError(
+            f"`num_samples` must be a positive multiple of `block_size`={block_size}, "
+            f"got {num_samples}."
+        )
+    chunk_size = min(chunk_size, num_data)
+    results = []
+    with jax.default_matmul_precision("highest"):
+        for indices, num_kept in population.chunks(num_data, chunk_size):
+            found = _importance_bound(
+                key,
+                indices,
+                population.select(x, indices),
+                population.as_partial(log_joint_fn),
+                population.as_partial(initial),
+                num_blocks=num_samples // block_size,
+                block_size=block_size,
+            )
+            results.append([np.asarray(a)[:num_kept] for a in found])
+            if progress_fn is not None:
+                progress_fn(int(indices[-1]) + 1, num_data)
+    bound, num_zero_weight = map(np.concatenate, zip(*results, strict=True))
+    return ImportanceBound(bound, int(num_zero_weight.sum()))
+
+
+def active_units(
+    initial: InitialFn, x: PyTree, *, threshold: float = 0.01
+) -> tuple[int, np.ndarray]:
+    """Counts latent units whose posterior mean varies: A_h = Var_x(E_q[h|x]) > threshold.
+
+    Args:
+      initial: `x -> Posterior` with a `mean()`.
+      x: pytree of data with leading axis N.
+      threshold: the paper's 0.01.
+
+    Returns:
+      The count, and A `[D]`.
+    """
+    means = np.asarray(_posterior_means(population.as_partial(initial), x), np.float64)
+    activity = means.var(axis=0)
+    return int((activity > threshold).sum()), activity
+
+
+@jax.jit
+def _posterior_means(initial_fn, x):
+    return jax.vmap(lambda x: initial_fn(x).mean())(x)

@@ -1,0 +1,291 @@
+"""Evaluation against the exact likelihood of the linear-Gaussian model."""
+
+import dataclasses
+import itertools
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import linear_gaussian as lg
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from aiwae_jax import ais, distributions, evaluate, likelihood, paths, population
+
+PARAMS = lg.params()
+LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
+POSTERIOR = Partial(lg.posterior, PARAMS.phi)
+PRIOR = Partial(lambda x: distributions.standard_normal(lg.D))
+DATA = np.asarray(
+    jax.vmap(lambda key: lg.sample(key, PARAMS.theta)[0])(jax.random.split(jax.random.key(0), 30))
+)
+EXACT = np.asarray(jax.vmap(partial(lg.exact_log_likelihood, PARAMS.theta))(DATA), np.float64)
+
+
+SMALL = evaluate.Settings(num_temperatures=30, num_chains=8, num_leapfrog_steps=4)
+
+
+OPTIONS = {
+    "latent space": {"chain_space": "latent"},
+    "base space": {"chain_space": "base"},
+    "persistent momentum": {"chain_space": "base", "momentum_persistence": 0.7},
+    "sigmoid schedule": {"chain_space": "latent", "schedule": "sigmoid"},
+}
+
+
+def estimate(key=0, initial=POSTERIOR, chunk_size=None, progress_fn=None, **changes):
+    return evaluate.log_likelihood(
+        jax.random.key(key),
+        LOG_JOINT,
+        initial,
+        DATA,
+        dataclasses.replace(SMALL, **changes),
+        chunk_size=chunk_size,
+        progress_fn=progress_fn,
+    )
+
+
+@pytest.mark.parametrize("initial", [POSTERIOR, PRIOR])
+def test_estimates_approach_the_exact_values(initial):
+    few = estimate(initial=initial, num_temperatures=4).log_likelihood - EXACT
+    many = estimate(initial=initial, num_temperatures=200).log_likelihood - EXACT
+    assert np.abs(many).mean() < 0.5 * np.abs(few).mean()
+    assert np.abs(many).mean() < 0.15
+
+
+def test_acceptance_is_near_its_target_at_every_temperature():
+    found = estimate(num_temperatures=40)
+    assert found.acceptance.shape == found.plan.step_sizes.shape == (38,)
+    assert found.acceptance.min() > 0.4
+    assert 0.55 < found.acceptance.mean() < 0.85
+
+
+def test_results_do_not_depend_on_chunks_or_segments(monkeypatch):
+    whole = estimate(chunk_size=30)
+    monkeypatch.setattr(population.Pace, "num_moves", lambda self: 1)
+    cut = estimate(chunk_size=7)
+    np.testing.assert_allclose(whole.log_likelihood, cut.log_likelihood, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(whole.plan.step_sizes, cut.plan.step_sizes, rtol=1e-5)
+
+
+def test_progress_is_reported_up_to_the_total():
+    calls = []
+    found = estimate(chunk_size=7, progress_fn=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (found.num_gradients, found.num_gradients)
+    assert all(a[0] < b[0] for a, b in itertools.pairwise(calls))
+
+
+def test_pilots_have_keys_of_their_own(monkeypatch):
+    keys = []
+    real = population.run
+
+    def run(key, *args, **kwargs):
+        keys.append(tuple(np.asarray(jax.random.key_data(key))))
+        return real(key, *args, **kwargs)
+
+    monkeypatch.setattr(population, "run", run)
+    estimate()
+    assert len(keys) == len(set(keys)) == 3
+
+
+def test_mean_and_standard_error():
+    mean, error = evaluate.mean_and_standard_error(np.array([1.0, 2.0, 3.0]))
+    assert (mean, round(error, 6)) == (2.0, round(1 / 3**0.5, 6))
+    assert np.isnan(evaluate.mean_and_standard_error(np.array([1.0]))[1])
+
+
+def bias_z_score(num_replications=2000, chunk_size=None, **changes):
+    """Largest |mean of p̂(x) / p(x) - 1| in standard errors, over replications of two data."""
+    settings = dataclasses.replace(SMALL, num_temperatures=6, num_chains=4, **changes)
+    found = evaluate.log_likelihood(
+        jax.random.key(1),
+        LOG_JOINT,
+        POSTERIOR,
+        np.tile(DATA[:2], (num_replications, 1)),
+        settings,
+        chunk_size=chunk_size or 2 * num_replications,
+    )
+    ratio = np.exp(found.log_likelihood.astype(np.float64).reshape(-1, 2) - EXACT[:2])
+    error = ratio.std(axis=0, ddof=1) / num_replications**0.5
+    return float(np.max(np.abs(ratio.mean(axis=0) - 1) / error))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_likelihood_estimates_are_unbiased_over_2000_replications(option):
+    """E[p̂(x)] = p(x): the pilots tune, the weights stay unbiased."""
+    assert bias_z_score(**OPTIONS[option]) < 4.0
+
+
+@pytest.mark.slow
+def test_unbiasedness_test_catches_a_step_size_that_depends_on_the_particle(monkeypatch):
+    real = ais.step
+
+    def step(key, state, beta, step_size, *args, **kwargs):
+        step_size = step_size * jnp.where(state.position[0] > 0, 2.0, 0.5)
+        return real(key, state, beta, step_size, *args, **kwargs)
+
+    monkeypatch.setattr(ais, "step", step)
+    jax.clear_caches()
+    try:
+        assert bias_z_score(chain_space="latent") > 6.0
+    finally:
+        jax.clear_caches()
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_chains_of_a_population_match_run_chain(option):
+    """The population loop and `ais.run_chain` give the same weights for the same keys."""
+    settings = dataclasses.replace(SMALL, num_chains=1, num_temperatures=5, **OPTIONS[option])
+    found = evaluate.log_likelihood(jax.random.key(0), LOG_JOINT, POSTERIOR, DATA, settings)
+    run_key = jax.random.split(jax.random.key(0))[1]
+    path = paths.SPACES[settings.chain_space](LOG_JOINT, POSTERIOR, jnp.asarray(DATA[3]))
+    keys = jax.random.split(jax.random.fold_in(run_key, 3), (2, 1))
+    _, log_weight, _ = ais.run_chain(
+        keys[1, 0],
+        path.sample(keys[0, 0]),
+        path.log_initial,
+        path.log_target,
+        found.plan.betas,
+        found.plan.step_sizes,
+        num_leapfrog_steps=4,
+        with_last_move=False,
+        momentum_persistence=settings.momentum_persistence,
+    )
+    np.testing.assert_allclose(found.log_likelihood[3], log_weight, rtol=1e-4, atol=1e-5)
+
+
+def test_base_and_latent_space_give_the_same_estimates():
+    found = [
+        estimate(chain_space=space, num_temperatures=400, schedule="linear").log_likelihood
+        for space in ("base", "latent")
+    ]
+    mean, error = evaluate.mean_and_standard_error(found[0] - found[1])
+    assert abs(mean) < 4 * error
+    assert error < 0.02
+
+
+def test_adaptive_schedule_lowers_the_variance_where_the_path_is_uneven():
+    """From the prior to a narrow posterior nearly all of the work is done at small β."""
+    sharp = Partial(lambda x, z: 30.0 * LOG_JOINT(x, z))
+    variances = {
+        schedule: evaluate.log_likelihood(
+            jax.random.key(0),
+            sharp,
+            PRIOR,
+            DATA,
+            dataclasses.replace(SMALL, schedule=schedule),
+        ).log_weight_variance.mean()
+        for schedule in ("linear", "adaptive")
+    }
+    assert variances["adaptive"] < 0.7 * variances["linear"]
+
+
+def test_the_papers_rule_is_labelled_and_moves_its_step_size_by_the_authors_factors():
+    found = estimate(adapt="paper", schedule="linear", chain_space="latent", chunk_size=30)
+    assert not found.is_unbiased
+    assert estimate().is_unbiased
+    assert found.plan.num_gradients == 0
+    step_sizes = np.concatenate([[0.1], found.plan.step_sizes])
+    factors = step_sizes[1:] / step_sizes[:-1]
+    expected = np.where(found.acceptance >= 0.6, 1.002, 0.998)
+    np.testing.assert_allclose(factors, expected, rtol=1e-5)
+
+
+def test_one_program_whatever_the_lengths():
+    """Neither T nor new parameters compile anything; K, L and N change numbers in it only."""
+    estimate(chunk_size=30)
+    size = population._anneal._cache_size()
+    theta = jax.tree.map(lambda a: 0.9 * a, PARAMS.theta)
+    evaluate.log_likelihood(
+        jax.random.key(0),
+        Partial(lg.log_joint, theta),
+        POSTERIOR,
+        DATA,
+        dataclasses.replace(SMALL, num_temperatures=50),
+        chunk_size=30,
+    )
+    assert population._anneal._cache_size() == size
+
+    def num_operations(num_chains, num_leapfrog_steps, num_data):
+        kernel = dataclasses.replace(
+            SMALL, num_chains=num_chains, num_leapfrog_steps=num_leapfrog_steps
+        ).kernel()
+        x = np.zeros((num_data, lg.X), np.float32)
+        functions = LOG_JOINT, POSTERIOR
+        indices = np.arange(num_data)
+        start = partial(population._start, kernel=kernel)
+        keys, states = jax.eval_shape(start, jax.random.key(0), indices, x, None, *functions)
+        slots = np.zeros(population.SEGMENT_SIZE)
+        lowered = population._anneal.lower(
+            *(states, np.float32(0.1), keys, x, indices >= 0, *functions),
+            *(np.int32(1), np.int32(1), slots, slots, np.int32(0), np.float32(0.6)),
+            kernel=kernel,
+        )
+        return len(lowered.as_text().splitlines())
+
+    assert num_operations(3, 2, 5) == num_operations(50, 40, 300)
+
+
+class _Killed(Exception):  # noqa: N818
+    pass
+
+
+def test_killed_evaluation_continues_to_the_same_bits_and_repeats_nothing(monkeypatch):
+    whole, store = estimate(chunk_size=10), {}
+    real, calls = population.run, []
+
+    def run(*args, **kwargs):
+        calls.append(args[1])
+        if len(calls) == 4:  # two passes of pilots, the first chunk, and then
+            raise _Killed
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(population, "run", run)
+
+    def evaluate_again():
+        return evaluate.log_likelihood(
+            jax.random.key(0), LOG_JOINT, POSTERIOR, DATA, SMALL, chunk_size=10, store=store
+        )
+
+    with pytest.raises(_Killed):
+        evaluate_again()
+    assert len(store) == 2
+    resumed = evaluate_again()
+    assert len(calls) == 4 + 2
+    chex.assert_trees_all_equal(resumed, whole)
+
+
+def test_diagnostics_leave_out_what_fills_up_the_last_chunk():
+    data = DATA[:11].copy()
+    data[-1] = 40.0  # an outlier, whose repeats would dominate the last chunk
+    whole, cut = (
+        evaluate.log_likelihood(
+            jax.random.key(0), LOG_JOINT, POSTERIOR, data, SMALL, chunk_size=size
+        )
+        for size in (11, 10)
+    )
+    np.testing.assert_allclose(whole.acceptance, cut.acceptance, atol=2e-3)
+
+
+def test_chunks_fit_the_memory_budget(monkeypatch):
+    sizes = {}
+    for budget in (2**14, 2**16, 2**30):
+        monkeypatch.setattr(likelihood, "_CPU_CHUNK_BYTES", budget)
+        sizes[budget] = evaluate.fit_chunk_size(LOG_JOINT, POSTERIOR, DATA, SMALL)
+    assert 1 <= sizes[2**14] < sizes[2**16] < sizes[2**30] == len(DATA)
+
+
+def test_likelihood_gives_mean_and_standard_error():
+    found = estimate()
+    assert found.mean == pytest.approx(found.log_likelihood.mean(), rel=1e-5)
+    error = found.log_likelihood.std(ddof=1) / len(DATA) ** 0.5
+    assert found.standard_error == pytest.approx(error, rel=1e-5)
+
+
+def test_no_data_and_impossible_chunks_are_refused():
+    with pytest.raises(ValueError, match="`x` must hold at least one datum"):
+        evaluate.log_likelihood(jax.random.key(0), LOG_JOINT, POSTERIOR, DATA[:0], SMALL)
+    with pytest.raises(ValueError, match="`chunk_size` must be at least 1, got -1"):
+        estimate(chunk_size=-1)
