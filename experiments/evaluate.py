@@ -1,164 +1,19 @@
 """Measures a run, also a running one: `python -m experiments.evaluate --workdir=...`."""
 
-import math
+import dataclasses
 import pathlib
 import sys
-import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
-from aiwae_jax import checkpoint, data, evaluate
+from aiwae_jax import __version__, checkpoint, data, evaluate
 from aiwae_jax.types import Model, Params
-from experiments import build, command, flags, progress, report, workdir
+from experiments import build, command, flags, measure, report, store, workdir
 from experiments.flags import Evaluation, Training
 
-_CHUNK_SIZE = 100
-_KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 _PICTURE_SEED = 0
-
-
-def _keys(evaluation: Evaluation) -> jax.Array:
-    """The six keys of an evaluation: four for the images, one for the NLL, one for the bound.
-
-    The tag keeps them apart from a training's keys, whose seed may be the same number.
-    """
-    return jax.random.split(jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG), 6)
-
-
-def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> tuple[np.ndarray, ...]:
-    """Chooses and binarizes the evaluated images once, from the evaluation seed alone.
-
-    Every run on the same data and seed sees the same images and the same pixels.
-
-    Returns:
-      (test images `[N, X]`, as many training images, all test images for the active units).
-    """
-    num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(dataset.train))
-    test_key, train_key, pixel_key, train_pixel_key = _keys(evaluation)[:4]
-    binarize = partial(data.binarize, max_level=dataset.max_level)
-    all_test = np.asarray(binarize(pixel_key, jnp.asarray(dataset.test)))
-    # Permutations of everything, so that a larger number of images contains the smaller.
-    test_order = np.asarray(jax.random.permutation(test_key, len(dataset.test)))[:num]
-    train_order = np.asarray(jax.random.permutation(train_key, len(dataset.train)))[:num]
-    train_images = binarize(train_pixel_key, jnp.asarray(dataset.train[train_order]))
-    return all_test[test_order], np.asarray(train_images), all_test
-
-
-def measure(
-    model: Model,
-    params: Params,
-    dataset: data.Dataset,
-    evaluation: Evaluation,
-    interruption: command.Interruption,
-) -> tuple[dict[str, Any], dict[str, np.ndarray], evaluate.Likelihood, np.ndarray]:
-    """The numbers of the paper's tables, with standard errors over images.
-
-    Returns:
-      The report's entries, per-image arrays, the likelihood estimates of test and training images
-      together, and the binarized test images.
-
-    Raises:
-      command.Interrupted: on SIGINT or SIGTERM; the trained model is safe.
-    """
-    test_images, train_images, all_test_images = choose_images(dataset, evaluation)
-    images = np.concatenate([test_images, train_images])
-    num = len(test_images)
-    log_joint_fn = Partial(model.log_joint, params.theta)
-    posterior_fn = Partial(model.posterior, params.phi)
-    nll_key, bound_key = _keys(evaluation)[4:]
-
-    def watch(bar: progress.Progress):
-        def on_progress(done, total):
-            bar.update(done * 1000 // total)
-            if interruption.signal_number is not None:
-                raise command.Interrupted(
-                    "Interrupted during evaluation; the trained model is kept. Start the same "
-                    "command again, or python -m experiments.evaluate.",
-                    interruption.signal_number,
-                )
-
-        return on_progress
-
-    chunk_size = min(_CHUNK_SIZE, len(images))
-    settings = {
-        "num_temperatures": evaluation.num_temperatures,
-        "num_chains": evaluation.num_chains,
-        "num_leapfrog_steps": evaluation.num_leapfrog_steps,
-        "chunk_size": chunk_size,
-    }
-    began = time.monotonic()
-    seconds = evaluate.estimate_seconds(log_joint_fn, posterior_fn, images, **settings)
-    print(
-        f"evaluation: {evaluation.num_chains} chains x {evaluation.num_temperatures} temperatures, "
-        f"{len(images)} images, about {progress.format_seconds(seconds)}",
-        flush=True,
-    )
-    bar = progress.Progress(f"evaluating NLL of 2 x {num} images", 1000)
-    try:
-        likelihood = evaluate.log_likelihood(
-            nll_key,
-            log_joint_fn,
-            posterior_fn,
-            images,
-            **settings,
-            progress_fn=watch(bar),
-        )
-        bar.close()
-        bar = progress.Progress(f"evaluating L_{evaluation.num_bound_samples}", 1000)
-        bound = evaluate.importance_bound(
-            bound_key,
-            log_joint_fn,
-            posterior_fn,
-            images,
-            num_samples=evaluation.num_bound_samples,
-            progress_fn=watch(bar),
-        )
-    finally:
-        bar.close()
-    num_active, activity = evaluate.active_units(posterior_fn, jnp.asarray(all_test_images))
-
-    per_image = {
-        "nll_test": -likelihood.log_likelihood[:num],
-        "nll_train": -likelihood.log_likelihood[num:],
-        "nvlb_test": -bound.bound[:num],
-        "nvlb_train": -bound.bound[num:],
-    }
-    per_image["variational_gap"] = per_image["nvlb_test"] - per_image["nll_test"]
-    entries: dict[str, Any] = {}
-    for name, values in per_image.items():
-        entries[name], entries[f"{name}_se"] = evaluate.mean_and_standard_error(values)
-    entries["generalization_gap"] = entries["nll_test"] - entries["nll_train"]
-    entries["generalization_gap_se"] = math.hypot(entries["nll_test_se"], entries["nll_train_se"])
-    entries["active_units"] = num_active
-    entries["num_examples"] = num
-    entries["evaluation"] = {
-        "seconds": time.monotonic() - began,
-        "acceptance_mean": float(likelihood.acceptance.mean())
-        if likelihood.acceptance.size
-        else None,
-        "acceptance_min": float(likelihood.acceptance.min())
-        if likelihood.acceptance.size
-        else None,
-        "effective_sample_size_mean": float(likelihood.effective_sample_size.mean()),
-        "log_weight_variance_mean": float(likelihood.log_weight_variance.mean()),
-        "num_nonfinite_energies": likelihood.num_nonfinite,
-        "num_zero_weight_chains": likelihood.num_zero_weight,
-        "num_zero_weight_bound_samples": bound.num_zero_weight,
-        "num_gradients": likelihood.num_gradients,
-        "nll": "AIS from q, step sizes tuned on pilot chains and frozen; a stochastic upper bound",
-    }
-    for name in ("betas", "acceptance", "step_sizes"):  # per temperature
-        per_image[name] = getattr(likelihood, name)
-    per_image["log_weight_variance"] = likelihood.log_weight_variance
-    per_image["effective_sample_size"] = likelihood.effective_sample_size
-    per_image["activity"] = activity
-    return entries, per_image, likelihood, test_images
 
 
 def write_report(
@@ -175,19 +30,25 @@ def write_report(
     interruption: command.Interruption,
 ) -> dict[str, Any]:
     """Measures a model and writes report.json, evaluation.npz and the pictures."""
-    entries, per_image, likelihood, test_images = measure(
-        model, params, dataset, evaluation, interruption
+    pieces = store.FolderStore(
+        folder
+        / "evaluation"
+        / store.fingerprint(
+            params, dataset.train, dataset.test, dataclasses.asdict(evaluation), __version__
+        )
     )
+    measured = measure.measure(model, params, dataset, evaluation, pieces, interruption)
+    entries = measured.entries
     # The numbers may have cost hours: they are written before anything else is tried.
     _keep_previous_report(folder)
-    np.savez(folder / "evaluation.npz", **per_image)
+    np.savez(folder / "evaluation.npz", **measured.arrays)
     content = {
         **entries,
         "epochs": epochs,
         "is_finished": is_finished,
         "config": {
-            "training": report.as_plain(training),
-            "evaluation": report.as_plain(evaluation),
+            "training": dataclasses.asdict(training),
+            "evaluation": dataclasses.asdict(evaluation),
         },
         "data": workdir.describe_data(dataset),
         "environment": report.environment(),
@@ -205,11 +66,12 @@ def write_report(
         dataset=dataset,
         model=model,
         params=params,
-        test_images=test_images,
-        likelihood=likelihood,
+        test_images=measured.test_images,
+        likelihood=measured.likelihood,
         seed=_PICTURE_SEED,
     )
     workdir.write_json(folder / "report.json", content)
+    pieces.clear()
     return content
 
 

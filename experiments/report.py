@@ -1,6 +1,5 @@
 """The report of a run: its numbers beside the paper's, and its pictures."""
 
-import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -26,6 +25,9 @@ METRICS = {
     "generalization_gap": ("generalization gap", True),
     "active_units": ("active units", False),
 }
+
+
+_STEP_SIZES = {"pilot": "tuned on pilot chains and frozen", "paper": "adapted on the chains"}
 
 
 def environment() -> dict[str, Any]:
@@ -73,6 +75,13 @@ def differences_from_paper(
         "evaluation temperatures": (evaluation.num_temperatures, 10_000),
         "evaluation chains": (evaluation.num_chains, 16),
         "evaluation leapfrog steps": (evaluation.num_leapfrog_steps, 10),
+        "evaluation schedule": (evaluation.schedule, "linear"),
+        "evaluation chain space": (evaluation.chain_space, "latent"),
+        "evaluation momentum persistence": (evaluation.momentum_persistence, 0.0),
+        "evaluation step sizes": (
+            _STEP_SIZES[evaluation.adapt],
+            _STEP_SIZES["paper"],
+        ),
         "bound samples": (evaluation.num_bound_samples, 5000),
         "test images evaluated": (
             min(evaluation.num_examples or num_test_images, num_test_images),
@@ -89,7 +98,6 @@ def differences_from_paper(
     return [
         *found,
         "last partial batch of each epoch: skipped, authors' code keeps it",
-        "evaluation step sizes: tuned on pilot chains and frozen, authors' code adapts on the run",
         "evaluated images: binarized once from a seed, authors' code anew for each number",
         "repeats: 1, paper 5",
     ]
@@ -102,10 +110,11 @@ def table(report: dict[str, Any]) -> str:
     if training["num_temperatures"] is not None:
         settings += f" T={training['num_temperatures']} L={training['num_leapfrog_steps']}"
     evaluation = report["config"]["evaluation"]
+    num_temperatures = report["evaluation"]["num_temperatures"]
     lines = [
         f"{report['data']['title']}, {settings}, {report['epochs']:g} epochs; "
         f"{report['num_examples']} images, {evaluation['num_chains']} chains x "
-        f"{evaluation['num_temperatures']} temperatures; "
+        f"{num_temperatures} temperatures; "
         f"NVLB = -L_{evaluation['num_bound_samples']}; nats"
     ]
     cell = report.get("paper")
@@ -118,9 +127,31 @@ def table(report: dict[str, Any]) -> str:
             mean, std = cell[key]["mean"], cell[key]["std"]
             line += f"{mean:>11g}" + (f" ({std:.2f})" if std is not None else "")
         lines.append(line)
+    lines += _gap_lines(report)
     if cell:
         lines.append("differs from the paper's setting: " + "; ".join(report["differs"]))
     return "\n".join(lines)
+
+
+def _gap_lines(report: dict[str, Any]) -> list[str]:
+    """What the bidirectional bounds say of the NLL."""
+    if not report["evaluation"]["is_unbiased"]:
+        return ["the NLL's step sizes were adapted on the reported chains: it is biased"]
+    if "bidirectional_gap" not in report:
+        return []
+    facts = report["bidirectional"]
+    value = f"{report['bidirectional_gap']:.2f} ± {report['bidirectional_gap_se']:.2f}"
+    lines = [
+        f"{'bidirectional gap':20}{value:>20}  on {facts['num_simulated']} images simulated from "
+        "the model; exact for these only"
+    ]
+    if "target_gap" in facts:
+        reached = "reached" if facts["is_reached"] else "MISSED"
+        lines.append(
+            f"{'':20}{'':20}  target {facts['target_gap']:g} {reached}: upper end of the 95% "
+            f"interval {report['bidirectional_gap_upper_end']:.3f}"
+        )
+    return lines
 
 
 def draw_pictures(
@@ -187,11 +218,10 @@ def draw_pictures(
         rates = records[-1]["theta/acceptance"]
         betas = np.linspace(0, 1, len(rates) + 1)[1:]
         rows["training, last epoch"] = betas, rates, records[-1]["theta/step_sizes"]
-    rows["evaluation"] = likelihood.betas[1:-1], likelihood.acceptance, likelihood.step_sizes
+    rows["evaluation"] = (
+        likelihood.plan.betas[1:-1],
+        likelihood.acceptance,
+        likelihood.plan.step_sizes,
+    )
     plots.acceptance(folder / "acceptance.png", rows, f"{title}: acceptance of the HMC moves")
     return [*names, "acceptance.png"]
-
-
-def as_plain(config: Any) -> dict[str, Any]:
-    """A dataclass as JSON."""
-    return dataclasses.asdict(config)

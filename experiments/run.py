@@ -1,5 +1,6 @@
 """Trains a model and measures it: `python -m experiments.run --dataset=omniglot --K=5 --T=8`."""
 
+import dataclasses
 import pathlib
 import sys
 import time
@@ -166,8 +167,8 @@ def _existing_report(folder: pathlib.Path, config: Config, epochs: float):
         return None
     content = workdir.read_json(folder / "report.json", workdir.REPORT_KEYS)
     is_same = content["config"] == {
-        "training": report.as_plain(config.training),
-        "evaluation": report.as_plain(config.evaluation),
+        "training": dataclasses.asdict(config.training),
+        "evaluation": dataclasses.asdict(config.evaluation),
     }
     return content if is_same and content["epochs"] == epochs else None
 

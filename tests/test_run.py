@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import checkpoint, data
-from experiments import build, evaluate, flags, run, workdir
+from experiments import build, evaluate, flags, measure, run, workdir
 from experiments.report import METRICS
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -29,6 +29,7 @@ TINY = [
     "--eval_chains=2",
     "--eval_leapfrog_steps=1",
     "--eval_bound_samples=50",
+    "--eval_simulated=2",
 ]
 METHODS = {
     "vae": ["--method=vae"],
@@ -134,7 +135,7 @@ def test_keys_of_training_and_evaluation_differ_though_the_seeds_are_equal():
     settings = flags.parse_run(["run"]).evaluation
     root = jax.random.key(0)
     training = jax.random.split(root)
-    everything = [*evaluate._keys(settings), *training, *jax.random.split(training[1]), root]
+    everything = [*measure.keys_of(settings), *training, *jax.random.split(training[1]), root]
     data_of_keys = {tuple(np.asarray(jax.random.key_data(key))) for key in everything}
     assert len(data_of_keys) == len(everything)
 
@@ -142,12 +143,12 @@ def test_keys_of_training_and_evaluation_differ_though_the_seeds_are_equal():
 def test_evaluated_images_depend_on_the_evaluation_seed_alone():
     digits = data.load("digits")
     settings = flags.parse_run(["run", "--eval_examples=20"]).evaluation
-    first = evaluate.choose_images(digits, settings)
-    chex.assert_trees_all_equal(first, evaluate.choose_images(digits, settings))
+    first = measure.choose_images(digits, settings)
+    chex.assert_trees_all_equal(first, measure.choose_images(digits, settings))
     more = flags.parse_run(["run", "--eval_examples=30"]).evaluation
-    np.testing.assert_array_equal(evaluate.choose_images(digits, more)[0][:20], first[0])
+    np.testing.assert_array_equal(measure.choose_images(digits, more)[0][:20], first[0])
     other = flags.parse_run(["run", "--eval_examples=20", "--eval_seed=1"]).evaluation
-    assert not np.array_equal(evaluate.choose_images(digits, other)[0], first[0])
+    assert not np.array_equal(measure.choose_images(digits, other)[0], first[0])
 
 
 # --------------------------------------------------------------------------------- interruption

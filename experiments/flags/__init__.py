@@ -1,0 +1,112 @@
+"""Command-line flags -> one frozen `Config`; the only place that translates the paper's letters."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags as absl_flags
+
+from experiments.flags import common, evaluation, training
+from experiments.flags.common import UsageError
+from experiments.flags.evaluation import Evaluation
+from experiments.flags.training import METHODS, PAPER_BATCH_SIZES, PAPER_STAGES, Training
+
+__all__ = [
+    "METHODS",
+    "PAPER_BATCH_SIZES",
+    "PAPER_STAGES",
+    "Config",
+    "EvaluateFlags",
+    "Evaluation",
+    "Training",
+    "UsageError",
+    "describe",
+    "parse_evaluate",
+    "parse_run",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run of the command line."""
+
+    training: Training
+    evaluation: Evaluation | None
+    data_dir: str | None
+    workdir: str
+    checkpoint_minutes: float
+
+
+def parse_run(argv: Sequence[str]) -> Config:
+    """Flags of `experiments.run`.
+
+    Raises:
+      UsageError: for anything that cannot be run, in one line.
+    """
+    fv = absl_flags.FlagValues()
+    training.define(fv)
+    evaluation.define(fv)
+    common.define(fv)
+    common.parse(
+        fv, argv, "Trains and measures a model: python -m experiments.run --dataset=digits"
+    )
+    settings = training.parse(fv)
+    return Config(
+        training=settings,
+        evaluation=evaluation.parse(fv, fv.dataset),
+        data_dir=fv.data_dir,
+        workdir=fv.workdir or training.default_workdir(settings),
+        checkpoint_minutes=fv.checkpoint_minutes,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateFlags:
+    """Flags of `experiments.evaluate`; `evaluation` waits for the data set, which the run knows."""
+
+    workdir: str
+    data_dir: str | None
+    against: str | None
+    evaluation: Callable[[str], Evaluation | None]
+
+
+def parse_evaluate(argv: Sequence[str]) -> EvaluateFlags:
+    """Flags of `experiments.evaluate`.
+
+    Raises:
+      UsageError: as `parse_run`.
+    """
+    fv = absl_flags.FlagValues()
+    absl_flags.DEFINE_string(
+        "workdir", None, "Folder of a finished or running run.", flag_values=fv
+    )
+    absl_flags.DEFINE_string(
+        "against",
+        None,
+        "Folder of another run that was evaluated on the same images: prints the paired difference "
+        "of the NLLs of the two existing reports, and evaluates nothing.",
+        flag_values=fv,
+    )
+    evaluation.define(fv)
+    common.define(fv)
+    common.parse(fv, argv, "Measures a run: python -m experiments.evaluate --workdir=runs/...")
+    common.require(fv.workdir is not None, "--workdir is needed: the folder of a run.")
+    common.require(fv.eval != "none", "--eval=none leaves nothing to do.")
+    evaluation.parse(fv, "digits")  # complains before anything is loaded
+    return EvaluateFlags(
+        fv.workdir, fv.data_dir, fv.against, functools.partial(evaluation.parse, fv)
+    )
+
+
+def describe(config: Config) -> str:
+    """Every setting on a line, so that no default stays hidden."""
+
+    def line(title: str, settings: Any) -> str:
+        items = dataclasses.asdict(settings).items()
+        return f"{title}: " + " ".join(f"{k}={v}" for k, v in items if v is not None)
+
+    lines = [line("training", config.training)]
+    if config.evaluation is not None:
+        lines.append(line("evaluation", config.evaluation))
+    return "\n".join(lines)

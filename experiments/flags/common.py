@@ -1,0 +1,74 @@
+"""Parsing, help and checks that all commands share."""
+
+import re
+import sys
+from collections.abc import Sequence
+
+from absl import flags as absl_flags
+
+
+class UsageError(ValueError):
+    """A user's mistake on the command line; the message is one clear line."""
+
+
+def define(fv: absl_flags.FlagValues) -> None:
+    """Flags of every command."""
+    absl_flags.DEFINE_bool("help", False, "Shows this help.", flag_values=fv, short_name="h")
+    absl_flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Folder with raw files, in DIR/<dataset>/ or DIR itself (MNIST: the four IDX files, "
+        "gzipped or not; Omniglot: chardata.mat), or a TFDS folder. Without it: TFDS, then a "
+        "download.",
+        flag_values=fv,
+    )
+
+
+def parse(fv: absl_flags.FlagValues, argv: Sequence[str], usage: str) -> None:
+    """Parses, or prints the help and exits."""
+    try:
+        rest = fv(argv)
+    except absl_flags.Error as error:
+        raise UsageError(f"{str(error).splitlines()[0]} (--help lists the flags)") from None
+    if fv["help"].value:
+        print(f"{usage}\n\n{_help_text(fv)}")
+        sys.exit(0)
+    if len(rest) > 1:
+        raise UsageError(f"Unexpected argument {rest[1]!r}; flags are written --name=value.")
+
+
+def _help_text(fv: absl_flags.FlagValues) -> str:
+    lines = []
+    for flags in fv.flags_by_module_dict().values():
+        for flag in flags:
+            default = "" if flag.default is None or flag.boolean else f" (default {flag.default})"
+            choices = getattr(flag.parser, "enum_values", None)
+            values = f"  one of {', '.join(choices)}" if choices else ""
+            lines.append(f"  --{flag.name}{default}{values}")
+            text = re.sub(r"^<[\w|]+>: ", "", flag.help)  # absl repeats an enum's values here
+            lines.append(absl_flags.text_wrap(text, length=88, indent="      "))
+    return "\n".join(lines)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises UsageError unless the condition holds."""
+    if not condition:
+        raise UsageError(message)
+
+
+def check_at_least(name: str, value: int | float | None, smallest: int) -> None:
+    """Raises UsageError for a number below the smallest."""
+    require(
+        value is None or value >= smallest, f"--{name} must be at least {smallest}, got {value}."
+    )
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Raises UsageError for an unknown name, and lists the known ones."""
+    require(value in known, f"--{name} must be one of {', '.join(known)}; got {value!r}.")
+
+
+def check_seed(name: str, value: int) -> None:
+    """Raises UsageError unless it is a seed that JAX takes."""
+    check_at_least(name, value, 0)
+    require(value < 2**32, f"--{name} must be below 2**32, got {value}.")

@@ -1,0 +1,223 @@
+"""Flags of an evaluation."""
+
+import dataclasses
+
+from absl import flags as absl_flags
+
+from aiwae_jax import evaluate, paths, tuning
+from experiments.flags import common
+
+_TEMPERATURES, _DIGITS_TEMPERATURES = 1000, 100
+_SEARCH_FROM = 100  # temperatures
+_PAPER = {
+    "eval_temperatures": 10_000,
+    "eval_chains": 16,
+    "eval_leapfrog_steps": 10,
+    "eval_examples": 0,
+    "eval_schedule": "linear",
+    "eval_chain_space": "latent",
+    "eval_persistence": 0.0,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How a model is measured.
+
+    Attributes:
+      num_temperatures: T of the NLL, or where the search for `target_gap` begins.
+      num_chains: K per image.
+      num_leapfrog_steps: L.
+      schedule: see `aiwae_jax.evaluate.Settings`, as the next three.
+      chain_space: where the chains live.
+      momentum_persistence: share of the momentum that a move keeps.
+      adapt: how step sizes are found.
+      num_examples: images of either set; 0 means all.
+      num_simulated: images simulated for the bidirectional gap; 0 leaves it out.
+      target_gap: nats, or None for no search.
+      num_bound_samples: K of L_K.
+      seed: of images, pixels and chains.
+    """
+
+    num_temperatures: int
+    num_chains: int
+    num_leapfrog_steps: int
+    schedule: str
+    chain_space: str
+    momentum_persistence: float
+    adapt: str
+    num_examples: int
+    num_simulated: int
+    target_gap: float | None
+    num_bound_samples: int
+    seed: int
+
+    def settings(self) -> evaluate.Settings:
+        """The library's settings of the chains."""
+        shared = {field.name for field in dataclasses.fields(evaluate.Settings)}
+        values = dataclasses.asdict(self)
+        return evaluate.Settings(**{name: values[name] for name in shared & values.keys()})
+
+
+def define(fv: absl_flags.FlagValues) -> None:
+    """Defines them."""
+    absl_flags.DEFINE_enum(
+        "eval",
+        "default",
+        ["default", "paper", "none"],
+        "Evaluation settings: `paper` is 16 chains, 10 leapfrog steps, 10,000 linear temperatures "
+        "in latent space and all images (its time is printed before it starts); `none` trains "
+        "only. The flags below override single settings.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "eval_temperatures",
+        None,
+        f"Number of inverse temperatures for the NLL, counting 0 and 1. Default {_TEMPERATURES}; "
+        f"{_DIGITS_TEMPERATURES} on digits. With --target_gap the search begins here, by default "
+        f"at {_SEARCH_FROM}.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "eval_chains", 16, "Independent AIS chains per image for the NLL.", flag_values=fv
+    )
+    absl_flags.DEFINE_integer(
+        "eval_leapfrog_steps", 10, "Leapfrog steps per HMC move for the NLL.", flag_values=fv
+    )
+    absl_flags.DEFINE_enum(
+        "eval_schedule",
+        None,
+        list(tuning.SCHEDULES),
+        "Temperatures: evenly spaced; dense at both ends; or placed on pilot chains so that every "
+        "weight increment has the same variance. Default adaptive.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_enum(
+        "eval_chain_space",
+        None,
+        list(paths.SPACES),
+        "Where the chains move: `latent` moves z, as the paper; `base` moves the noise that q "
+        "turns into z, so that q's standard deviations become the mass matrix. Default base.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_float(
+        "eval_persistence",
+        0.0,
+        "Share in [0, 1) of its momentum that an HMC move keeps from the last one.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_enum(
+        "eval_adapt",
+        "pilot",
+        list(tuning.ADAPT),
+        "Step sizes: tuned on pilot chains and frozen; or `paper`, the authors' rule, adapted on "
+        "the very chains that are reported, which biases them (needs --eval_schedule=linear).",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "eval_examples",
+        None,
+        "Images evaluated from the test set, and as many from the training set, drawn by the "
+        "evaluation seed; 0 means all test images. Default 200.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "eval_simulated",
+        50,
+        "Images simulated from the model, on which the NLL's settings are proved by chains in both "
+        "directions; the gap between the two bounds is reported. 0 leaves it out.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_float(
+        "target_gap",
+        None,
+        "Raises the number of temperatures until the bidirectional gap, upper end of its 95% "
+        "interval, is at most this many nats; measures it again on fresh simulated images; and "
+        "evaluates the real images at that setting.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "eval_bound_samples",
+        5000,
+        "K of the variational bound L_K: NVLB = -L_5000 in the paper. A multiple of 50.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "eval_seed",
+        0,
+        "Seed that chooses and binarizes the evaluated images, once, and drives the chains.",
+        flag_values=fv,
+    )
+
+
+def _check(fv: absl_flags.FlagValues) -> None:
+    common.check_at_least("eval_temperatures", fv.eval_temperatures, 2)
+    common.check_at_least("eval_chains", fv.eval_chains, 1)
+    common.check_at_least("eval_leapfrog_steps", fv.eval_leapfrog_steps, 1)
+    common.check_seed("eval_seed", fv.eval_seed)
+    for name in ("eval_examples", "eval_simulated"):
+        value = fv[name].value
+        common.require(
+            value is None or value == 0 or value >= 2,
+            f"--{name} must be 0 ({'all' if name == 'eval_examples' else 'none'}) or at least 2, "
+            f"got {value}.",
+        )
+    common.require(
+        fv.eval_bound_samples >= 50 and fv.eval_bound_samples % 50 == 0,
+        f"--eval_bound_samples must be a positive multiple of 50, got {fv.eval_bound_samples}.",
+    )
+    common.require(
+        0.0 <= fv.eval_persistence < 1.0,
+        f"--eval_persistence must be at least 0 and below 1, got {fv.eval_persistence}.",
+    )
+    if fv.target_gap is not None:
+        common.require(fv.target_gap > 0.0, f"--target_gap must be positive, got {fv.target_gap}.")
+        common.require(
+            fv.eval_simulated > 0 and fv.eval_adapt == "pilot",
+            "--target_gap needs --eval_simulated > 0 and --eval_adapt=pilot.",
+        )
+
+
+def parse(fv: absl_flags.FlagValues, dataset: str) -> Evaluation | None:
+    """The evaluation that the flags describe, with the defaults of a data set; None for `none`.
+
+    Raises:
+      common.UsageError: for one that cannot be run.
+    """
+    _check(fv)
+    if fv.eval == "none":
+        return None
+    defaults = {
+        "eval_temperatures": _DIGITS_TEMPERATURES if dataset == "digits" else _TEMPERATURES,
+        "eval_examples": 200,
+        "eval_schedule": "adaptive",
+        "eval_chain_space": "base",
+    }
+    if fv.eval == "paper":
+        defaults = _PAPER
+    if fv.target_gap is not None:
+        defaults = defaults | {"eval_temperatures": _SEARCH_FROM}
+
+    def value(name: str):
+        return fv[name].value if fv[name].present else defaults.get(name, fv[name].value)
+
+    is_adaptive = value("eval_schedule") == "adaptive"
+    common.require(
+        fv.eval_adapt == "pilot" or not is_adaptive,
+        "--eval_adapt=paper runs no pilot chains that could place the temperatures; add "
+        "--eval_schedule=linear.",
+    )
+    return Evaluation(
+        num_temperatures=value("eval_temperatures"),
+        num_chains=value("eval_chains"),
+        num_leapfrog_steps=value("eval_leapfrog_steps"),
+        schedule=value("eval_schedule"),
+        chain_space=value("eval_chain_space"),
+        momentum_persistence=value("eval_persistence"),
+        adapt=fv.eval_adapt,
+        num_examples=value("eval_examples"),
+        num_simulated=fv.eval_simulated if fv.eval_adapt == "pilot" else 0,
+        target_gap=fv.target_gap,
+        num_bound_samples=fv.eval_bound_samples,
+        seed=fv.eval_seed,
+    )

@@ -1,0 +1,171 @@
+"""Flags of a training run; the paper's letters K, T and L are translated here."""
+
+import dataclasses
+
+from absl import flags as absl_flags
+
+from aiwae_jax import data, models
+from experiments.flags import common
+
+# How `--method` uses K and T: (default K, whether K may differ from 1, whether it anneals).
+METHODS = {"aiwae": (5, True, True), "iwae": (5, True, False), "vae": (1, False, False)}
+PAPER_BATCH_SIZES = {"aiwae": 128, "iwae": 20, "vae": 20}
+PAPER_STAGES = 8
+# The digits are small, and a first run should end within two minutes on two cores.
+DIGITS_BATCH_SIZE, DIGITS_STAGES = 32, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What identifies a training run; two runs that differ here need two work folders."""
+
+    dataset: str
+    method: str
+    num_particles: int
+    num_temperatures: int | None
+    num_leapfrog_steps: int | None
+    latent_size: int
+    hidden_size: int
+    batch_size: int
+    num_stages: int
+    adam_eps: float
+    loss_reduction: str
+    initialization: str
+    seed: int
+
+
+def define(fv: absl_flags.FlagValues) -> None:
+    """Defines them."""
+    absl_flags.DEFINE_string(
+        "dataset", "digits", f"Data set: {', '.join(data.NAMES)}.", flag_values=fv
+    )
+    absl_flags.DEFINE_string("method", "aiwae", f"Method: {', '.join(METHODS)}.", flag_values=fv)
+    absl_flags.DEFINE_integer(
+        "K",
+        None,
+        "The paper's K: (annealed) importance samples per image. Default 5; vae has 1.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "T",
+        None,
+        "The paper's T: number of inverse temperatures, counting β=0 and β=1, so T-1 HMC moves. "
+        "Default 8; aiwae only.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "L",
+        None,
+        "The paper's L: leapfrog integration steps per HMC move. Default 5; aiwae only.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer("latent_dim", 50, "Dimension of the latent z.", flag_values=fv)
+    absl_flags.DEFINE_integer(
+        "hidden_dim", 200, "Units in each of the two tanh layers of both networks.", flag_values=fv
+    )
+    absl_flags.DEFINE_integer(
+        "batch_size",
+        None,
+        "Images per step. Default as in the paper: 128 for aiwae, 20 for iwae and vae; 32 on "
+        "digits.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "stages",
+        None,
+        "Runs stages i = 0 .. N-1 of 3^i epochs at learning rate 0.001 * 10^(-i/7): 1, 4, 13, 40, "
+        "121, 364, 1093, 3280 epochs in all for N = 1 .. 8. Default 8, the paper's; 4 on digits. A "
+        "finished run continues when started again with more stages.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_float("adam_eps", 1e-4, "Adam's ε (β1 = 0.9, β2 = 0.999).", flag_values=fv)
+    absl_flags.DEFINE_enum(
+        "loss_reduction",
+        "mean",
+        ["mean", "sum"],
+        "Over the batch. The AIWAE authors take the mean, the IWAE authors the sum; beside a sum "
+        "Adam's ε weighs far less.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_enum(
+        "init",
+        "torch_mean_bias",
+        sorted(models.INITIALIZATIONS),
+        "Initialization: weights and biases uniform in ±1/sqrt(fan-in) (torch, as the AIWAE "
+        "authors) or Glorot with zero biases; `mean_bias` starts the decoder's output bias at the "
+        "logit of the mean training image, as the IWAE authors do.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer("seed", 0, "Seed of the whole training.", flag_values=fv)
+    absl_flags.DEFINE_string(
+        "workdir",
+        None,
+        "Folder of the run: checkpoints, metrics, report, pictures. The same command, started "
+        "again, continues there. Default runs/<dataset>-<method>-K..-T..-b..-seed...",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_float(
+        "checkpoint_minutes",
+        3.0,
+        "Minutes between checkpoints at most; one is also written at every stage's end.",
+        flag_values=fv,
+    )
+
+
+def parse(fv: absl_flags.FlagValues) -> Training:
+    """The training that the flags describe.
+
+    Raises:
+      common.UsageError: for one that cannot be run.
+    """
+    common.one_of("dataset", fv.dataset, data.NAMES)
+    common.one_of("method", fv.method, list(METHODS))
+    for name in ("K", "L", "latent_dim", "hidden_dim", "batch_size", "stages"):
+        common.check_at_least(name, fv[name].value, 1)
+    common.check_at_least("T", fv.T, 2)
+    common.check_seed("seed", fv.seed)
+    common.require(
+        fv.stages is None or fv.stages <= 12, "--stages must be at most 12 (265,720 epochs)."
+    )
+    common.require(1e-30 < fv.adam_eps < 1e30, f"--adam_eps must be positive, got {fv.adam_eps}.")
+    for name in ("K", "T", "L", "latent_dim", "hidden_dim"):
+        common.require((fv[name].value or 0) <= 10**6, f"--{name} must be at most 1,000,000.")
+    common.require(fv.checkpoint_minutes > 0, "--checkpoint_minutes must be positive.")
+    default_k, with_particles, is_annealed = METHODS[fv.method]
+    common.require(
+        with_particles or fv.K in (None, 1),
+        f"--K={fv.K}: {fv.method} uses one sample; for several use --method=iwae or aiwae.",
+    )
+    for name in ("T", "L"):
+        common.require(
+            is_annealed or fv[name].value is None,
+            f"--{name} belongs to annealed sampling, which --method={fv.method} does not do; "
+            f"leave it out or use --method=aiwae.",
+        )
+
+    is_digits = fv.dataset == "digits"
+    batch_size = DIGITS_BATCH_SIZE if is_digits else PAPER_BATCH_SIZES[fv.method]
+    return Training(
+        dataset=fv.dataset,
+        method=fv.method,
+        num_particles=fv.K or default_k,
+        num_temperatures=(fv.T or 8) if is_annealed else None,
+        num_leapfrog_steps=(fv.L or 5) if is_annealed else None,
+        latent_size=fv.latent_dim,
+        hidden_size=fv.hidden_dim,
+        batch_size=fv.batch_size or batch_size,
+        num_stages=fv.stages or (DIGITS_STAGES if is_digits else PAPER_STAGES),
+        adam_eps=fv.adam_eps,
+        loss_reduction=fv.loss_reduction,
+        initialization=fv.init,
+        seed=fv.seed,
+    )
+
+
+def default_workdir(training: Training) -> str:
+    """runs/<dataset>-<method>-K..-T..-b..-seed..."""
+    parts = [training.dataset, training.method, f"K{training.num_particles}"]
+    if training.num_temperatures is not None:
+        parts.append(f"T{training.num_temperatures}")
+    parts += [f"b{training.batch_size}", f"seed{training.seed}"]
+    return "runs/" + "-".join(parts)

@@ -1,0 +1,300 @@
+"""The numbers of the paper's tables for one model, each with its uncertainty and its proof."""
+
+import math
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from aiwae_jax import data, evaluate
+from aiwae_jax.types import Model, Params
+from experiments import command, progress
+from experiments.flags import Evaluation
+from experiments.store import FolderStore
+
+# Gradient evaluations per image in the paper: 16 chains, 10,000 temperatures, 10 leapfrog steps.
+PAPER_GRADIENTS_PER_IMAGE = evaluate.num_gradients(
+    evaluate.Settings(num_temperatures=10_000, num_chains=16, num_leapfrog_steps=10), 1
+)
+_NLL_NOTES = {
+    True: "AIS from q, step sizes tuned on pilot chains and frozen; a stochastic upper bound",
+    False: "AIS from q, step sizes adapted on the reported chains, the authors' rule: biased",
+}
+_KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
+_STEPS = 1000  # of a progress bar
+
+
+class Keys(NamedTuple):
+    """The keys of an evaluation."""
+
+    test_order: jax.Array
+    train_order: jax.Array
+    test_pixels: jax.Array
+    train_pixels: jax.Array
+    tuning: jax.Array
+    nll: jax.Array
+    gap: jax.Array
+    bound: jax.Array
+
+
+def keys_of(evaluation: Evaluation) -> Keys:
+    """All keys, from the evaluation's seed.
+
+    The tag keeps them apart from a training's keys, whose seed may be the same number.
+    """
+    root = jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG)
+    return Keys(*jax.random.split(root, len(Keys._fields)))
+
+
+def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> tuple[np.ndarray, ...]:
+    """Chooses and binarizes the evaluated images once, from the evaluation seed alone.
+
+    Every run on the same data and seed sees the same images and the same pixels.
+
+    Returns:
+      (test images `[N, X]`, as many training images, all test images for the active units).
+    """
+    num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(dataset.train))
+    keys = keys_of(evaluation)
+    binarize = partial(data.binarize, max_level=dataset.max_level)
+    all_test = np.asarray(binarize(keys.test_pixels, jnp.asarray(dataset.test)))
+    # Permutations of everything, so that a larger number of images contains the smaller.
+    test_order = np.asarray(jax.random.permutation(keys.test_order, len(dataset.test)))[:num]
+    train_order = np.asarray(jax.random.permutation(keys.train_order, len(dataset.train)))[:num]
+    train_images = binarize(keys.train_pixels, jnp.asarray(dataset.train[train_order]))
+    return all_test[test_order], np.asarray(train_images), all_test
+
+
+class _Watch:
+    """Progress bars, one after the other, and an eye on the user's interruption."""
+
+    def __init__(self, interruption: command.Interruption):
+        self._interruption = interruption
+        self._bar: progress.Progress | None = None
+        self._title, self._done = "", 0
+
+    def update(self, title: str, done: int, total: int) -> None:
+        """Shows the state of the work that is called `title`.
+
+        Raises:
+          command.Interrupted: on SIGINT or SIGTERM.
+        """
+        if self._bar is None or title != self._title or done < self._done:
+            self.close()
+            self._bar, self._title = progress.Progress(title, _STEPS), title
+        self._done = done
+        self._bar.update(done * _STEPS // total)
+        if self._interruption.signal_number is not None:
+            raise command.Interrupted(
+                "Interrupted during evaluation; the trained model and all finished chunks are "
+                "kept. Start the same command again to continue.",
+                self._interruption.signal_number,
+            )
+
+    def titled(self, title: str):
+        """A `progress_fn`."""
+        return partial(self.update, title)
+
+    def close(self) -> None:
+        """Ends the last bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Measured(NamedTuple):
+    """What came out.
+
+    Attributes:
+      entries: for report.json.
+      arrays: per image and per temperature, for evaluation.npz.
+      likelihood: test and training images together.
+      test_images: binarized.
+    """
+
+    entries: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    likelihood: evaluate.Likelihood
+    test_images: np.ndarray
+
+
+def _prove(keys, functions, sample_fn, images, evaluation, store, watch):
+    """Settings and plan for the NLL, and the report's entries on their quality and cost."""
+    settings = evaluation.settings()
+    gap_fn = partial(
+        evaluate.bidirectional, keys.gap, *functions, sample_fn, num_data=evaluation.num_simulated
+    )
+    if evaluation.target_gap is not None:
+        certificate = evaluate.certify(
+            keys.gap,
+            *functions,
+            sample_fn,
+            settings,
+            target_gap=evaluation.target_gap,
+            num_data=evaluation.num_simulated,
+            x=images,
+            store=store,
+            progress_fn=lambda num, done, total: watch.update(
+                f"gap at {num} temperatures", done, total
+            ),
+        )
+        facts = {
+            "target_gap": certificate.target_gap,
+            "is_reached": certificate.is_reached,
+            "search": certificate.search,
+        }
+        return (
+            certificate.settings,
+            certificate.plan,
+            certificate.result,
+            certificate.num_gradients,
+            facts,
+        )
+    plan = evaluate.tune(
+        keys.tuning,
+        *functions,
+        images,
+        settings,
+        store=store,
+        progress_fn=watch.titled("tuning"),
+    )
+    if not evaluation.num_simulated:
+        return settings, plan, None, plan.num_gradients, {}
+    result = gap_fn(settings, plan=plan, store=store, progress_fn=watch.titled("bidirectional gap"))
+    return settings, plan, result, plan.num_gradients + result.num_gradients, {}
+
+
+def _describe_gap(result: evaluate.Bidirectional | None, facts: dict[str, Any]) -> dict[str, Any]:
+    """The bidirectional gap as report.json has it."""
+    if result is None:
+        return {}
+    lower, upper = (r.log_likelihood for r in (result.forward, result.reverse))
+    return {
+        "bidirectional_gap": result.gap,
+        "bidirectional_gap_se": result.gap_standard_error,
+        "bidirectional_gap_upper_end": result.gap_upper_end,
+        "bidirectional": {
+            "num_simulated": len(lower),
+            "lower_bound_mean": float(lower.mean()),
+            "upper_bound_mean": float(upper.mean()),
+            "note": "measured at the settings of the NLL; encloses log p(x) of data simulated "
+            "from the model only, and is no bound for real images",
+            **facts,
+        },
+    }
+
+
+def measure(
+    model: Model,
+    params: Params,
+    dataset: data.Dataset,
+    evaluation: Evaluation,
+    store: FolderStore,
+    interruption: command.Interruption,
+) -> Measured:
+    """Measures NLL, NVLB, gaps and active units.
+
+    Raises:
+      command.Interrupted: on SIGINT or SIGTERM; finished chunks are in the store.
+    """
+    test_images, train_images, all_test_images = choose_images(dataset, evaluation)
+    images = np.concatenate([test_images, train_images])
+    num = len(test_images)
+    functions = Partial(model.log_joint, params.theta), Partial(model.posterior, params.phi)
+    keys = keys_of(evaluation)
+    began = time.monotonic()
+    num_data = len(images) + 2 * evaluation.num_simulated
+    seconds = evaluate.estimate_seconds(
+        *functions, images, evaluation.settings(), num_data=num_data
+    )
+    print(
+        f"evaluation: {evaluation.num_chains} chains x {evaluation.num_temperatures} temperatures, "
+        f"{len(images)} images"
+        + (f" and {evaluation.num_simulated} simulated" if evaluation.num_simulated else "")
+        + f", about {progress.format_seconds(seconds)}"
+        + (" at the first setting of the search" if evaluation.target_gap else ""),
+        flush=True,
+    )
+    with _Watch(interruption) as watch:
+        settings, plan, gap, proof_gradients, facts = _prove(
+            keys,
+            functions,
+            lambda key: model.sample(key, params.theta),
+            images,
+            evaluation,
+            store,
+            watch,
+        )
+        likelihood = evaluate.log_likelihood(
+            keys.nll,
+            *functions,
+            images,
+            settings,
+            plan=plan,
+            store=store,
+            progress_fn=watch.titled(f"NLL of 2 x {num} images"),
+        )
+        bound = evaluate.importance_bound(
+            keys.bound,
+            *functions,
+            images,
+            num_samples=evaluation.num_bound_samples,
+            progress_fn=watch.titled(f"L_{evaluation.num_bound_samples}"),
+        )
+    num_active, activity = evaluate.active_units(functions[1], jnp.asarray(all_test_images))
+
+    per_image = {
+        "nll_test": -likelihood.log_likelihood[:num],
+        "nll_train": -likelihood.log_likelihood[num:],
+        "nvlb_test": -bound.bound[:num],
+        "nvlb_train": -bound.bound[num:],
+    }
+    per_image["variational_gap"] = per_image["nvlb_test"] - per_image["nll_test"]
+    entries: dict[str, Any] = {}
+    for name, values in per_image.items():
+        entries[name], entries[f"{name}_se"] = evaluate.mean_and_standard_error(values)
+    entries["generalization_gap"] = entries["nll_test"] - entries["nll_train"]
+    entries["generalization_gap_se"] = math.hypot(entries["nll_test_se"], entries["nll_train_se"])
+    entries["active_units"] = num_active
+    entries["num_examples"] = num
+    entries |= _describe_gap(gap, facts)
+    rates = likelihood.acceptance
+    entries["evaluation"] = {
+        "num_temperatures": settings.num_temperatures,
+        "seconds": time.monotonic() - began,
+        "acceptance_mean": float(rates.mean()) if rates.size else None,
+        "acceptance_min": float(rates.min()) if rates.size else None,
+        "effective_sample_size_mean": float(likelihood.effective_sample_size.mean()),
+        "log_weight_variance_mean": float(likelihood.log_weight_variance.mean()),
+        "num_nonfinite_energies": likelihood.num_nonfinite,
+        "num_zero_weight_chains": likelihood.num_zero_weight,
+        "num_zero_weight_bound_samples": bound.num_zero_weight,
+        "gradients_per_image": evaluate.num_gradients(settings, 1),
+        "gradients_per_image_paper": PAPER_GRADIENTS_PER_IMAGE,
+        "gradients_of_nll": likelihood.num_gradients,
+        "gradients_of_pilots_search_and_gap": proof_gradients,
+        "is_unbiased": likelihood.is_unbiased,
+        "nll": _NLL_NOTES[likelihood.is_unbiased],
+    }
+    arrays = per_image | {
+        "betas": plan.betas,
+        "step_sizes": likelihood.plan.step_sizes,
+        "acceptance": rates,
+        "log_weight_variance": likelihood.log_weight_variance,
+        "effective_sample_size": likelihood.effective_sample_size,
+        "activity": activity,
+    }
+    if gap is not None:
+        arrays["simulated_lower_bound"] = gap.forward.log_likelihood
+        arrays["simulated_upper_bound"] = gap.reverse.log_likelihood
+    return Measured(entries, arrays, likelihood, test_images)

@@ -1,0 +1,65 @@
+"""Finished pieces of a long evaluation, as files: a kill costs the piece in hand, no more."""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import zipfile
+from collections.abc import Iterator, MutableMapping
+
+import jax
+import numpy as np
+
+from aiwae_jax.types import PyTree
+
+
+class FolderStore(MutableMapping):
+    """Dicts of arrays by name, each an .npz file in `folder`, written whole or not at all."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder
+
+    def _path(self, name: str) -> pathlib.Path:
+        return self._folder / f"{name}.npz"
+
+    def __getitem__(self, name: str) -> dict[str, np.ndarray]:
+        try:
+            with np.load(self._path(name), allow_pickle=False) as arrays:
+                return dict(arrays)
+        except FileNotFoundError:
+            raise KeyError(name) from None
+        except (OSError, ValueError, zipfile.BadZipFile):
+            self._path(name).unlink()  # damaged: it is made again
+            raise KeyError(name) from None
+
+    def __setitem__(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder / f"{name}.part"
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, self._path(name))
+
+    def __delitem__(self, name: str) -> None:
+        self._path(name).unlink()
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.stem for path in sorted(self._folder.glob("*.npz")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def clear(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def fingerprint(*parts: PyTree) -> str:
+    """Sixteen digits that change with any bit of the arrays and any setting in `parts`."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(parts):
+        if isinstance(leaf, np.ndarray | jax.Array):
+            digest.update(np.asarray(leaf).tobytes())
+        else:
+            digest.update(json.dumps(leaf).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,270 @@
+"""Bidirectional bounds against exact likelihoods, and the search by them."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import linear_gaussian as lg
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from aiwae_jax import distributions, evaluate, hmc, likelihood, population
+
+PARAMS = lg.params()
+LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
+POSTERIOR = Partial(lg.posterior, PARAMS.phi)
+PRIOR = Partial(lambda x: distributions.standard_normal(lg.D))
+SMALL = evaluate.Settings(num_temperatures=12, num_chains=4, num_leapfrog_steps=3)
+EXACT_FN = jax.jit(jax.vmap(partial(lg.exact_log_likelihood, PARAMS.theta)))
+# A path whose temperatures, scales and step sizes are far from symmetric: prior to sharp posterior.
+SHARP_NOISE = 0.05
+
+
+def sample_fn(key):
+    return lg.sample(key, PARAMS.theta)
+
+
+def sharp_log_joint(x, z):
+    likelihood = distributions.DiagNormal(
+        PARAMS.theta["weight"] @ z + PARAMS.theta["bias"], jnp.full(lg.X, SHARP_NOISE)
+    )
+    return likelihood.log_prob(x) + distributions.standard_normal(lg.D).log_prob(z)
+
+
+def sharp_sample(key):
+    z_key, x_key = jax.random.split(key)
+    z = jax.random.normal(z_key, (lg.D,))
+    noise = SHARP_NOISE * jax.random.normal(x_key, (lg.X,))
+    return PARAMS.theta["weight"] @ z + PARAMS.theta["bias"] + noise, z
+
+
+def enclose(num_temperatures, num_data=200, initial=POSTERIOR, **changes):
+    settings = dataclasses.replace(SMALL, num_temperatures=num_temperatures, **changes)
+    return evaluate.bidirectional(
+        jax.random.key(0), LOG_JOINT, initial, sample_fn, settings, num_data=num_data
+    )
+
+
+@pytest.mark.parametrize("initial", [POSTERIOR, PRIOR])
+@pytest.mark.parametrize("chain_space", ["base", "latent"])
+def test_bounds_enclose_the_exact_value_and_converge(initial, chain_space):
+    gaps = []
+    for num_temperatures in (4, 40):
+        found = enclose(num_temperatures, initial=initial, chain_space=chain_space)
+        exact = np.asarray(EXACT_FN(simulated(found)), np.float64)
+        for estimate, sign in ((found.forward, 1.0), (found.reverse, -1.0)):
+            mean, error = evaluate.mean_and_standard_error(sign * (exact - estimate.log_likelihood))
+            assert mean > -4 * error
+        gaps.append((found.gap, found.gap_standard_error))
+    assert gaps[0][0] > 4 * gaps[0][1]  # a real gap at first
+    assert gaps[1][0] < 0.5 * gaps[0][0]
+
+
+def simulated(found, key=0):
+    """The data that `bidirectional` simulated."""
+    data_key = jax.random.split(jax.random.key(key), 5)[0]
+    num_data = len(found.forward.log_likelihood)
+    return evaluate.simulate(data_key, sample_fn, num_data)[0]
+
+
+def reverse_bias_z_score(num=4000, **changes):
+    """|mean of p(x) * mean reverse weight - 1| in standard errors, at one x, exact posterior z."""
+    weight, noise = np.asarray(PARAMS.theta["weight"]), lg.NOISE
+    covariance = np.linalg.inv(np.eye(lg.D) + weight.T @ weight / noise**2)
+    mean = covariance @ weight.T @ (lg.DATUM - np.asarray(PARAMS.theta["bias"])) / noise**2
+    draws = np.random.default_rng(0).multivariate_normal(mean, covariance, num)
+    settings = dataclasses.replace(SMALL, num_temperatures=6, **changes)
+    x = np.tile(lg.DATUM, (num, 1))
+    plan = evaluate.tune(jax.random.key(1), LOG_JOINT, POSTERIOR, x, settings)
+    found = likelihood.anneal(
+        *(jax.random.key(2), LOG_JOINT, POSTERIOR, x, draws.astype(np.float32)),
+        *(settings, plan, num, {}, None),
+    )
+    exact = float(lg.exact_log_likelihood(PARAMS.theta, lg.DATUM))
+    ratio = np.exp(exact - found.log_likelihood.astype(np.float64))
+    return abs(ratio.mean() - 1) / (ratio.std(ddof=1) / num**0.5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chain_space": "latent"},
+        {"chain_space": "base"},
+        {"chain_space": "base", "momentum_persistence": 0.7},
+    ],
+    ids=str,
+)
+def test_reverse_weights_are_unbiased_for_one_over_the_likelihood(changes):
+    """With the chains of a datum sharing one exact latent."""
+    assert reverse_bias_z_score(**changes) < 4.0
+
+
+@pytest.mark.slow
+def test_reverse_unbiasedness_test_catches_ends_that_are_not_swapped(monkeypatch):
+    monkeypatch.setattr(
+        population.Kernel, "ends", lambda self, path: (path.log_initial, path.log_target)
+    )
+    jax.clear_caches()
+    try:
+        assert reverse_bias_z_score(chain_space="latent") > 6.0
+    finally:
+        jax.clear_caches()
+
+
+def largest_difference_of_acceptance():
+    """Between forward and reverse chains at the same intermediate distribution."""
+    found = evaluate.bidirectional(
+        jax.random.key(0),
+        Partial(sharp_log_joint),
+        PRIOR,
+        sharp_sample,
+        dataclasses.replace(SMALL, num_temperatures=40, num_chains=8, chain_space="latent"),
+        num_data=100,
+    )
+    difference = found.forward.acceptance - found.reverse.acceptance
+    assert np.ptp(found.forward.plan.step_sizes) > 0.3 * found.forward.plan.step_sizes.max()
+    return np.abs(difference).max()
+
+
+def test_reverse_chains_visit_the_same_distributions_with_the_same_step_sizes():
+    assert largest_difference_of_acceptance() < 0.2
+
+
+@pytest.mark.slow
+def test_mirror_test_catches_a_schedule_that_is_not_mirrored(monkeypatch):
+    real = population.run
+
+    def run(key, indices, x, functions, betas, step_sizes, kernel, **options):
+        if kernel.is_reversed:
+            betas, step_sizes = 1.0 - betas[::-1], step_sizes[::-1]
+        return real(key, indices, x, functions, betas, step_sizes, kernel, **options)
+
+    monkeypatch.setattr(population, "run", run)
+    assert largest_difference_of_acceptance() > 0.3
+
+
+def test_gap_and_its_interval_are_of_the_paired_differences():
+    found = enclose(4, num_data=50)
+    difference = found.reverse.log_likelihood - found.forward.log_likelihood
+    assert found.gap == pytest.approx(difference.mean(), rel=1e-5)
+    error = difference.std(ddof=1) / 50**0.5
+    assert found.gap_upper_end == pytest.approx(difference.mean() + 1.96 * error, rel=1e-5)
+    pilots = SMALL.num_pilot_data * SMALL.num_pilot_chains * 2 * (30 + 100 - 2) * 3
+    assert found.num_gradients == pilots + 2 * 50 * 4 * (4 - 2) * 3
+
+
+def test_certificate_reaches_its_target_on_fresh_data():
+    settings = dataclasses.replace(SMALL, num_temperatures=4)
+    certificate = evaluate.certify(
+        jax.random.key(0),
+        *(LOG_JOINT, POSTERIOR, sample_fn, settings),
+        target_gap=0.1,
+        num_data=400,
+    )
+    assert certificate.is_reached
+    assert certificate.result.gap_upper_end <= 0.1
+    tried = [num for num, _, _ in certificate.search]
+    assert tried == sorted(set(tried))
+    assert tried[0] == 4 < tried[-1] == certificate.settings.num_temperatures
+    assert len(certificate.plan.betas) == tried[-1]
+    last_try = certificate.search[-1][1]
+    assert certificate.result.gap != last_try  # measured again, on other data
+    cost = sum(
+        2 * evaluate.num_gradients(dataclasses.replace(settings, num_temperatures=n), 400)
+        for n in [*tried, tried[-1]]
+    )
+    assert certificate.num_gradients > cost  # and the pilots
+
+
+def test_certificate_that_cannot_be_had_says_so():
+    certificate = evaluate.certify(
+        jax.random.key(0),
+        *(LOG_JOINT, POSTERIOR, sample_fn, dataclasses.replace(SMALL, num_temperatures=4)),
+        target_gap=1e-4,
+        num_data=10,
+        max_temperatures=8,
+    )
+    assert not certificate.is_reached
+    assert certificate.settings.num_temperatures == 8
+
+
+def test_interrupted_certificate_continues_without_repeating(monkeypatch):
+    arguments = (LOG_JOINT, POSTERIOR, sample_fn, dataclasses.replace(SMALL, num_temperatures=4))
+    options = {"target_gap": 0.1, "num_data": 40, "chunk_size": 20}
+    store = {}
+    first = evaluate.certify(jax.random.key(0), *arguments, **options, store=store)
+    monkeypatch.setattr(population, "run", None)  # nothing may run any more
+    again = evaluate.certify(jax.random.key(0), *arguments, **options, store=store)
+    assert again.result.gap == first.result.gap
+    assert again.search == first.search
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (partial(enclose, 4, num_data=1), "`num_data` must be at least 2"),
+        (partial(enclose, 4, adapt="paper", schedule="linear"), "biases the weights"),
+        (
+            partial(
+                evaluate.certify, jax.random.key(0), LOG_JOINT, POSTERIOR, sample_fn, target_gap=0.0
+            ),
+            "`target_gap` must be positive, got 0.0",
+        ),
+    ],
+)
+def test_impossible_requests_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# ------------------------------------------------------------------------------- two modes
+
+
+MODES, WIDTH = jnp.array([[-3.0, 0.0], [3.0, 0.0]]), 0.4
+
+
+def two_modes(x, z):
+    """Unnormalized, with log Z = x[0]: two separate, equally heavy normal modes."""
+    log_modes = jax.vmap(lambda m: distributions.DiagNormal(m, jnp.full(2, WIDTH)).log_prob(z))
+    return jax.nn.logsumexp(log_modes(MODES)) - jnp.log(2.0) + x[0]
+
+
+def test_annealing_finds_the_mode_that_plain_hmc_from_q_misses():
+    """q covers the far mode thinly. AIS weighs what it finds there; HMC stays where q put it.
+
+    Plain HMC's estimate of log Z is importance sampling from the normal fitted to its samples.
+    """
+    q = distributions.DiagNormal(jnp.array([-3.0, 0.0]), jnp.array([1.7, 1.0]))
+    num = 400
+    settings = evaluate.Settings(
+        num_temperatures=100, num_chains=64, num_leapfrog_steps=5, chain_space="latent"
+    )
+    x = np.full((num, 1), 1.5, np.float32)
+    found = evaluate.log_likelihood(
+        jax.random.key(0), Partial(two_modes), Partial(lambda x: q), x, settings
+    )
+    ratio = np.exp(found.log_likelihood.astype(np.float64) - 1.5)
+    annealed = (ratio.mean() - 1.0) / (ratio.std(ddof=1) / num**0.5)
+    assert abs(annealed) < 4.0
+
+    def density(z):
+        return two_modes(jnp.array([1.5]), z)
+
+    def chain(key):
+        start_key, move_key = jax.random.split(key)
+        state = hmc.init(q.sample(start_key), density)
+        keys = jax.random.split(move_key, 200)
+        return jax.lax.scan(lambda s, k: (hmc.step(k, s, density, 0.2)[0], None), state, keys)[
+            0
+        ].position
+
+    z = np.asarray(jax.jit(jax.vmap(chain))(jax.random.split(jax.random.key(1), 4000)))
+    assert (z[:, 0] > 0).mean() < 0.1  # half of the mass is there
+    fitted = distributions.DiagNormal(jnp.asarray(z.mean(0)), jnp.asarray(z.std(0)))
+    proposals = jax.vmap(fitted.sample)(jax.random.split(jax.random.key(2), 20_000))
+    log_ratio = jax.vmap(lambda z: density(z) - fitted.log_prob(z))(proposals)
+    ratio = np.exp(np.asarray(log_ratio, np.float64) - 1.5)
+    plain = (ratio.mean() - 1.0) / (ratio.std(ddof=1) / 20_000**0.5)
+    assert plain < -10.0
