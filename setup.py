@@ -31,7 +31,7 @@ EXTRAS = {
         "pillow>=10",
         "tensorflow>=2.16",
     ],
-    "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff~=0.17.0"],
+    "test": ["equinox>=0.11", "pytest>=8", "pytest-xdist>=3.6", "ruff~=0.17.0"],
 }
 
 setuptools.setup(

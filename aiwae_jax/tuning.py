@@ -32,6 +32,10 @@ _LINEAR_SHARE = 0.2  # of an adaptive schedule, so that no stretch of the path i
 class Settings:
     """How chains are annealed. Everything here can change an estimate's spread, and its cost.
 
+    The defaults gave the smallest spread for their cost on an AIWAE-trained MNIST model; moves of
+    two leapfrog steps that keep most of their momentum do the work of long trajectories, at more
+    temperatures. The paper's own setting is `PAPER_SETTINGS`.
+
     Attributes:
       num_temperatures: T, counting 0 and 1.
       num_chains: K chains per datum.
@@ -50,10 +54,10 @@ class Settings:
 
     num_temperatures: int = 1000
     num_chains: int = 16
-    num_leapfrog_steps: int = 10
+    num_leapfrog_steps: int = 2
     schedule: str = "adaptive"
     chain_space: str = "base"
-    momentum_persistence: float = 0.0
+    momentum_persistence: float = 0.85
     adapt: str = "pilot"
     target_acceptance: float = 0.6
     num_pilot_data: int = 32
@@ -105,6 +109,14 @@ class Settings:
 
 
 DEFAULT_SETTINGS = Settings()
+PAPER_SETTINGS = Settings(
+    num_temperatures=10_000,
+    num_chains=16,
+    num_leapfrog_steps=10,
+    schedule="linear",
+    chain_space="latent",
+    momentum_persistence=0.0,
+)
 
 
 class Plan(NamedTuple):

@@ -57,8 +57,11 @@ def write_report(
     cell = report.paper_cell(training, dataset.is_stand_in)
     if cell is not None:
         content["paper"] = cell
+        used = dataclasses.replace(
+            evaluation, num_temperatures=entries["evaluation"]["num_temperatures"]
+        )
         content["differs"] = report.differences_from_paper(
-            training, evaluation, epochs, len(dataset.test)
+            training, used, epochs, len(dataset.test)
         )
     workdir.write_json(folder / "report.json", content)
     content["pictures"] = report.draw_pictures(

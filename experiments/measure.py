@@ -17,9 +17,7 @@ from experiments.flags import Evaluation
 from experiments.store import FolderStore
 
 # Gradient evaluations per image in the paper: 16 chains, 10,000 temperatures, 10 leapfrog steps.
-PAPER_GRADIENTS_PER_IMAGE = evaluate.num_gradients(
-    evaluate.Settings(num_temperatures=10_000, num_chains=16, num_leapfrog_steps=10), 1
-)
+PAPER_GRADIENTS_PER_IMAGE = evaluate.num_gradients(evaluate.PAPER_SETTINGS, 1)
 _NLL_NOTES = {
     True: "AIS from q, step sizes tuned on pilot chains and frozen; a stochastic upper bound",
     False: "AIS from q, step sizes adapted on the reported chains, the authors' rule: biased",

@@ -1,5 +1,6 @@
 """The report of a run: its numbers beside the paper's, and its pictures."""
 
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import data, metrics, paper, plots, train
-from aiwae_jax.evaluate import Likelihood
+from aiwae_jax.evaluate import PAPER_SETTINGS, Likelihood
 from aiwae_jax.types import Model, Params
 from experiments import flags
 from experiments.flags import Evaluation, Training
@@ -72,12 +73,14 @@ def differences_from_paper(
         "leapfrog steps": (training.num_leapfrog_steps or 5, 5),
         "loss reduction": (training.loss_reduction, "mean"),
         "initialization": (training.initialization, "torch"),
-        "evaluation temperatures": (evaluation.num_temperatures, 10_000),
-        "evaluation chains": (evaluation.num_chains, 16),
-        "evaluation leapfrog steps": (evaluation.num_leapfrog_steps, 10),
-        "evaluation schedule": (evaluation.schedule, "linear"),
-        "evaluation chain space": (evaluation.chain_space, "latent"),
-        "evaluation momentum persistence": (evaluation.momentum_persistence, 0.0),
+        **{
+            f"evaluation {field.removeprefix('num_').replace('_', ' ')}": (
+                getattr(evaluation, field),
+                value,
+            )
+            for field, value in dataclasses.asdict(PAPER_SETTINGS).items()
+            if field != "adapt" and hasattr(evaluation, field)
+        },
         "evaluation step sizes": (
             _STEP_SIZES[evaluation.adapt],
             _STEP_SIZES["paper"],

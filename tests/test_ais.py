@@ -86,7 +86,14 @@ def test_invariance_test_catches_a_move_at_another_temperature(monkeypatch):
 # --------------------------------------------------------------------------- unbiasedness of E[w]
 
 
-def weight_z_score(num_temperatures, *, force_fns=None, with_last_move=True, num=100_000):
+def weight_z_score(
+    num_temperatures,
+    *,
+    force_fns=None,
+    with_last_move=True,
+    momentum_persistence=0.0,
+    num=100_000,
+):
     """(mean of w / Z - 1) in standard errors."""
     start = exact_samples(jax.random.key(2), INITIAL_SHAPE, num)
     betas = ais.linear_schedule(num_temperatures)
@@ -103,6 +110,7 @@ def weight_z_score(num_temperatures, *, force_fns=None, with_last_move=True, num
             num_leapfrog_steps=NUM_LEAPFROG_STEPS,
             force_fns=force_fns,
             with_last_move=with_last_move,
+            momentum_persistence=momentum_persistence,
         )
 
     _, log_weights, _ = jax.jit(chain)(jax.random.split(jax.random.key(3), num), start)
@@ -114,6 +122,11 @@ def weight_z_score(num_temperatures, *, force_fns=None, with_last_move=True, num
 @pytest.mark.parametrize("with_last_move", [True, False])
 def test_mean_weight_is_the_ratio_of_normalizers(num_temperatures, with_last_move):
     assert abs(weight_z_score(num_temperatures, with_last_move=with_last_move)) < 4.0
+
+
+@pytest.mark.parametrize("num_temperatures", [5, 20])
+def test_mean_weight_is_the_ratio_of_normalizers_with_persistent_momentum(num_temperatures):
+    assert abs(weight_z_score(num_temperatures, momentum_persistence=0.8)) < 4.0
 
 
 def test_mean_weight_is_exact_with_grossly_rounded_forces():

@@ -23,7 +23,9 @@ def coarse_force(y):
     return jnp.round(2.0 * jax.grad(TARGET)(y)) / 2.0
 
 
-def run_moves(num_moves, step_size=STEP_SIZE, force_fn=None, num_leapfrog_steps=3):
+def run_moves(
+    num_moves, step_size=STEP_SIZE, force_fn=None, num_leapfrog_steps=3, momentum_persistence=0.0
+):
     """Moves exact samples; returns before, after, mean acceptance."""
     before = exact_samples(jax.random.key(0), SHAPE, NUM)
 
@@ -37,11 +39,13 @@ def run_moves(num_moves, step_size=STEP_SIZE, force_fn=None, num_leapfrog_steps=
                 step_size,
                 num_leapfrog_steps=num_leapfrog_steps,
                 force_fn=force_fn,
+                momentum_persistence=momentum_persistence,
             )
 
-        state, info = jax.lax.scan(
-            body, hmc.init(y, TARGET, force_fn), jax.random.split(key, num_moves)
-        )
+        momentum_key, key = jax.random.split(key)
+        momentum = jax.random.normal(momentum_key, y.shape) if momentum_persistence else ()
+        state = hmc.init(y, TARGET, force_fn, momentum=momentum)
+        state, info = jax.lax.scan(body, state, jax.random.split(key, num_moves))
         return state.position, info.acceptance.mean()
 
     after, acceptance = jax.jit(move)(jax.random.split(jax.random.key(1), NUM), before)
@@ -61,6 +65,34 @@ def test_step_with_grossly_rounded_force_leaves_target_invariant():
     assert largest_z_score(before, after) < 4.0
 
 
+@pytest.mark.parametrize("num_moves", [1, 10])
+def test_step_with_persistent_momentum_leaves_target_invariant(num_moves):
+    before, after, acceptance = run_moves(num_moves, num_leapfrog_steps=1, momentum_persistence=0.8)
+    assert 0.4 < acceptance < 0.9
+    assert largest_z_score(before, after) < 4.0
+
+
+def test_persistent_momentum_goes_on_after_acceptance_and_turns_back_after_rejection():
+    momentum = jnp.array([0.8, -0.5])
+    state = hmc.init(jnp.array([0.2, 1.0]), TARGET, momentum=momentum)
+    almost_one = 1.0 - 1e-7  # practically no refreshment
+    move = partial(hmc.step, state=state, log_density_fn=TARGET, num_leapfrog_steps=1)
+    accepted, info = move(jax.random.key(0), step_size=1e-3, momentum_persistence=almost_one)
+    assert bool(info.is_accepted)
+    np.testing.assert_allclose(accepted.momentum, momentum, atol=0.01)
+    rejected, info = move(jax.random.key(0), step_size=50.0, momentum_persistence=almost_one)
+    assert not bool(info.is_accepted)
+    np.testing.assert_allclose(rejected.momentum, -momentum, atol=0.01)
+    chex.assert_trees_all_equal(rejected.position, state.position)
+
+
+def _no_flip(real, *args, **kwargs):
+    state, info = real(*args, **kwargs)
+    return state._replace(
+        momentum=jnp.where(info.is_accepted, state.momentum, -state.momentum)
+    ), info
+
+
 def _never_reject(log_uniform, log_ratio):
     return jnp.ones((), bool) | (log_ratio > 0)
 
@@ -77,6 +109,13 @@ def test_invariance_test_catches_planted_fault(monkeypatch, fault):
     else:
         monkeypatch.setattr(hmc, "leapfrog", partial(_wrong_start_force, hmc.leapfrog))
     before, after, _ = run_moves(10, num_leapfrog_steps=1)  # where the start force weighs most
+    assert largest_z_score(before, after) > 6.0
+
+
+@pytest.mark.slow
+def test_invariance_test_catches_a_refreshment_without_the_flip(monkeypatch):
+    monkeypatch.setattr(hmc, "transition", partial(_no_flip, hmc.transition))
+    before, after, _ = run_moves(10, num_leapfrog_steps=1, momentum_persistence=0.8)
     assert largest_z_score(before, after) > 6.0
 
 
@@ -185,6 +224,12 @@ def test_point_of_density_zero_is_left():
         for seed in range(8)
     ]
     assert any(float(m.position[0]) < 0 for m in moved)
+
+
+@pytest.mark.parametrize("persistence", [-0.1, 1.0, float("nan")])
+def test_impossible_persistence_is_refused(persistence):
+    with pytest.raises(ValueError, match="`momentum_persistence` must be at least 0"):
+        hmc.check_momentum_persistence(persistence)
 
 
 def test_no_leapfrog_steps_is_refused():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import checkpoint, data
-from experiments import build, evaluate, flags, measure, run, workdir
+from experiments import build, evaluate, flags, measure, run, store, workdir
 from experiments.report import METRICS
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -105,6 +105,54 @@ def test_evaluate_measures_a_run_again_and_compares_two(finished, tmp_path, caps
     capsys.readouterr()
     assert evaluate.main(["evaluate", f"--workdir={folder}", f"--against={finished}"]) == 2
     assert "num_examples=5 here, 4 there" in capsys.readouterr().err
+
+
+def test_interrupted_evaluation_continues_and_ends_with_the_same_numbers(
+    finished, tmp_path, capsys, monkeypatch
+):
+    folder = copy_of(finished, tmp_path)
+    again = [f"--workdir={folder}", *(flag for flag in TINY if flag.startswith("--eval"))]
+    real, written = store.FolderStore.__setitem__, []
+
+    def write(self, name, arrays):
+        real(self, name, arrays)
+        written.append(name)
+        if len(written) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(store.FolderStore, "__setitem__", write)
+    assert evaluate.main(["evaluate", *again]) == 128 + signal.SIGINT
+    assert "finished chunks are kept" in capsys.readouterr().err
+    (kept,) = (folder / "evaluation").iterdir()
+    assert len(list(kept.glob("*.npz"))) >= 3
+    assert evaluate.main(["evaluate", *again]) == 0
+    assert len(written) == len(set(written))  # nothing was made twice
+    assert not kept.exists()
+    for name, value in workdir.read_arrays(finished / "evaluation.npz").items():
+        found = workdir.read_arrays(folder / "evaluation.npz")[name]
+        np.testing.assert_array_equal(found, value, err_msg=name)
+
+
+def test_report_states_the_gap_and_searches_for_one(finished, tmp_path, capsys):
+    report = json.loads((finished / "report.json").read_text())
+    assert report["bidirectional"]["num_simulated"] == 2
+    assert "simulated" in report["bidirectional"]["note"]
+    assert report["evaluation"]["gradients_per_image"] == 2 * 1 * 1
+    assert report["evaluation"]["gradients_per_image_paper"] == 16 * 9998 * 10
+    folder = copy_of(finished, tmp_path)
+    again = [flag for flag in TINY if flag.startswith("--eval") and "simulated" not in flag]
+    search = [f"--workdir={folder}", "--target_gap=30", "--eval_simulated=20"]
+    assert evaluate.main(["evaluate", *again, *search]) == 0
+    assert "target 30 reached" in capsys.readouterr().out
+    report = json.loads((folder / "report.json").read_text())
+    assert report["bidirectional"]["is_reached"]
+    assert report["bidirectional"]["search"][0][0] == 3
+    biased = ["--eval_adapt=paper", "--eval_schedule=linear", f"--workdir={folder}"]
+    assert evaluate.main(["evaluate", *again, *biased]) == 0
+    assert "it is biased" in capsys.readouterr().out
+    report = json.loads((folder / "report.json").read_text())
+    assert not report["evaluation"]["is_unbiased"]
+    assert "bidirectional_gap" not in report
 
 
 def test_training_batches_are_binary_and_new_at_every_use(monkeypatch):

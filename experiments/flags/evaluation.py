@@ -7,17 +7,21 @@ from absl import flags as absl_flags
 from aiwae_jax import evaluate, paths, tuning
 from experiments.flags import common
 
-_TEMPERATURES, _DIGITS_TEMPERATURES = 1000, 100
+_DIGITS_TEMPERATURES = 100
 _SEARCH_FROM = 100  # temperatures
-_PAPER = {
-    "eval_temperatures": 10_000,
-    "eval_chains": 16,
-    "eval_leapfrog_steps": 10,
-    "eval_examples": 0,
-    "eval_schedule": "linear",
-    "eval_chain_space": "latent",
-    "eval_persistence": 0.0,
+_SETTINGS = {  # flag -> field of the library's settings
+    "eval_temperatures": "num_temperatures",
+    "eval_chains": "num_chains",
+    "eval_leapfrog_steps": "num_leapfrog_steps",
+    "eval_schedule": "schedule",
+    "eval_chain_space": "chain_space",
+    "eval_persistence": "momentum_persistence",
 }
+
+
+def _values(settings: evaluate.Settings) -> dict[str, int | float | str]:
+    """Values of the flags that describe these settings."""
+    return {flag: getattr(settings, field) for flag, field in _SETTINGS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,23 +70,29 @@ def define(fv: absl_flags.FlagValues) -> None:
         "default",
         ["default", "paper", "none"],
         "Evaluation settings: `paper` is 16 chains, 10 leapfrog steps, 10,000 linear temperatures "
-        "in latent space and all images (its time is printed before it starts); `none` trains "
-        "only. The flags below override single settings.",
+        "in latent space, fresh momenta and all images (its time is printed before it starts); "
+        "`none` trains only. The flags below override single settings.",
         flag_values=fv,
     )
     absl_flags.DEFINE_integer(
         "eval_temperatures",
         None,
-        f"Number of inverse temperatures for the NLL, counting 0 and 1. Default {_TEMPERATURES}; "
+        f"Number of inverse temperatures for the NLL, counting 0 and 1. Default 1000; "
         f"{_DIGITS_TEMPERATURES} on digits. With --target_gap the search begins here, by default "
         f"at {_SEARCH_FROM}.",
         flag_values=fv,
     )
     absl_flags.DEFINE_integer(
-        "eval_chains", 16, "Independent AIS chains per image for the NLL.", flag_values=fv
+        "eval_chains",
+        None,
+        "Independent AIS chains per image for the NLL. Default 16.",
+        flag_values=fv,
     )
     absl_flags.DEFINE_integer(
-        "eval_leapfrog_steps", 10, "Leapfrog steps per HMC move for the NLL.", flag_values=fv
+        "eval_leapfrog_steps",
+        None,
+        "Leapfrog steps per HMC move for the NLL. Default 2; the paper's 10.",
+        flag_values=fv,
     )
     absl_flags.DEFINE_enum(
         "eval_schedule",
@@ -102,8 +112,9 @@ def define(fv: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_float(
         "eval_persistence",
-        0.0,
-        "Share in [0, 1) of its momentum that an HMC move keeps from the last one.",
+        None,
+        "Share in [0, 1) of its momentum that an HMC move keeps from the last one. Default 0.85, "
+        "which lets few leapfrog steps do the work of many; the paper's 0 draws it anew.",
         flag_values=fv,
     )
     absl_flags.DEFINE_enum(
@@ -167,7 +178,7 @@ def _check(fv: absl_flags.FlagValues) -> None:
         f"--eval_bound_samples must be a positive multiple of 50, got {fv.eval_bound_samples}.",
     )
     common.require(
-        0.0 <= fv.eval_persistence < 1.0,
+        0.0 <= (fv.eval_persistence or 0.0) < 1.0,
         f"--eval_persistence must be at least 0 and below 1, got {fv.eval_persistence}.",
     )
     if fv.target_gap is not None:
@@ -187,16 +198,13 @@ def parse(fv: absl_flags.FlagValues, dataset: str) -> Evaluation | None:
     _check(fv)
     if fv.eval == "none":
         return None
-    defaults = {
-        "eval_temperatures": _DIGITS_TEMPERATURES if dataset == "digits" else _TEMPERATURES,
-        "eval_examples": 200,
-        "eval_schedule": "adaptive",
-        "eval_chain_space": "base",
-    }
+    defaults = _values(evaluate.Settings()) | {"eval_examples": 200}
+    if dataset == "digits":
+        defaults["eval_temperatures"] = _DIGITS_TEMPERATURES
     if fv.eval == "paper":
-        defaults = _PAPER
+        defaults = _values(evaluate.PAPER_SETTINGS) | {"eval_examples": 0}
     if fv.target_gap is not None:
-        defaults = defaults | {"eval_temperatures": _SEARCH_FROM}
+        defaults["eval_temperatures"] = _SEARCH_FROM
 
     def value(name: str):
         return fv[name].value if fv[name].present else defaults.get(name, fv[name].value)
@@ -208,12 +216,7 @@ def parse(fv: absl_flags.FlagValues, dataset: str) -> Evaluation | None:
         "--eval_schedule=linear.",
     )
     return Evaluation(
-        num_temperatures=value("eval_temperatures"),
-        num_chains=value("eval_chains"),
-        num_leapfrog_steps=value("eval_leapfrog_steps"),
-        schedule=value("eval_schedule"),
-        chain_space=value("eval_chain_space"),
-        momentum_persistence=value("eval_persistence"),
+        **{field: value(flag) for flag, field in _SETTINGS.items()},
         adapt=fv.eval_adapt,
         num_examples=value("eval_examples"),
         num_simulated=fv.eval_simulated if fv.eval_adapt == "pilot" else 0,
