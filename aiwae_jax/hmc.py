@@ -65,8 +65,11 @@ def init(
     """
     chex.assert_rank(position, 1)
     if force_fn is None:
-        return HMCState(position, *jax.value_and_grad(log_density_fn)(position), momentum)
-    return HMCState(position, log_density_fn(position), force_fn(position), momentum)
+        log_density, force = jax.value_and_grad(log_density_fn)(position)
+    else:
+        log_density, force = log_density_fn(position), force_fn(position)
+    # All of a chain's state is in the dtype of its position, whatever else the density mixes in.
+    return HMCState(position, log_density.astype(position.dtype), force, momentum)
 
 
 def leapfrog(

@@ -6,6 +6,7 @@ step size can follow the acceptance of the whole population.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,7 +27,7 @@ SEGMENT_SIZE = 256  # temperatures per call at most
 # What becomes of the step size after each temperature.
 FROZEN, PILOT, PAPER = range(3)
 _PILOT_GAIN = 0.3
-_PAPER_LOG_FACTORS = (np.log(1.002), np.log(0.998))
+_PAPER_LOG_FACTORS = (math.log(1.002), math.log(0.998))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _anneal(
             )(keys, states)
             acceptance = mean_over_data(jnp.mean(info.acceptance))
             work = states.target.log_density - states.initial.log_density
-            num_nonfinite = jnp.where(is_counted, jnp.sum(info.num_nonfinite), 0)
+            num_nonfinite = jnp.where(is_counted, jnp.sum(info.num_nonfinite, dtype=jnp.int32), 0)
             change = _log_step_size_change(rule, acceptance, target_acceptance.astype(dtype))
             step_size = step_size * jnp.exp(change)
             segment = Segment(

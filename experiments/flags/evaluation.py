@@ -16,6 +16,7 @@ _SETTINGS = {  # flag -> field of the library's settings
     "eval_schedule": "schedule",
     "eval_chain_space": "chain_space",
     "eval_persistence": "momentum_persistence",
+    "eval_acceptance": "target_acceptance",
 }
 
 
@@ -32,9 +33,10 @@ class Evaluation:
       num_temperatures: T of the NLL, or where the search for `target_gap` begins.
       num_chains: K per image.
       num_leapfrog_steps: L.
-      schedule: see `aiwae_jax.evaluate.Settings`, as the next three.
+      schedule: see `aiwae_jax.evaluate.Settings`, as the next four.
       chain_space: where the chains live.
       momentum_persistence: share of the momentum that a move keeps.
+      target_acceptance: what the step sizes are steered to.
       adapt: how step sizes are found.
       num_examples: images of either set; 0 means all.
       num_simulated: images simulated for the bidirectional gap; 0 leaves it out.
@@ -49,6 +51,7 @@ class Evaluation:
     schedule: str
     chain_space: str
     momentum_persistence: float
+    target_acceptance: float
     adapt: str
     num_examples: int
     num_simulated: int
@@ -91,7 +94,7 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "eval_leapfrog_steps",
         None,
-        "Leapfrog steps per HMC move for the NLL. Default 2; the paper's 10.",
+        "Leapfrog steps per HMC move for the NLL. Default 3; the paper's 10.",
         flag_values=fv,
     )
     absl_flags.DEFINE_enum(
@@ -113,8 +116,14 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_float(
         "eval_persistence",
         None,
-        "Share in [0, 1) of its momentum that an HMC move keeps from the last one. Default 0.85, "
+        "Share in [0, 1) of its momentum that an HMC move keeps from the last one. Default 0.8, "
         "which lets few leapfrog steps do the work of many; the paper's 0 draws it anew.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_float(
+        "eval_acceptance",
+        None,
+        "Acceptance that the step sizes are steered to. Default 0.8; the paper's 0.6.",
         flag_values=fv,
     )
     absl_flags.DEFINE_enum(
@@ -180,6 +189,10 @@ def _check(fv: absl_flags.FlagValues) -> None:
     common.require(
         0.0 <= (fv.eval_persistence or 0.0) < 1.0,
         f"--eval_persistence must be at least 0 and below 1, got {fv.eval_persistence}.",
+    )
+    common.require(
+        0.0 < (0.5 if fv.eval_acceptance is None else fv.eval_acceptance) < 1.0,
+        f"--eval_acceptance must lie between 0 and 1, got {fv.eval_acceptance}.",
     )
     if fv.target_gap is not None:
         common.require(fv.target_gap > 0.0, f"--target_gap must be positive, got {fv.target_gap}.")
