@@ -74,11 +74,7 @@ def linear_schedule(num_temperatures: int) -> chex.Array:
     Raises:
       ValueError: if `num_temperatures` < 2; both 0 and 1 count.
     """
-    if num_temperatures < 2:
-        raise ValueError(
-            f"`num_temperatures` counts both β=0 and β=1, so it must be at least 2, "
-            f"got {num_temperatures}."
-        )
+    check_num_temperatures(num_temperatures)
     return jnp.linspace(0.0, 1.0, num_temperatures)
 
 
@@ -311,6 +307,15 @@ def run_chain(
     if not with_last_move:
         state = reweight(state, betas[-1])
     return state.position, state.log_weight, info._replace(num_nonfinite=info.num_nonfinite.sum())
+
+
+def check_num_temperatures(num_temperatures: int) -> None:
+    """Raises ValueError unless T >= 2."""
+    if num_temperatures < 2:
+        raise ValueError(
+            f"`num_temperatures` counts both β=0 and β=1, so it must be at least 2, "
+            f"got {num_temperatures}."
+        )
 
 
 def check_schedule(betas: chex.Array) -> chex.Array:

@@ -7,7 +7,6 @@ import warnings
 from typing import Any
 
 import jax
-import numpy as np
 
 from aiwae_jax.types import PyTree
 
@@ -76,7 +75,7 @@ class Checkpoints:
         """Reads the newest checkpoint that is whole.
 
         Args:
-          template: a tree of the structure and shapes to be filled.
+          template: a tree of JAX arrays, whose structure, shapes and devices are wanted.
           is_owner: whether nobody else writes here, so that damaged checkpoints may be moved aside
             (to `<step>.damaged`) and their steps saved again.
 
@@ -117,7 +116,8 @@ class Checkpoints:
     def _restore_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
         flat = _flatten(template)
         abstract = {
-            name: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype) for name, leaf in flat.items()
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+            for name, leaf in flat.items()
         }
         args = self._ocp.args
         content = self._manager.restore(

@@ -152,8 +152,8 @@ def anneal(
 
     Chunks that the store has are not repeated.
 
-    A reverse chain visits the same intermediate distributions in the opposite order: its betas are
-    1 - β, and its step sizes those of the same distributions.
+    A reverse chain visits the same intermediate distributions in the opposite order, with the step
+    sizes that each of them has.
     """
     num_data, is_reversed = _count_data(x), latents is not None
     chunk_size = chunk_size or fit_chunk_size(log_joint_fn, initial, x, settings)
@@ -162,7 +162,7 @@ def anneal(
     chunk_size = min(chunk_size, num_data)
     betas, step_sizes = plan.betas, plan.step_sizes
     if is_reversed:
-        betas, step_sizes = 1.0 - betas[::-1], step_sizes[::-1]
+        betas, step_sizes = betas[::-1], step_sizes[::-1]
     per_datum_move = settings.num_chains * settings.num_leapfrog_steps
     gradients_fn = _counter(num_gradients(settings, num_data), progress_fn)
     functions = population.as_partial(log_joint_fn), population.as_partial(initial)
@@ -180,7 +180,7 @@ def anneal(
                     functions,
                     betas,
                     step_sizes,
-                    settings.kernel(is_reversed=is_reversed),
+                    settings.kernel(),
                     rule=tuning.ADAPT[settings.adapt],
                     target_acceptance=settings.target_acceptance,
                     latents=latents[indices] if is_reversed else None,

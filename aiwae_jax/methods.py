@@ -7,6 +7,8 @@
 | AIWAE | annealed(K, T), log_joint | importance(1), elbo |
 """
 
+from typing import Any
+
 from aiwae_jax import objectives, samplers
 from aiwae_jax.types import Method, Model, phase
 
@@ -23,14 +25,20 @@ def iwae(model: Model, num_particles: int) -> Method:
 
 
 def aiwae(
-    model: Model, num_particles: int, num_temperatures: int, num_leapfrog_steps: int = 5
+    model: Model,
+    num_particles: int,
+    num_temperatures: int,
+    num_leapfrog_steps: int = 5,
+    **options: Any,
 ) -> Method:
     """Annealed importance weighted auto-encoder (Ding & Freedman 2019, Algorithm 1).
 
     θ follows Σ_k w̃_k ∇_θ log p_θ(x, z_k) on annealed particles; then φ follows the one-sample ELBO
-    of the new θ.
+    of the new θ. `options` are those of `samplers.annealed`.
     """
-    annealed = samplers.annealed(model, num_particles, num_temperatures, num_leapfrog_steps)
+    annealed = samplers.annealed(
+        model, num_particles, num_temperatures, num_leapfrog_steps, **options
+    )
     return (
         phase(("theta",), annealed, objectives.log_joint(model)),
         phase(("phi",), samplers.importance(model, 1), objectives.elbo(model)),

@@ -1,5 +1,6 @@
 """Builders of `Model`s. Here: the paper's model, one Gaussian layer under Bernoulli pixels."""
 
+import functools
 from collections.abc import Sequence
 
 import chex
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import distributions, networks
-from aiwae_jax.types import Model, Params, PyTree
+from aiwae_jax.types import LogJointFn, Model, Params, PyTree
 
 # name -> (initialization of the linear layers, whether the decoder's output bias starts at the
 # logit of the mean training image)
@@ -76,12 +77,14 @@ def bernoulli_vae(
         del theta
         return distributions.standard_normal(latent_size)
 
-    def likelihood(theta: PyTree, z: chex.Array) -> distributions.Bernoulli:
-        return distributions.Bernoulli(*decoder.apply(theta, z))
+    def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32"):
+        return distributions.Bernoulli(*decoder.apply(theta, z, precision))
 
-    def log_joint(theta: PyTree, x: chex.Array, z: chex.Array) -> chex.Array:
+    def log_joint(
+        theta: PyTree, x: chex.Array, z: chex.Array, precision: str = "float32"
+    ) -> chex.Array:
         chex.assert_rank([x, z], 1)
-        return likelihood(theta, z).log_prob(x) + prior(theta).log_prob(z)
+        return likelihood(theta, z, precision).log_prob(x) + prior(theta).log_prob(z)
 
     def posterior(phi: PyTree, x: chex.Array) -> distributions.DiagNormal:
         chex.assert_rank(x, 1)
@@ -93,4 +96,7 @@ def bernoulli_vae(
         z = prior(theta).sample(z_key)
         return likelihood(theta, z).sample(x_key), z
 
-    return Model(init, log_joint, posterior, prior, sample, likelihood)
+    def log_joint_in(precision: str) -> LogJointFn:
+        return functools.partial(log_joint, precision=precision)
+
+    return Model(init, log_joint, posterior, prior, sample, likelihood, log_joint_in)

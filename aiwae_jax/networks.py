@@ -2,10 +2,11 @@
 
 Each network is split once into its graph definition and a plain nested dict of arrays; `apply`
 merges them again at trace time, so nothing below knows that Flax is used. Matrix products run in
-real fp32 everywhere (`Precision.HIGHEST`): recent GPUs would otherwise use tf32, and energies and
-likelihoods must be exact.
+real fp32 by default (`Precision.HIGHEST`): recent GPUs would otherwise use tf32, and energies and
+likelihoods must be exact. The same parameters can be applied in a lower precision, for forces.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -22,33 +23,62 @@ from aiwae_jax.types import PyTree
 _TORCH_UNIFORM = nnx.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
-def _torch_linear(size_in: int, size_out: int, rngs: nnx.Rngs) -> nnx.Linear:
+def _torch_linear(size_in: int, size_out: int, rngs: nnx.Rngs, **options) -> nnx.Linear:
     bound = size_in**-0.5
 
     def bias_init(key, shape, dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return nnx.Linear(
-        size_in,
-        size_out,
-        kernel_init=_TORCH_UNIFORM,
-        bias_init=bias_init,
-        precision=jax.lax.Precision.HIGHEST,
-        rngs=rngs,
+        size_in, size_out, kernel_init=_TORCH_UNIFORM, bias_init=bias_init, rngs=rngs, **options
     )
 
 
-def _glorot_linear(size_in: int, size_out: int, rngs: nnx.Rngs) -> nnx.Linear:
+def _glorot_linear(size_in: int, size_out: int, rngs: nnx.Rngs, **options) -> nnx.Linear:
     return nnx.Linear(
-        size_in,
-        size_out,
-        kernel_init=nnx.initializers.glorot_uniform(),
-        precision=jax.lax.Precision.HIGHEST,
-        rngs=rngs,
+        size_in, size_out, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs, **options
     )
 
 
 LINEAR_LAYERS = {"torch": _torch_linear, "glorot": _glorot_linear}
+
+
+def _round_to_bfloat16(x: chex.Array) -> chex.Array:
+    """XLA would remove a cast to bf16 and back; `reduce_precision` it must keep."""
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7).astype(jnp.bfloat16)
+
+
+@jax.custom_vjp
+def _bfloat16_matmul(x: chex.Array, kernel: chex.Array) -> chex.Array:
+    """X @ kernel of bf16 operands, accumulated in fp32; so are the products of its gradient."""
+    return jnp.matmul(
+        _round_to_bfloat16(x), _round_to_bfloat16(kernel), preferred_element_type=jnp.float32
+    )
+
+
+def _bfloat16_matmul_bwd(residuals, g):
+    x, kernel = residuals
+    return _bfloat16_matmul(g, kernel.T), _bfloat16_matmul(x[:, None], g[None, :])
+
+
+_bfloat16_matmul.defvjp(
+    lambda x, kernel: (_bfloat16_matmul(x, kernel), (x, kernel)), _bfloat16_matmul_bwd
+)
+
+
+def _bfloat16_dot_general(x, kernel, dimension_numbers, **_):
+    """What `nnx.Linear` asks of `dot_general`, for one input."""
+    chex.assert_rank(x, 1)
+    del dimension_numbers
+    return _bfloat16_matmul(x, kernel)
+
+
+# Options of a linear layer. In fp32, HIGH lets an accelerator use tf32 (three bf16 passes on TPU).
+PRECISIONS = {
+    "float32": {"precision": jax.lax.Precision.HIGHEST},
+    "tensorfloat32": {"precision": jax.lax.Precision.HIGH},
+    "bfloat16": {"dot_general": _bfloat16_dot_general},
+}
 
 
 class MLP(nnx.Module):
@@ -78,11 +108,12 @@ class Network(NamedTuple):
 
     Attributes:
       init: `init(key) -> params`, a nested dict of arrays.
-      apply: `apply(params, inputs) -> tuple of outputs`.
+      apply: `apply(params, inputs, precision="float32") -> tuple of outputs`, `precision` being a
+        key of `PRECISIONS`.
     """
 
     init: Callable[[chex.PRNGKey], PyTree]
-    apply: Callable[[PyTree, chex.Array], tuple[chex.Array, ...]]
+    apply: Callable[..., tuple[chex.Array, ...]]
 
 
 def mlp(
@@ -109,10 +140,14 @@ def mlp(
     if linear not in LINEAR_LAYERS:
         raise ValueError(f"`linear` must be one of {sorted(LINEAR_LAYERS)}, got {linear!r}.")
 
-    def build(key: chex.PRNGKey) -> MLP:
-        return MLP(size_in, hidden_sizes, head_sizes, LINEAR_LAYERS[linear], nnx.Rngs(key))
+    def build(key: chex.PRNGKey, precision: str = "float32") -> MLP:
+        layer = functools.partial(LINEAR_LAYERS[linear], **PRECISIONS[precision])
+        return MLP(size_in, hidden_sizes, head_sizes, layer, nnx.Rngs(key))
 
-    graphdef = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))[0]
+    graphdefs = {
+        name: nnx.split(nnx.eval_shape(lambda name=name: build(jax.random.key(0), name)))[0]
+        for name in PRECISIONS
+    }
 
     def init(key: chex.PRNGKey) -> PyTree:
         params = nnx.to_pure_dict(nnx.split(build(key))[1])
@@ -120,7 +155,9 @@ def mlp(
             params["heads"][0]["bias"] = jnp.asarray(output_bias, jnp.float32)
         return params
 
-    def apply(params: PyTree, inputs: chex.Array) -> tuple[chex.Array, ...]:
-        return nnx.merge(graphdef, params)(inputs)
+    def apply(
+        params: PyTree, inputs: chex.Array, precision: str = "float32"
+    ) -> tuple[chex.Array, ...]:
+        return nnx.merge(graphdefs[precision], params)(inputs)
 
     return Network(init, apply)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, paths, weights
+from aiwae_jax import ais, paths, sharding, weights
 from aiwae_jax.types import PyTree
 
 SECONDS_PER_SEGMENT = 1.0
@@ -38,12 +38,6 @@ class Kernel:
     num_leapfrog_steps: int
     chain_space: str
     momentum_persistence: float
-    is_reversed: bool = False
-
-    def ends(self, path: paths.Path) -> tuple[paths.LogDensityFn, paths.LogDensityFn]:
-        """(log f_0, log f_n) in the chain's direction."""
-        ends = path.log_initial, path.log_target
-        return ends[::-1] if self.is_reversed else ends
 
 
 class Segment(NamedTuple):
@@ -64,7 +58,7 @@ def as_partial(fn: Callable) -> Partial:
 def _start(key, indices, x, latents, log_joint_fn, initial_fn, *, kernel):
     """Draws every chain's starting point; keys depend on a datum's index, not on its chunk.
 
-    A reversed chain starts at its datum's exact latent, which all chains of the datum share.
+    With `latents`, chains start at β=1 from their datum's exact latent, which they share.
     """
     path_fn = paths.SPACES[kernel.chain_space]
 
@@ -75,9 +69,14 @@ def _start(key, indices, x, latents, log_joint_fn, initial_fn, *, kernel):
         )
 
         def start_chain(start_key, chain_key):
-            z = path.from_latent(latent) if kernel.is_reversed else path.sample(start_key)
-            momentum = ais.draw_momentum(chain_key, z, kernel.momentum_persistence)
-            return ais.init(z, *kernel.ends(path), momentum=momentum)
+            z = path.sample(start_key) if latent is None else path.from_latent(latent)
+            return ais.init(
+                z,
+                path.log_initial,
+                path.log_target,
+                beta=0.0 if latent is None else 1.0,
+                momentum=ais.draw_momentum(chain_key, z, kernel.momentum_persistence),
+            )
 
         return chain_keys, jax.vmap(start_chain)(start_keys, chain_keys)
 
@@ -146,7 +145,8 @@ def _anneal(
                     state,
                     betas[i],
                     step_size,
-                    *kernel.ends(path),
+                    path.log_initial,
+                    path.log_target,
                     num_leapfrog_steps=kernel.num_leapfrog_steps,
                     momentum_persistence=kernel.momentum_persistence,
                 )
@@ -174,9 +174,9 @@ def _anneal(
 
 
 @jax.jit
-def _finish(states):
+def _finish(states, beta):
     """The last weight increment: each datum's log mean weight, ESS, variance and count of zeros."""
-    log_weights = jax.vmap(jax.vmap(lambda state: ais.reweight(state, 1.0).log_weight))(states)
+    log_weights = jax.vmap(jax.vmap(lambda state: ais.reweight(state, beta).log_weight))(states)
     return (
         jax.vmap(weights.log_mean_exp)(log_weights),
         jax.vmap(weights.effective_sample_size)(log_weights),
@@ -258,23 +258,29 @@ def run(
 ) -> Annealed:
     """Anneals one chunk of data from f_0 to f_n, without the move at f_n, which no weight needs.
 
+    With `latents` and decreasing betas it goes backwards, from exact samples of f_n to f_0: the
+    same program, since the increments (β - β')(log f_n - log f_0) change their sign by themselves.
+
     Args:
       key: parent of every datum's keys.
       indices: `[B]` numbers of the data, which choose their keys.
       x: the data, leading axis B.
       functions: log_joint_fn and initial_fn.
-      betas: `[T]` schedule in the chain's direction, from 0 to 1.
+      betas: `[T]` schedule in the chain's direction: from 0 to 1, or with `latents` from 1 to 0.
       step_sizes: `[T-2]` of the moves at betas[1:-1]; a rule that adapts starts from the first.
       kernel: the program.
       rule: FROZEN, PILOT or PAPER.
       target_acceptance: what the other two steer to.
-      latents: `[B, D]` exact latents, where a reversed chain starts.
+      latents: `[B, D]` exact samples of f_n to start from.
       num_counted: how many data, from the first on, the diagnostics are about; default all.
       moves_fn: called with the number of moves after each segment.
       pace: chooses the segments' lengths.
     """
     pace = pace or Pace()
     is_counted = np.arange(len(indices)) < (len(indices) if num_counted is None else num_counted)
+    indices, x, latents, is_counted = jax.device_put(
+        (indices, x, latents, is_counted), sharding.over_data(len(indices))
+    )
     keys, states = _start(key, indices, x, latents, *functions, kernel=kernel)
     num_all = len(betas) - 2
     found = Segment(*(np.zeros(num_all) for _ in range(3)), 0)
@@ -307,5 +313,5 @@ def run(
         pace.record(num_moves, time.monotonic() - began)
         first += num_moves
         moves_fn(num_moves)
-    finished = (np.asarray(a) for a in _finish(states))
+    finished = (np.asarray(a) for a in _finish(states, betas[-1]))
     return Annealed(*finished, *found._replace(num_nonfinite=np.asarray(found.num_nonfinite)))

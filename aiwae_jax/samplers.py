@@ -40,6 +40,8 @@ def annealed(
     *,
     initial_step_size: float = 0.1,
     target_acceptance: float = 0.6,
+    force_precision: str = "float32",
+    particle_chunk: int | None = None,
 ) -> Sampler:
     """Annealed importance sampling from q_φ(z|x) to p_θ(x, z): the θ half of Algorithm 1.
 
@@ -58,13 +60,30 @@ def annealed(
       num_leapfrog_steps: L.
       initial_step_size: where every ε_t starts.
       target_acceptance: where the adaptation steers.
+      force_precision: "float32", or a lower one of `model.log_joint_in` for log p's gradient inside
+        the leapfrog. Energies and weights stay fp32, so that the weighting stays proper.
+      particle_chunk: particles of a datum annealed at once, a divisor of K; default all. Smaller
+        chunks bound the memory, and can be faster where they fit a cache.
 
     Raises:
-      ValueError: if K < 1, T < 2 or L < 1.
+      ValueError: if K < 1, T < 2 or L < 1, if `particle_chunk` does not divide K, or if the model
+        has no other precision.
     """
     _check_num_particles(num_particles)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
     betas = ais.linear_schedule(num_temperatures)
+    chunk = particle_chunk or num_particles
+    if chunk < 1 or num_particles % chunk:
+        raise ValueError(
+            f"`particle_chunk` must divide `num_particles`={num_particles}, got {particle_chunk}."
+        )
+    is_exact = force_precision == "float32"
+    if not is_exact and model.log_joint_in is None:
+        raise ValueError(
+            f"`force_precision`={force_precision!r} needs a model with `log_joint_in`; use "
+            "'float32'."
+        )
+    log_joint_for_force = None if is_exact else model.log_joint_in(force_precision)
 
     def draw(key, params, x, state, *, axis_name=None):
         params = jax.lax.stop_gradient(params)
@@ -79,14 +98,28 @@ def annealed(
                 betas=betas,
                 step_sizes=state,
                 num_leapfrog_steps=num_leapfrog_steps,
+                force_fns=None
+                if is_exact
+                else (
+                    jax.grad(posterior.log_prob),
+                    jax.grad(lambda z: log_joint_for_force(params.theta, x, z)),
+                ),
                 axis_name="particle" if axis_name is None else ("particle", axis_name),
             )
 
-        initial_keys, chain_keys = jax.random.split(key, (2, num_particles))
-        z = jax.vmap(posterior.sample)(initial_keys)
-        z, log_weights, info = jax.vmap(chain, out_axes=(0, 0, None), axis_name="particle")(
-            chain_keys, z
-        )
+        def draw_chunk(keys):
+            initial_keys, chain_keys = keys
+            z = jax.vmap(posterior.sample)(initial_keys)
+            return jax.vmap(chain, out_axes=(0, 0, None), axis_name="particle")(chain_keys, z)
+
+        keys = jax.random.split(key, (2, num_particles))
+        if chunk == num_particles:
+            z, log_weights, info = draw_chunk(keys)
+        else:
+            keys = jnp.swapaxes(keys.reshape(2, -1, chunk), 0, 1)
+            z, log_weights, info = jax.lax.map(draw_chunk, keys)
+            z, log_weights = z.reshape(num_particles, -1), log_weights.reshape(num_particles)
+            info = ais.AISInfo(info.acceptance.mean(axis=0), info.num_nonfinite.sum())
         return Particles(x, z, log_weights), {**info._asdict(), "step_sizes": state}
 
     def adapt(step_sizes, info):

@@ -219,6 +219,7 @@ def make_run_steps(
     *,
     num_examples: int,
     batch_size: int,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> Callable[[chex.PRNGKey, LoopState, PyTree, Any], LoopState]:
     """Builds a jitted loop over steps within one epoch, data and shuffling on the device.
 
@@ -233,6 +234,8 @@ def make_run_steps(
       batch_fn: `batch_fn(key, raw) -> batch`, applied at every use (binarization, say).
       num_examples: leading size N of the data.
       batch_size: B <= N.
+      sharding: of each batch over devices (`sharding.over_data(batch_size)`); data and states are
+        then to be replicated on the same mesh.
 
     Returns:
       `run_steps(key, loop_state, data, num_steps) -> loop_state`, with `loop_state` donated and
@@ -259,7 +262,10 @@ def make_run_steps(
             position = state.step % steps_per_epoch
             indices = jax.lax.dynamic_slice(order, [position * batch_size], [batch_size])
             batch_key, train_key = jax.random.split(jax.random.fold_in(step_key, state.step))
-            batch = batch_fn(batch_key, jax.tree.map(lambda a: a[indices], data))
+            raw = jax.tree.map(lambda a: a[indices], data)
+            if sharding is not None:
+                raw = jax.lax.with_sharding_constraint(raw, sharding)
+            batch = batch_fn(batch_key, raw)
             state, info = train_step(train_key, state, batch)
             return LoopState(
                 state, jax.tree.map(lambda t, i: jnp.where(position == 0, i, t + i), totals, info)

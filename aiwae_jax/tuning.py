@@ -66,7 +66,7 @@ class Settings:
 
     def __post_init__(self):
         """Raises ValueError for what cannot be run."""
-        ais.linear_schedule(self.num_temperatures)
+        ais.check_num_temperatures(self.num_temperatures)
         hmc.check_num_leapfrog_steps(self.num_leapfrog_steps)
         hmc.check_momentum_persistence(self.momentum_persistence)
         for name in ("num_chains", "num_pilot_data"):

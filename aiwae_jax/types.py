@@ -76,6 +76,9 @@ class Posterior(Distribution, Protocol):
         """The noise `[D]` of `z` `[D]`; only reverse chains in base space need it."""
 
 
+LogJointFn = Callable[[PyTree, PyTree, chex.Array], chex.Array]
+
+
 class Model(NamedTuple):
     """A latent-variable model as pure functions of one datum and one latent.
 
@@ -87,14 +90,17 @@ class Model(NamedTuple):
       sample: `sample(key, theta) -> (x, z)`, one ancestral draw.
       likelihood: `likelihood(theta, z)` -> distribution over x with a `mean()`; only pictures need
         it.
+      log_joint_in: `log_joint_in(precision) -> log_joint` computed in "tensorfloat32" or
+        "bfloat16"; only its gradients are used, as forces.
     """
 
     init: Callable[[chex.PRNGKey], Params]
-    log_joint: Callable[[PyTree, PyTree, chex.Array], chex.Array]
+    log_joint: LogJointFn
     posterior: Callable[[PyTree, PyTree], Posterior]
     prior: Callable[[PyTree], Distribution]
     sample: Callable[[chex.PRNGKey, PyTree], tuple[PyTree, chex.Array]]
     likelihood: Callable[[PyTree, chex.Array], Any] | None = None
+    log_joint_in: Callable[[str], LogJointFn] | None = None
 
 
 Info = Mapping[str, chex.Array]

@@ -66,7 +66,7 @@ def main(num_steps: int = 1500):
             jax.tree_util.Partial(log_joint, theta),
             jax.tree_util.Partial(posterior, state.params.phi),
             data[:100],
-            num_temperatures=100,
+            evaluate.Settings(num_temperatures=100),
         )
         mean, error = evaluate.mean_and_standard_error(found.log_likelihood)
         print(f"log p(x) under the {name} parameters: {mean:.2f} ± {error:.2f} nats")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import data, methods, models, train
+from aiwae_jax import data, methods, models, sharding, train
 from aiwae_jax.types import Method, Model
 from experiments.flags import Training
 
@@ -17,6 +17,7 @@ class Run(NamedTuple):
 
     Attributes:
       model: the model.
+      num_devices: devices that share each batch.
       steps_per_epoch: full batches in the training set.
       init: `init() -> LoopState` at step 0.
       run_steps: `run_steps(loop_state, num_steps) -> LoopState`.
@@ -24,6 +25,7 @@ class Run(NamedTuple):
     """
 
     model: Model
+    num_devices: int
     steps_per_epoch: int
     init: Callable[[], train.LoopState]
     run_steps: Callable[[train.LoopState, int], train.LoopState]
@@ -74,17 +76,26 @@ def build(training: Training, dataset: data.Dataset) -> Run:
     optimizers = train.adam(learning_rate, eps=training.adam_eps)
     train_step = train.make_train_step(method, optimizers, loss_reduction=training.loss_reduction)
     batch_fn = partial(data.binarize, max_level=dataset.max_level)
+    over_devices = sharding.over_data(training.batch_size)
+    on_each_device = sharding.replicated(over_devices)
     run_steps = train.make_run_steps(
-        train_step, batch_fn, num_examples=num_examples, batch_size=training.batch_size
+        train_step,
+        batch_fn,
+        num_examples=num_examples,
+        batch_size=training.batch_size,
+        sharding=over_devices,
     )
     init_key, root_key = jax.random.split(jax.random.key(training.seed))
-    images = jnp.asarray(dataset.train)
+    root_key = jax.device_put(root_key, on_each_device)
+    images = jax.device_put(jnp.asarray(dataset.train), on_each_device)
 
     def init() -> train.LoopState:
         state = train.init_state(init_key, model, method, optimizers)
-        return train.init_loop_state(train_step, state, batch_fn, images, training.batch_size)
+        loop_state = train.init_loop_state(train_step, state, batch_fn, images, training.batch_size)
+        return jax.device_put(loop_state, on_each_device)
 
     return Run(
+        num_devices=over_devices.num_devices,
         model=model,
         steps_per_epoch=steps_per_epoch,
         init=init,

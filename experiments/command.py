@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiwae_jax import checkpoint, data
-from experiments import flags, workdir
+from experiments import devices, flags, workdir
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
@@ -31,6 +31,7 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _print_warning
+                devices.configure()
                 main(argv)
         except (flags.UsageError, data.DataError, workdir.WorkdirError) as error:
             print(f"error: {error}", file=sys.stderr)

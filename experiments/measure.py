@@ -126,12 +126,19 @@ class Measured(NamedTuple):
     test_images: np.ndarray
 
 
-def _prove(keys, functions, sample_fn, images, evaluation, store, watch):
+def _chunk_size(functions, images: np.ndarray, evaluation: Evaluation) -> int:
+    """One size for real and simulated images, hence one compiled program, where that costs little.
+
+    Nobody wants a large chunk filled up for a few simulated images.
+    """
+    fitting = evaluate.fit_chunk_size(*functions, images, evaluation.settings())
+    num_simulated = evaluation.num_simulated
+    return min(fitting, num_simulated) if 2 * num_simulated >= fitting else fitting
+
+
+def _prove(keys, functions, sample_fn, images, evaluation, chunk_size, store, watch):
     """Settings and plan for the NLL, and the report's entries on their quality and cost."""
     settings = evaluation.settings()
-    gap_fn = partial(
-        evaluate.bidirectional, keys.gap, *functions, sample_fn, num_data=evaluation.num_simulated
-    )
     if evaluation.target_gap is not None:
         certificate = evaluate.certify(
             keys.gap,
@@ -141,6 +148,7 @@ def _prove(keys, functions, sample_fn, images, evaluation, store, watch):
             target_gap=evaluation.target_gap,
             num_data=evaluation.num_simulated,
             x=images,
+            chunk_size=chunk_size,
             store=store,
             progress_fn=lambda num, done, total: watch.update(
                 f"gap at {num} temperatures", done, total
@@ -168,7 +176,17 @@ def _prove(keys, functions, sample_fn, images, evaluation, store, watch):
     )
     if not evaluation.num_simulated:
         return settings, plan, None, plan.num_gradients, {}
-    result = gap_fn(settings, plan=plan, store=store, progress_fn=watch.titled("bidirectional gap"))
+    result = evaluate.bidirectional(
+        keys.gap,
+        *functions,
+        sample_fn,
+        settings,
+        num_data=evaluation.num_simulated,
+        plan=plan,
+        chunk_size=chunk_size,
+        store=store,
+        progress_fn=watch.titled("bidirectional gap"),
+    )
     return settings, plan, result, plan.num_gradients + result.num_gradients, {}
 
 
@@ -212,8 +230,9 @@ def measure(
     keys = keys_of(evaluation)
     began = time.monotonic()
     num_data = len(images) + 2 * evaluation.num_simulated
+    chunk_size = _chunk_size(functions, images, evaluation)
     seconds = evaluate.estimate_seconds(
-        *functions, images, evaluation.settings(), num_data=num_data
+        *functions, images, evaluation.settings(), num_data=num_data, chunk_size=chunk_size
     )
     print(
         f"evaluation: {evaluation.num_chains} chains x {evaluation.num_temperatures} temperatures, "
@@ -230,6 +249,7 @@ def measure(
             lambda key: model.sample(key, params.theta),
             images,
             evaluation,
+            chunk_size,
             store,
             watch,
         )
@@ -239,6 +259,7 @@ def measure(
             images,
             settings,
             plan=plan,
+            chunk_size=chunk_size,
             store=store,
             progress_fn=watch.titled(f"NLL of 2 x {num} images"),
         )

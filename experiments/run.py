@@ -185,8 +185,11 @@ def main(argv: Sequence[str]) -> None:
         f"({dataset.source})"
     )
     print(flags.describe(config))
-    device = report.environment()["device"]
-    print(f"schedule: {epochs} epochs of {run.steps_per_epoch} steps on {device}", flush=True)
+    print(
+        f"schedule: {epochs} epochs of {run.steps_per_epoch} steps, each batch over "
+        f"{run.num_devices} of {report.environment()['device']}",
+        flush=True,
+    )
     with workdir.claim(config, dataset) as folder, command.Interruption() as interruption:
         trainer = Trainer(config, run, folder)
         try:

@@ -2,9 +2,16 @@
 
 import os
 import pathlib
+import tempfile
 
 # Compiling is most of what the tests do, and less optimized code for tiny sizes saves a third.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# Two workers have a core each; what needs several devices runs in a process of its own.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
+# Programs that are the same in two tests, processes or runs are compiled once.
+_CACHE = pathlib.Path(tempfile.gettempdir()) / f"aiwae_jax-tests-{os.getuid()}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import pytest

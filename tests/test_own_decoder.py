@@ -1,7 +1,4 @@
-"""Decoders trained elsewhere: other libraries, a convolution, a Gaussian likelihood; README."""
-
-import pathlib
-import re
+"""Decoders trained elsewhere: other libraries, a convolution, a Gaussian likelihood."""
 
 import equinox as eqx
 import flax.linen as nn
@@ -13,7 +10,6 @@ from jax.tree_util import Partial
 
 from aiwae_jax import distributions, evaluate
 
-ROOT = pathlib.Path(__file__).parent.parent
 D, H, X = 3, 5, 16
 RNG = np.random.default_rng(0)
 W1, B1 = RNG.normal(size=(D, H)).astype(np.float32), RNG.normal(size=H).astype(np.float32)
@@ -120,12 +116,3 @@ def test_convolutional_decoder_and_gaussian_likelihood(likelihood):
         num_data=30,
     )
     assert -3 * found.gap_standard_error < found.gap < 0.2
-
-
-def test_readme_code_runs():
-    """Every Python block of README, in a namespace of its own."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 2
-    for block in blocks:
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            exec(compile(block, "README.md", "exec"), {})

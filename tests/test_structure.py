@@ -1,6 +1,7 @@
 """The house: who may look into which room, and that set-up and documents agree."""
 
 import ast
+import os
 import pathlib
 import re
 import subprocess
@@ -17,13 +18,14 @@ ALLOWED = {
     "networks": {"types"},
     "hmc": {"types"},
     "ais": {"hmc", "weights", "types"},
+    "sharding": set(),
     "paths": {"distributions", "types"},
     "objectives": {"weights", "distributions", "types"},
     "samplers": {"ais", "hmc", "weights", "types"},
     "models": {"distributions", "networks", "types"},
     "methods": {"samplers", "objectives", "types"},
     "train": {"types", "weights"},
-    "population": {"ais", "paths", "weights", "types"},
+    "population": {"ais", "paths", "sharding", "weights", "types"},
     "tuning": {"ais", "hmc", "paths", "population", "types"},
     "likelihood": {"population", "tuning", "types"},
     "bounds": {"likelihood", "tuning", "types"},
@@ -84,6 +86,24 @@ def test_no_package_of_the_extras_is_loaded_by_importing_the_library():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_importing_everything_touches_no_device():
+    """Else the command line could no longer choose how many there are."""
+    code = (
+        "import jax, aiwae_jax, experiments.run, experiments.evaluate\n"
+        "jax.config.update('jax_num_cpu_devices', 2)\nprint(jax.device_count())"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert found.stdout.strip() == "2"
 
 
 def test_requirements_are_the_extras_of_setup():

@@ -1,0 +1,1 @@
+"""How fast training and evaluation are, against the machine's limit and against what people use."""

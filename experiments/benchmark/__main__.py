@@ -1,0 +1,165 @@
+"""Prints the ratios: `python -m experiments.benchmark`; `--quick` shows that every part runs."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+from absl import flags as absl_flags
+
+from experiments import command, report
+from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
+from experiments.flags import common
+
+CELLS = (problem.Cell(1, 5), problem.Cell(5, 8), problem.Cell(50, 11))
+QUICK_CELLS = (problem.Cell(1, 3),)
+AGAINST = problem.Cell(5, 8)
+TARGETS = {"float32": 1.5, "bfloat16": 0.6}
+_INSTALL = "pip install '.[bench]'; for PyTorch without CUDA see its index of CPU builds"
+_FIRST_STEP = (
+    "import time; began = time.time()\n"
+    "from experiments import devices; devices.configure()\n"
+    "from experiments.benchmark import ours, problem\n"
+    "ours.step_of(ours.aiwae(problem.Cell({}, {})))()\n"
+    "print(time.time() - began)"
+)
+
+
+def _define(fv: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_bool(
+        "quick",
+        False,
+        "One small cell, two repeats, no judgement of times: shows that every part runs.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer("repeats", 7, "Interleaved repeats of every side.", flag_values=fv)
+    absl_flags.DEFINE_string("json", None, "File to write all numbers to.", flag_values=fv)
+    absl_flags.DEFINE_bool("help", False, "Shows this help.", flag_values=fv, short_name="h")
+
+
+def _first_step_seconds(cell: problem.Cell) -> list[float]:
+    """Import, trace, compile and run the first step: with an empty cache, and once more."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
+        return [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", _FIRST_STEP.format(*cell)],
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout
+            )
+            for _ in range(2)
+        ]
+
+
+def _sides(cells: Sequence[problem.Cell], against: problem.Cell) -> tuple[dict, dict[str, str]]:
+    """Everything to time, and why what is missing is missing."""
+    sides, missing = dict(limit.matrix_products()), {}
+    for cell in cells:
+        chunk = min(cell.num_particles, 10)
+        for precision in TARGETS:
+            method = ours.aiwae(cell, force_precision=precision, particle_chunk=chunk)
+            sides[f"ours {cell} {precision}"] = ours.step_of(method)
+    sides["evaluation float32"] = ours.evaluation_moves()
+    for package, name, build in (
+        ("blackjax", "BlackJAX", lambda: ours.step_of(blackjax_side.aiwae(against))),
+        ("torch", "PyTorch", lambda: torch_side.training_step(against)),
+    ):
+        if importlib.util.find_spec(package):
+            sides[f"{name} {against}"] = build()
+        else:
+            missing[name] = f"{package} is not installed: {_INSTALL}"
+    return sides, missing
+
+
+def _row(name: str, ratio: float, text: str, target: float | None = None) -> str:
+    verdict = "" if target is None else f"  (target {target:g})"
+    return f"{name:34}{ratio:7.2f} x  {text}{verdict}"
+
+
+@command.exit_codes
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    fv = absl_flags.FlagValues()
+    _define(fv)
+    common.parse(fv, argv, "Times the sampler: python -m experiments.benchmark")
+    cells = QUICK_CELLS if fv.quick else CELLS
+    against = cells[0] if fv.quick else AGAINST
+    num_repeats = 2 if fv.quick else fv.repeats
+    environment = report.environment()
+    print(f"{environment['device']}, {environment['machine']}; medians of {num_repeats} repeats")
+
+    sides, missing = _sides(cells, against)
+    medians = timing.interleaved(sides, num_repeats)
+    rate = limit.rate(medians)
+    print(f"fp32 limit: {rate / 1e9:.0f} GFLOP/s, the best matrix product measured in this run\n")
+    ratios: dict[str, float] = {}
+    for cell in cells:
+        least = problem.training_operations(cell) / rate
+        for precision, target in TARGETS.items():
+            name = f"training step {cell} {precision}"
+            seconds = medians[f"ours {cell} {precision}"]
+            ratios[name] = seconds / least
+            text = f"of the fp32 limit: {seconds * 1e3:.1f} ms, limit {least * 1e3:.1f} ms"
+            print(_row(name, ratios[name], text, None if fv.quick else target))
+    least = ours.evaluation_operations() / rate
+    ratios["evaluation float32"] = medians["evaluation float32"] / least
+    print(_row("evaluation float32", ratios["evaluation float32"], "of the fp32 limit"))
+    for name in ("BlackJAX", "PyTorch"):
+        if name in missing:
+            print(f"{name}: {missing[name]}")
+            continue
+        theirs = medians[f"{name} {against}"]
+        for precision in TARGETS:
+            key = f"{name} / ours {precision}"
+            ratios[key] = theirs / medians[f"ours {against} {precision}"]
+            print(_row(key, ratios[key], f"{name} {theirs * 1e3:.1f} ms at {against}"))
+
+    memory = {
+        f"T={t}": ours.temporary_bytes(problem.Cell(2, t))
+        for t in ((5, 11) if fv.quick else (5, 11, 101, 1001))
+    }
+    if not fv.quick:
+        for num_particles in (50, 500):
+            cell = problem.Cell(num_particles, 5)
+            memory[f"K={num_particles}"] = ours.temporary_bytes(cell)
+            memory[f"K={num_particles} chunk 10"] = ours.temporary_bytes(cell, particle_chunk=10)
+    print("\ntemporary memory of the compiled step, MiB:")
+    print("  " + "  ".join(f"{name}: {size / 2**20:.1f}" for name, size in memory.items()))
+
+    starts = _first_step_seconds(against)
+    print(f"first step after start: {starts[0]:.1f} s, with a filled cache {starts[1]:.1f} s")
+    step = ours.step_of(ours.aiwae(against))
+    step()
+    elapsed = timing.seconds(step)
+    busy = shares.measure(step, ours.compiled_text(against))
+    threads = sum(busy.values())
+    print(f"one step of {against}, thread time: {threads * 1e3:.1f} ms in {elapsed * 1e3:.1f} ms")
+    for name, value in busy.items():
+        print(f"  {name:28}{value / max(threads, 1e-9):6.0%}")
+    if fv.json:
+        content = {
+            "command": " ".join(["python -m experiments.benchmark", *argv[1:]]),
+            "date": time.strftime("%Y-%m-%d"),
+            "environment": environment,
+            "ratios": ratios,
+            "median_seconds": medians,
+            "gflops_limit": rate / 1e9,
+            "temporary_bytes": memory,
+            "first_step_seconds": starts,
+            "thread_seconds": busy,
+            "missing": missing,
+        }
+        pathlib.Path(fv.json).write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,99 @@
+"""Our sides: a training step and a temperature of an evaluation."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from aiwae_jax import evaluate, methods, population, sharding, train
+from aiwae_jax.types import Method
+from experiments.benchmark import problem
+
+_EVALUATION_DATA, _EVALUATION_MOVES = 100, 4
+
+
+def _optimizers():
+    return train.adam(problem.LEARNING_RATE, eps=problem.ADAM_EPS)
+
+
+def step_of(method: Method) -> Callable[[], None]:
+    """A training step of any method on the benchmark's model and batch, over all devices."""
+    model, optimizers = problem.model(), _optimizers()
+    over_devices = sharding.over_data(problem.BATCH_SIZE)
+    step = train.make_train_step(method, optimizers)
+    state = jax.device_put(
+        train.init_state(problem.key(), model, method, optimizers),
+        sharding.replicated(over_devices),
+    )
+    batch = jax.device_put(problem.images(problem.BATCH_SIZE), over_devices)
+
+    def call() -> None:
+        nonlocal state
+        state, _ = step(problem.key(), state, batch)
+        jax.block_until_ready(state)
+
+    return call
+
+
+def aiwae(cell: problem.Cell, **options) -> Method:
+    """AIWAE at a cell, with the options of `samplers.annealed`."""
+    return methods.aiwae(problem.model(), *cell, problem.NUM_LEAPFROG_STEPS, **options)
+
+
+def temporary_bytes(cell: problem.Cell, **options) -> int:
+    """Temporary memory of the compiled training step."""
+    method, optimizers = aiwae(cell, **options), _optimizers()
+    state = jax.eval_shape(
+        lambda: train.init_state(problem.key(), problem.model(), method, optimizers)
+    )
+    batch = jax.ShapeDtypeStruct((problem.BATCH_SIZE, problem.DATA_SIZE), jnp.float32)
+    step = train.make_train_step(method, optimizers)
+    return step.lower(problem.key(), state, batch).compile().memory_analysis().temp_size_in_bytes
+
+
+def evaluation_settings() -> evaluate.Settings:
+    """16 chains and 10 leapfrog steps, as the paper evaluates."""
+    return evaluate.PAPER_SETTINGS
+
+
+def evaluation_operations() -> int:
+    """Least arithmetic of the moves that a call of `evaluation_moves` makes."""
+    settings = evaluation_settings()
+    num_chains = _EVALUATION_DATA * settings.num_chains
+    num_gradients = num_chains * settings.num_leapfrog_steps * _EVALUATION_MOVES
+    return num_gradients * problem.decoder_operations()
+
+
+def evaluation_moves() -> Callable[[], None]:
+    """Some temperatures of an evaluation of 100 images, start and end included."""
+    model = problem.model()
+    params = model.init(problem.key())
+    functions = Partial(model.log_joint, params.theta), Partial(model.posterior, params.phi)
+    images, indices = problem.images(_EVALUATION_DATA), np.arange(_EVALUATION_DATA, dtype=np.int32)
+    betas = np.linspace(0.0, 1.0, _EVALUATION_MOVES + 2)
+    pace = population.Pace(seconds=1e9)
+    pace.record(10**6, 1.0)
+
+    def call() -> None:
+        population.run(
+            *(problem.key(), indices, images, functions, betas),
+            *(np.full(_EVALUATION_MOVES, 0.1), evaluation_settings().kernel()),
+            pace=pace,
+        )
+
+    return call
+
+
+def compiled_text(cell: problem.Cell) -> str:
+    """The compiled training step, as text."""
+    method, optimizers = aiwae(cell), _optimizers()
+    over_devices = sharding.over_data(problem.BATCH_SIZE)
+    state = jax.device_put(
+        train.init_state(problem.key(), problem.model(), method, optimizers),
+        sharding.replicated(over_devices),
+    )
+    batch = jax.device_put(problem.images(problem.BATCH_SIZE), over_devices)
+    step = train.make_train_step(method, optimizers)
+    return step.lower(problem.key(), state, batch).compile().as_text()
