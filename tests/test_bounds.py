@@ -47,8 +47,14 @@ def enclose(num_temperatures, num_data=200, initial=POSTERIOR, **changes):
     )
 
 
-@pytest.mark.parametrize("initial", [POSTERIOR, PRIOR])
-@pytest.mark.parametrize("chain_space", ["base", "latent"])
+@pytest.mark.parametrize(
+    ("initial", "chain_space"),
+    [
+        (POSTERIOR, "base"),
+        pytest.param(POSTERIOR, "latent", marks=pytest.mark.slow),
+        (PRIOR, "latent"),
+    ],
+)
 def test_bounds_enclose_the_exact_value_and_converge(initial, chain_space):
     gaps = []
     for num_temperatures in (3, 40):
@@ -230,6 +236,7 @@ def two_modes(x, z):
     return jax.nn.logsumexp(log_modes(MODES)) - jnp.log(2.0) + x[0]
 
 
+@pytest.mark.slow
 def test_annealing_finds_the_mode_that_plain_hmc_from_q_misses():
     """q covers the far mode thinly. AIS weighs what it finds there; HMC stays where q put it.
 

@@ -89,6 +89,7 @@ def quadrature(values):
     return np.asarray(jax.nn.logsumexp(log_p, axis=1)) - np.log(len(z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_convolutional_decoder_and_gaussian_likelihood(likelihood):
     decoder = ConvDecoder()

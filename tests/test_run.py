@@ -244,6 +244,7 @@ def wait_for_checkpoint(folder, process, newer_than=-1):
     raise AssertionError(f"no checkpoint newer than {newer_than}: {process.communicate()}")
 
 
+@pytest.mark.slow
 def test_run_killed_and_then_stopped_by_sigterm_resumes_bit_for_bit(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     often = "--checkpoint_minutes=0.005"

@@ -173,6 +173,7 @@ def temporary_memory(num_temperatures):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_temporary_memory_does_not_grow_with_the_number_of_temperatures():
     sizes = [temporary_memory(num) for num in (5, 80, 1000)]
     assert max(sizes) <= 1.05 * min(sizes), sizes
