@@ -89,16 +89,16 @@ def build(training: Training, dataset: data.Dataset) -> Run:
     root_key = jax.device_put(root_key, on_each_device)
     images = jax.device_put(jnp.asarray(dataset.train), on_each_device)
 
-    def init() -> train.LoopState:
-        state = train.init_state(init_key, model, method, optimizers)
-        loop_state = train.init_loop_state(train_step, state, batch_fn, images, training.batch_size)
-        return jax.device_put(loop_state, on_each_device)
+    @jax.jit
+    def init(key: jax.Array) -> train.LoopState:
+        state = train.init_state(key, model, method, optimizers)
+        return train.init_loop_state(train_step, state, batch_fn, images, training.batch_size)
 
     return Run(
         num_devices=over_devices.num_devices,
         model=model,
         steps_per_epoch=steps_per_epoch,
-        init=init,
+        init=lambda: jax.device_put(init(init_key), on_each_device),
         run_steps=lambda state, num_steps: run_steps(root_key, state, images, num_steps),
         learning_rate=lambda step: float(learning_rate(step)),
     )

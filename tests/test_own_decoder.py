@@ -64,6 +64,7 @@ def log_joint_of(logits_fn):
     return log_joint
 
 
+@pytest.mark.slow
 def test_bare_jax_linen_and_equinox_evaluate_to_the_same_value():
     """At small step sizes: near the stability limit chains amplify the different rounding."""
     values = []
