@@ -16,7 +16,6 @@ def annealed(model: Model, cell: problem.Cell, num_leapfrog_steps: int, step_siz
     betas = ais.linear_schedule(cell.num_temperatures)
 
     def draw(key, params, x, state, *, axis_name=None):
-        del axis_name
         params = jax.lax.stop_gradient(params)
         posterior = model.posterior(params.phi, x)
 
@@ -45,7 +44,10 @@ def annealed(model: Model, cell: problem.Cell, num_leapfrog_steps: int, step_siz
 
         keys = jax.random.split(key, cell.num_particles)
         (z, log_weights), acceptance = jax.vmap(chain)(keys)
-        return Particles(x, z, log_weights), {"acceptance": acceptance.mean(axis=0)}
+        acceptance = acceptance.mean(axis=0)
+        if axis_name is not None:
+            acceptance = jax.lax.pmean(acceptance, axis_name)
+        return Particles(x, z, log_weights), {"acceptance": acceptance}
 
     return Sampler(draw, is_properly_weighted=True, is_reparameterized=False)
 
