@@ -5,7 +5,7 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import samplers, weights
+from aiwae_jax import models, samplers, weights
 
 MODEL = lg.model()
 
@@ -187,3 +187,31 @@ def test_adaptation_moves_each_temperature_its_own_way():
 def test_impossible_counts_are_refused_when_built(arguments, message):
     with pytest.raises(ValueError, match=message):
         samplers.annealed(MODEL, *arguments)
+
+
+def test_particles_in_chunks_are_the_same_particles():
+    whole = samplers.annealed(MODEL, 6, 4, 3)
+    chunked = samplers.annealed(MODEL, 6, 4, 3, particle_chunk=2)
+    draws = [draw_many(sampler, 5) for sampler in (whole, chunked)]
+    chex.assert_trees_all_close(*draws, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="`particle_chunk` must divide `num_particles`=6, got 4"):
+        samplers.annealed(MODEL, 6, 4, 3, particle_chunk=4)
+
+
+def test_bfloat16_forces_are_rounded_but_weights_and_energies_are_not():
+    """Two temperatures: the weight is the importance weight of the start, to the last bit."""
+    model = models.bernoulli_vae(12, 3, hidden_sizes=(8, 8), initialization="torch")
+    params = model.init(jax.random.key(0))
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, 12), jnp.float32)
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        sampler = samplers.annealed(model, 4, 2, 3, force_precision=precision)
+        found[precision] = sampler.draw(jax.random.key(1), params, x, sampler.init())[0]
+    chex.assert_trees_all_equal(found["float32"].log_weights, found["bfloat16"].log_weights)
+    difference = np.abs(np.asarray(found["float32"].z - found["bfloat16"].z)).max()
+    assert 0 < difference < 0.05
+
+
+def test_forces_in_lower_precision_need_a_model_that_has_them():
+    with pytest.raises(ValueError, match="needs a model with `log_joint_in`"):
+        samplers.annealed(MODEL, 2, 4, 3, force_precision="bfloat16")
