@@ -31,6 +31,9 @@ EXTRAS = {
         "pillow>=10",
         "tensorflow>=2.16",
     ],
+    # For the comparison sides of experiments.benchmark. The index's torch can be a CUDA build of
+    # gigabytes; PyTorch's own site has an index of CPU builds.
+    "bench": ["blackjax>=1.2", "torch>=2.4"],
     "test": ["equinox>=0.11", "pytest>=8", "pytest-xdist>=3.6", "ruff~=0.17.0"],
 }
 

@@ -113,12 +113,13 @@ def test_requirements_are_the_extras_of_setup():
     setup = (ROOT / "setup.py").read_text()
     listed = specified((ROOT / "requirements.txt").read_text())
     in_setup = set(re.findall(r'"([A-Za-z_][\w-]*[>~]=[\d.]+)"', setup))
-    # TensorFlow is large and only needed to have TFDS prepare a data set.
-    assert {name for name in in_setup if not name.startswith("tensorflow>=")} == listed
+    # Large, and needed only to have TFDS prepare a data set, and to compare speeds.
+    left_out = ("tensorflow>=", "torch>=", "blackjax>=")
+    assert {name for name in in_setup if not name.startswith(left_out)} == listed
 
 
 def test_files_stay_small_enough_to_read():
-    for path in [*LIBRARY.glob("*.py"), *(ROOT / "experiments").glob("*.py")]:
+    for path in [*LIBRARY.glob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 400, path
 
 
