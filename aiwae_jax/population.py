@@ -278,8 +278,10 @@ def run(
     """
     pace = pace or Pace()
     is_counted = np.arange(len(indices)) < (len(indices) if num_counted is None else num_counted)
+    over_devices = sharding.over_data(len(indices))
+    key, functions = jax.device_put((key, functions), sharding.replicated(over_devices))
     indices, x, latents, is_counted = jax.device_put(
-        (indices, x, latents, is_counted), sharding.over_data(len(indices))
+        (indices, x, latents, is_counted), over_devices
     )
     keys, states = _start(key, indices, x, latents, *functions, kernel=kernel)
     num_all = len(betas) - 2

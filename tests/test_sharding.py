@@ -56,3 +56,21 @@ def test_two_devices_agree_with_one(num_steps, tolerance, tmp_path):
     assert two["used"] == 2
     np.testing.assert_allclose(two["params"], one["params"], rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(two["log_likelihood"], one["log_likelihood"], rtol=1e-4)
+
+
+def test_the_command_line_runs_on_two_devices(tmp_path):
+    """As a real process with a device per core, which is what users have."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+    flags = ["--dataset=digits", "--K=2", "--T=3", "--L=1", "--stages=1", "--latent_dim=2"]
+    flags += ["--hidden_dim=4", "--batch_size=64", "--eval_examples=6", "--eval_temperatures=4"]
+    flags += ["--eval_chains=2", "--eval_bound_samples=50", "--eval_simulated=4"]
+    found = subprocess.run(
+        [sys.executable, "-m", "experiments.run", *flags, f"--workdir={tmp_path}"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "each batch over 2 of 2 x cpu" in found.stdout
+    assert "bidirectional gap" in found.stdout
