@@ -173,6 +173,7 @@ def step(
     Returns:
       The new state and its `AISInfo`.
     """
+    hmc.check_momentum(state.momentum, momentum_persistence)
     log_density_fns = (log_initial_fn, log_target_fn)
     force_fns = force_fns or (None, None)
     state = reweight(state, beta)

@@ -202,9 +202,10 @@ def step(
         direction where fresh momenta would walk randomly.
 
     Raises:
-      ValueError: if `num_leapfrog_steps` < 1.
+      ValueError: if `num_leapfrog_steps` < 1, or a persistence is impossible.
     """
     check_num_leapfrog_steps(num_leapfrog_steps)
+    check_momentum(state.momentum, momentum_persistence)
     return transition(
         key,
         state,
@@ -232,6 +233,17 @@ def check_momentum_persistence(momentum_persistence: float) -> None:
             "`momentum_persistence` must be at least 0 (fresh momenta) and below 1, got "
             f"{momentum_persistence}."
         )
+
+
+def check_momentum(momentum: PyTree, momentum_persistence: chex.Numeric) -> None:
+    """Raises ValueError where a momentum is to persist but the state holds none."""
+    if isinstance(momentum_persistence, int | float):
+        check_momentum_persistence(momentum_persistence)
+        if momentum_persistence and isinstance(momentum, tuple):
+            raise ValueError(
+                f"`momentum_persistence`={momentum_persistence} needs a state with a momentum; "
+                "give `init` one drawn from N(0, I)."
+            )
 
 
 def adapt_step_size(

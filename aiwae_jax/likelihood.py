@@ -1,5 +1,7 @@
 """Estimates of log p(x) by annealed importance sampling, for any differentiable log p(x, z)."""
 
+import dataclasses
+import hashlib
 import time
 from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
@@ -8,7 +10,7 @@ import chex
 import jax
 import numpy as np
 
-from aiwae_jax import population, tuning
+from aiwae_jax import ais, population, tuning
 from aiwae_jax.tuning import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.types import PyTree
 
@@ -64,7 +66,8 @@ class Likelihood(NamedTuple):
 def mean_and_standard_error(values: np.ndarray) -> tuple[float, float]:
     """Mean over data, and its standard error (NaN for fewer than two)."""
     values = np.asarray(values, np.float64)
-    standard_error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    with np.errstate(invalid="ignore"):  # an infinite value has no spread
+        standard_error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(standard_error)
 
 
@@ -99,6 +102,36 @@ def fit_chunk_size(
     return int(np.clip(num_chains // settings.num_chains, 1, _count_data(x)))
 
 
+def digest(*parts: PyTree) -> str:
+    """Sixteen digits that change with any array, dataclass or other value in `parts`."""
+    hashed = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(parts)[0]:
+        if dataclasses.is_dataclass(leaf):
+            content = repr(leaf).encode()
+        else:
+            if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
+                leaf.dtype, jax.dtypes.prng_key
+            ):
+                leaf = jax.random.key_data(leaf)
+            array = np.asarray(leaf)
+            content = f"{array.dtype}{array.shape}".encode() + array.tobytes()
+        name = jax.tree_util.keystr(path).encode()
+        hashed.update(b"%d:%d:" % (len(name), len(content)) + name + content)
+    return hashed.hexdigest()[:16]
+
+
+def _check_plan(plan: Plan, settings: Settings) -> None:
+    """Raises ValueError for a plan of other settings: its slots would be read past their end."""
+    num = settings.num_temperatures
+    ais.check_schedule(np.asarray(plan.betas))
+    if np.shape(plan.betas) != (num,) or np.shape(plan.step_sizes) != (num - 2,):
+        raise ValueError(
+            f"`plan` has {len(plan.betas)} betas and {len(plan.step_sizes)} step sizes, but "
+            f"`settings.num_temperatures`={num} needs {num} and {num - 2}; use `tune` with the "
+            "same settings."
+        )
+
+
 def tune(
     key: chex.PRNGKey,
     log_joint_fn: LogJointFn,
@@ -121,15 +154,16 @@ def tune(
       progress_fn: called about every second with (gradient evaluations done, in all).
     """
     store = {} if store is None else store
-    if "plan" not in store:
+    functions = population.as_partial(log_joint_fn), population.as_partial(initial)
+    name = f"plan-{digest(key, settings, x, functions)}"
+    if name not in store:
         total = tuning.num_pilot_moves(settings, _count_data(x)) * settings.num_leapfrog_steps
-        functions = population.as_partial(log_joint_fn), population.as_partial(initial)
         with jax.default_matmul_precision("highest"):
             plan = tuning.tune(
                 key, functions, x, settings, gradients_fn=_counter(total, progress_fn)
             )
-        store["plan"] = {name: np.asarray(a) for name, a in plan._asdict().items()}
-    found = store["plan"]
+        store[name] = {field: np.asarray(a) for field, a in plan._asdict().items()}
+    found = store[name]
     return Plan(found["betas"], found["step_sizes"], int(found["num_gradients"]))
 
 
@@ -156,10 +190,12 @@ def anneal(
     sizes that each of them has.
     """
     num_data, is_reversed = _count_data(x), latents is not None
+    store = {} if store is None else store
     chunk_size = chunk_size or fit_chunk_size(log_joint_fn, initial, x, settings)
     if chunk_size < 1:
         raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
     chunk_size = min(chunk_size, num_data)
+    _check_plan(plan, settings)
     betas, step_sizes = plan.betas, plan.step_sizes
     if is_reversed:
         betas, step_sizes = betas[::-1], step_sizes[::-1]
@@ -168,7 +204,10 @@ def anneal(
     functions = population.as_partial(log_joint_fn), population.as_partial(initial)
     pace, results, counts = population.Pace(), [], []
     for number, (indices, num_kept) in enumerate(population.chunks(num_data, chunk_size)):
-        name = f"chunk-{number:05d}-of-{chunk_size}"
+        chunk_x = population.select(x, indices)
+        chunk_latents = latents[indices] if is_reversed else None
+        asked = key, settings, betas, step_sizes, chunk_x, chunk_latents, num_kept, functions
+        name = f"chunk-{number:05d}-{digest(asked)}"
         if name in store:
             gradients_fn(num_kept * per_datum_move * (len(betas) - 2))
         else:
@@ -176,14 +215,14 @@ def anneal(
                 annealed = population.run(
                     key,
                     indices,
-                    population.select(x, indices),
+                    chunk_x,
                     functions,
                     betas,
                     step_sizes,
                     settings.kernel(),
                     rule=tuning.ADAPT[settings.adapt],
                     target_acceptance=settings.target_acceptance,
-                    latents=latents[indices] if is_reversed else None,
+                    latents=chunk_latents,
                     num_counted=num_kept,
                     moves_fn=lambda num, kept=num_kept: gradients_fn(num * kept * per_datum_move),
                     pace=pace,
@@ -236,7 +275,8 @@ def log_likelihood(
     that exp of the estimates is unbiased for p(x) (unless `settings.adapt` is "paper").
 
     Args:
-      key: consumed. Estimates depend on a datum's index in `x`, not on `chunk_size`.
+      key: consumed. Estimates depend on a datum's index in `x`, not on `chunk_size` (except with
+        `adapt="paper"`, whose step size follows the chunk).
       log_joint_fn: `(x, z) -> []`, log p(x, z), nats, for one datum and one latent `[D]`;
         differentiable in z.
       initial: `x -> Posterior` (or any `Distribution`, such as the prior) to anneal from. For
@@ -245,9 +285,11 @@ def log_likelihood(
       settings: schedule, chains, moves.
       plan: from `tune` with the same settings; by default tuned here on `x`.
       chunk_size: data annealed at once; by default as many as memory suggests.
-      store: dict-like; the plan and each finished chunk are put there and found again, so that an
-        evaluation that was killed continues to the very same bits.
-      progress_fn: called about every second with (gradient evaluations done, in all).
+      store: dict-like; the plan and each finished chunk are put there, under names made of all
+        that they depend on, and found again, so that an evaluation that was killed continues to
+        the very same bits.
+      progress_fn: called about every second with (gradient evaluations done, in all), first for
+        the pilots and then for the estimate.
 
     Returns:
       A `Likelihood` of NumPy arrays.
@@ -258,7 +300,9 @@ def log_likelihood(
     pilot_key, run_key = jax.random.split(key)
     store = {} if store is None else store
     if plan is None:
-        plan = tune(pilot_key, log_joint_fn, initial, x, settings, store=store)
+        plan = tune(
+            pilot_key, log_joint_fn, initial, x, settings, store=store, progress_fn=progress_fn
+        )
     return anneal(
         run_key, log_joint_fn, initial, x, None, settings, plan, chunk_size, store, progress_fn
     )

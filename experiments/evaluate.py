@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aiwae_jax import __version__, checkpoint, data, evaluate
+from aiwae_jax import checkpoint, data, evaluate
 from aiwae_jax.types import Model, Params
 from experiments import build, command, flags, measure, report, store, workdir
 from experiments.flags import Evaluation, Training
@@ -30,13 +30,7 @@ def write_report(
     interruption: command.Interruption,
 ) -> dict[str, Any]:
     """Measures a model and writes report.json, evaluation.npz and the pictures."""
-    pieces = store.FolderStore(
-        folder
-        / "evaluation"
-        / store.fingerprint(
-            params, dataset.train, dataset.test, dataclasses.asdict(evaluation), __version__
-        )
-    )
+    pieces = store.FolderStore(folder / "evaluation")
     measured = measure.measure(model, params, dataset, evaluation, pieces, interruption)
     entries = measured.entries
     # The numbers may have cost hours: they are written before anything else is tried.

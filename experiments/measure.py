@@ -85,7 +85,7 @@ class _Watch:
             self.close()
             self._bar, self._title = progress.Progress(title, _STEPS), title
         self._done = done
-        self._bar.update(done * _STEPS // total)
+        self._bar.update(done * _STEPS // max(total, 1))
         if self._interruption.signal_number is not None:
             raise command.Interrupted(
                 "Interrupted during evaluation; the trained model and all finished chunks are "

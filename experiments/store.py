@@ -1,17 +1,13 @@
 """Finished pieces of a long evaluation, as files: a kill costs the piece in hand, no more."""
 
-import hashlib
-import json
 import os
 import pathlib
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, MutableMapping
 
-import jax
 import numpy as np
-
-from aiwae_jax.types import PyTree
 
 
 class FolderStore(MutableMapping):
@@ -29,7 +25,7 @@ class FolderStore(MutableMapping):
                 return dict(arrays)
         except FileNotFoundError:
             raise KeyError(name) from None
-        except (OSError, ValueError, zipfile.BadZipFile):
+        except (EOFError, ValueError, zipfile.BadZipFile, zlib.error):
             self._path(name).unlink()  # damaged: it is made again
             raise KeyError(name) from None
 
@@ -38,6 +34,8 @@ class FolderStore(MutableMapping):
         temporary = self._folder / f"{name}.part"
         with temporary.open("wb") as file:
             np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, self._path(name))
 
     def __delitem__(self, name: str) -> None:
@@ -52,14 +50,3 @@ class FolderStore(MutableMapping):
     def clear(self) -> None:
         """Removes the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def fingerprint(*parts: PyTree) -> str:
-    """Sixteen digits that change with any bit of the arrays and any setting in `parts`."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(parts):
-        if isinstance(leaf, np.ndarray | jax.Array):
-            digest.update(np.asarray(leaf).tobytes())
-        else:
-            digest.update(json.dumps(leaf).encode())
-    return digest.hexdigest()[:16]

@@ -58,8 +58,8 @@ def test_estimates_approach_the_exact_values(initial):
 def test_acceptance_is_near_its_target_at_every_temperature():
     found = estimate(num_temperatures=40)
     assert found.acceptance.shape == found.plan.step_sizes.shape == (38,)
-    assert found.acceptance.min() > 0.4
-    assert 0.55 < found.acceptance.mean() < 0.85
+    assert found.acceptance.min() > 0.65
+    assert abs(found.acceptance.mean() - SMALL.target_acceptance) < 0.06
 
 
 def test_results_do_not_depend_on_chunks_or_segments(monkeypatch):
@@ -74,7 +74,12 @@ def test_progress_is_reported_up_to_the_total():
     calls = []
     found = estimate(chunk_size=7, progress_fn=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (found.num_gradients, found.num_gradients)
-    assert all(a[0] < b[0] for a, b in itertools.pairwise(calls))
+    totals = [total for total, _ in itertools.groupby(total for _, total in calls)]
+    assert totals == [found.plan.num_gradients, found.num_gradients]
+    for total in totals:
+        done = [done for done, of in calls if of == total]
+        assert done == sorted(set(done))
+        assert done[-1] == total
 
 
 def test_pilots_have_keys_of_their_own(monkeypatch):
@@ -265,6 +270,47 @@ def test_killed_evaluation_continues_to_the_same_bits_and_repeats_nothing(monkey
     chex.assert_trees_all_equal(resumed, whole)
 
 
+def test_store_gives_nothing_back_for_another_question():
+    """Another key, other settings, more data or other parameters are not found in it."""
+    store = {}
+
+    def ask(key=0, data=DATA[:5], settings=SMALL, log_joint=LOG_JOINT):
+        return evaluate.log_likelihood(
+            jax.random.key(key), log_joint, POSTERIOR, data, settings, chunk_size=4, store=store
+        )
+
+    first = ask()
+    num_pieces = len(store)
+    chex.assert_trees_all_equal(ask(), first)
+    assert len(store) == num_pieces == 3
+    theta = jax.tree.map(lambda a: 0.9 * a, PARAMS.theta)
+    others = [
+        {"key": 1},
+        {"data": DATA[5:10]},
+        {"settings": dataclasses.replace(SMALL, num_temperatures=31)},
+        {"log_joint": Partial(lg.log_joint, theta)},
+    ]
+    for changes in others:
+        found = ask(**changes)
+        assert not np.isin(found.log_likelihood, first.log_likelihood).any()
+    grown = ask(data=DATA[:6])  # the fillers of the last chunk are not mistaken for data
+    np.testing.assert_allclose(grown.log_likelihood[5] - EXACT[5], 0.0, atol=1.0)
+    assert grown.log_likelihood[5] != grown.log_likelihood[4]
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        evaluate.Plan(np.linspace(0, 1, 12), np.full(10, 0.1), 0),
+        evaluate.Plan(np.linspace(0, 0.5, 30), np.full(28, 0.1), 0),
+        evaluate.Plan(np.linspace(0, 1, 30), np.full(4, 0.1), 0),
+    ],
+)
+def test_plan_of_other_settings_is_refused(plan):
+    with pytest.raises(ValueError, match=r"`plan` has|`betas` must be a vector"):
+        evaluate.log_likelihood(jax.random.key(0), LOG_JOINT, POSTERIOR, DATA, SMALL, plan=plan)
+
+
 def test_diagnostics_leave_out_what_fills_up_the_last_chunk():
     data = DATA[:11].copy()
     data[-1] = 40.0  # an outlier, whose repeats would dominate the last chunk
@@ -272,9 +318,9 @@ def test_diagnostics_leave_out_what_fills_up_the_last_chunk():
         evaluate.log_likelihood(
             jax.random.key(0), LOG_JOINT, POSTERIOR, data, SMALL, chunk_size=size
         )
-        for size in (11, 10)
+        for size in (11, 8)
     )
-    np.testing.assert_allclose(whole.acceptance, cut.acceptance, atol=2e-3)
+    np.testing.assert_allclose(whole.acceptance, cut.acceptance, atol=1e-4)
 
 
 def test_chunks_fit_the_memory_budget(monkeypatch):
