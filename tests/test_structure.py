@@ -27,7 +27,7 @@ ALLOWED = {
     "train": {"types", "weights"},
     "population": {"ais", "paths", "sharding", "weights", "types"},
     "tuning": {"ais", "hmc", "paths", "population", "types"},
-    "likelihood": {"population", "tuning", "types"},
+    "likelihood": {"ais", "population", "tuning", "types"},
     "bounds": {"likelihood", "tuning", "types"},
     "variational": {"population", "weights", "types"},
     "evaluate": {"bounds", "likelihood", "tuning", "variational"},
