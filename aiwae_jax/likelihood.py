@@ -4,19 +4,17 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, MutableMapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import numpy as np
 
 from aiwae_jax import ais, population, tuning
+from aiwae_jax.population import InitialFn, LogJointFn, ProgressFn
 from aiwae_jax.tuning import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.types import PyTree
 
-LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
-InitialFn = Callable[[PyTree], Any]
-ProgressFn = Callable[[int, int], None]
 # Finished pieces by name: {} to forget them, or something dict-like that writes them to a disk.
 Store = MutableMapping[str, dict[str, np.ndarray]]
 
@@ -202,12 +200,12 @@ def anneal(
     per_datum_move = settings.num_chains * settings.num_leapfrog_steps
     gradients_fn = _counter(num_gradients(settings, num_data), progress_fn)
     functions = population.as_partial(log_joint_fn), population.as_partial(initial)
+    shared = digest(key, settings, betas, step_sizes, functions)  # parameters are hashed once
     pace, results, counts = population.Pace(), [], []
     for number, (indices, num_kept) in enumerate(population.chunks(num_data, chunk_size)):
         chunk_x = population.select(x, indices)
         chunk_latents = latents[indices] if is_reversed else None
-        asked = key, settings, betas, step_sizes, chunk_x, chunk_latents, num_kept, functions
-        name = f"chunk-{number:05d}-{digest(asked)}"
+        name = f"chunk-{number:05d}-{digest(shared, chunk_x, chunk_latents, num_kept)}"
         if name in store:
             gradients_fn(num_kept * per_datum_move * (len(betas) - 2))
         else:
@@ -298,7 +296,6 @@ def log_likelihood(
       ValueError: for impossible settings, or no data.
     """
     pilot_key, run_key = jax.random.split(key)
-    store = {} if store is None else store
     if plan is None:
         plan = tune(
             pilot_key, log_joint_fn, initial, x, settings, store=store, progress_fn=progress_fn

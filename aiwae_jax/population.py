@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -20,6 +20,10 @@ from jax.tree_util import Partial
 
 from aiwae_jax import ais, paths, sharding, weights
 from aiwae_jax.types import PyTree
+
+LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
+InitialFn = Callable[[PyTree], Any]
+ProgressFn = Callable[[int, int], None]
 
 SECONDS_PER_SEGMENT = 1.0
 SEGMENT_SIZE = 256  # temperatures per call at most
@@ -90,13 +94,13 @@ def _log_step_size_change(rule, acceptance, target_acceptance):
     return jnp.select([rule == PILOT, rule == PAPER], [pilot, paper], jnp.zeros_like(pilot))
 
 
-def _variance(values, axis=-1):
-    """Variance over what is finite, 0 where fewer than two are."""
+def _variance(values):
+    """Variance of `[K]` values over those that are finite, 0 where fewer than two are."""
     is_finite = jnp.isfinite(values)
-    num = jnp.sum(is_finite, axis, keepdims=True).astype(values.dtype)
-    mean = jnp.sum(jnp.where(is_finite, values, 0.0), axis, keepdims=True) / jnp.maximum(num, 1.0)
+    num = jnp.sum(is_finite).astype(values.dtype)
+    mean = jnp.sum(jnp.where(is_finite, values, 0.0)) / jnp.maximum(num, 1.0)
     squares = jnp.where(is_finite, jnp.square(values - mean), 0.0)
-    return jnp.sum(squares, axis) / jnp.maximum(jnp.squeeze(num, axis) - 1.0, 1.0)
+    return jnp.sum(squares) / jnp.maximum(num - 1.0, 1.0)
 
 
 @partial(jax.jit, static_argnames="kernel", donate_argnames="states")
@@ -180,7 +184,7 @@ def _finish(states, beta):
     return (
         jax.vmap(weights.log_mean_exp)(log_weights),
         jax.vmap(weights.effective_sample_size)(log_weights),
-        _variance(log_weights),
+        jax.vmap(_variance)(log_weights),
         jnp.sum(log_weights == -jnp.inf, axis=-1),
     )
 

@@ -168,12 +168,18 @@ def equal_variance_schedule(
     return schedule
 
 
+def _pilot_sizes(settings: Settings, num_data: int) -> tuple[int, int]:
+    """How many data the pilots use, and the temperatures of their own grid, of bounded size."""
+    num_temperatures = int(np.clip(settings.num_temperatures, *_PILOT_TEMPERATURES))
+    return min(settings.num_pilot_data, num_data), num_temperatures
+
+
 def num_pilot_moves(settings: Settings, num_data: int) -> int:
     """Moves of all pilot chains in both passes."""
     if settings.adapt == "paper":
         return 0
-    num_chains = min(settings.num_pilot_data, num_data) * settings.num_pilot_chains
-    num_temperatures = int(np.clip(settings.num_temperatures, *_PILOT_TEMPERATURES))
+    num_pilot_data, num_temperatures = _pilot_sizes(settings, num_data)
+    num_chains = num_pilot_data * settings.num_pilot_chains
     return 2 * num_chains * (_NUM_WARM_UP_MOVES + num_temperatures - 2)
 
 
@@ -206,12 +212,11 @@ def tune(
         return Plan(np.asarray(fixed_schedule(num_temperatures)), step_sizes, 0)
 
     num_data = jax.tree.leaves(x)[0].shape[0]
-    num_pilot_data = min(settings.num_pilot_data, num_data)
+    # What lies between the temperatures of the pilots' grid is interpolated.
+    num_pilot_data, num_pilot_temperatures = _pilot_sizes(settings, num_data)
     indices = np.linspace(0, num_data - 1, num_pilot_data).round().astype(np.int32)
     kernel = settings.kernel(num_chains=settings.num_pilot_chains)
     gradients_per_move = len(indices) * kernel.num_chains * kernel.num_leapfrog_steps
-    # The pilots' own grid has a bounded size; what lies between is interpolated.
-    num_pilot_temperatures = int(np.clip(num_temperatures, *_PILOT_TEMPERATURES))
     warm_up = np.zeros(_NUM_WARM_UP_MOVES)
 
     def run(pass_key, schedule, step_sizes, rule):

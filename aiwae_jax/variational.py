@@ -1,8 +1,7 @@
 """What a posterior q tells of a model: the multi-sample bound and the active units."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
@@ -10,11 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import population, weights
+from aiwae_jax.population import InitialFn, LogJointFn, ProgressFn
 from aiwae_jax.types import PyTree
-
-LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
-InitialFn = Callable[[PyTree], Any]
-ProgressFn = Callable[[int, int], None]
 
 
 class ImportanceBound(NamedTuple):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from aiwae_jax import checkpoint, data, evaluate
@@ -30,6 +31,7 @@ def write_report(
     interruption: command.Interruption,
 ) -> dict[str, Any]:
     """Measures a model and writes report.json, evaluation.npz and the pictures."""
+    params = jax.device_get(params)  # training and evaluation may use different devices
     pieces = store.FolderStore(folder / "evaluation")
     measured = measure.measure(model, params, dataset, evaluation, pieces, interruption)
     entries = measured.entries

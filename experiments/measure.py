@@ -223,7 +223,6 @@ def measure(
     Raises:
       command.Interrupted: on SIGINT or SIGTERM; finished chunks are in the store.
     """
-    params = jax.device_get(params)  # training and evaluation may use different devices
     test_images, train_images, all_test_images = choose_images(dataset, evaluation)
     images = np.concatenate([test_images, train_images])
     num = len(test_images)

@@ -169,7 +169,6 @@ def draw_pictures(
 ) -> list[str]:
     """Draws samples, reconstructions, learning curves and acceptance; returns their file names."""
     shape, title, num = dataset.image_shape, dataset.title, 10
-    params = jax.device_get(params)
     keys = jax.random.split(jax.random.key(seed), 100)
 
     @jax.jit

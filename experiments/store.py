@@ -9,6 +9,9 @@ from collections.abc import Iterator, MutableMapping
 
 import numpy as np
 
+# What reading a damaged .npz file raises.
+DAMAGED_ARRAYS = (EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+
 
 class FolderStore(MutableMapping):
     """Dicts of arrays by name, each an .npz file in `folder`, written whole or not at all."""
@@ -25,7 +28,7 @@ class FolderStore(MutableMapping):
                 return dict(arrays)
         except FileNotFoundError:
             raise KeyError(name) from None
-        except (EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+        except DAMAGED_ARRAYS:
             self._path(name).unlink()  # damaged: it is made again
             raise KeyError(name) from None
 

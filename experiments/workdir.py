@@ -8,8 +8,6 @@ import json
 import math
 import os
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 
 from aiwae_jax.data import Dataset
 from experiments.flags import Config, Training
+from experiments.store import DAMAGED_ARRAYS
 
 _CONFIG_KEYS = ("training", "data", "data_dir")
 REPORT_KEYS = ("config", "data", "epochs", "nll_test", "num_examples")
@@ -58,7 +57,7 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, *DAMAGED_ARRAYS) as error:
         raise WorkdirError(f"{path} cannot be read ({error}).") from None
 
 

@@ -18,16 +18,21 @@ def _optimizers():
     return train.adam(problem.LEARNING_RATE, eps=problem.ADAM_EPS)
 
 
-def step_of(method: Method) -> Callable[[], None]:
-    """A training step of any method on the benchmark's model and batch, over all devices."""
+def _prepared(method: Method):
+    """(step, state, batch) of a method on the benchmark's model and batch, over all devices."""
     model, optimizers = problem.model(), _optimizers()
     over_devices = sharding.over_data(problem.BATCH_SIZE)
-    step = train.make_train_step(method, optimizers)
     state = jax.device_put(
         train.init_state(problem.key(), model, method, optimizers),
         sharding.replicated(over_devices),
     )
     batch = jax.device_put(problem.images(problem.BATCH_SIZE), over_devices)
+    return train.make_train_step(method, optimizers), state, batch
+
+
+def step_of(method: Method) -> Callable[[], None]:
+    """A call that makes one training step."""
+    step, state, batch = _prepared(method)
 
     def call() -> None:
         nonlocal state
@@ -88,12 +93,5 @@ def evaluation_moves() -> Callable[[], None]:
 
 def compiled_text(cell: problem.Cell) -> str:
     """The compiled training step, as text."""
-    method, optimizers = aiwae(cell), _optimizers()
-    over_devices = sharding.over_data(problem.BATCH_SIZE)
-    state = jax.device_put(
-        train.init_state(problem.key(), problem.model(), method, optimizers),
-        sharding.replicated(over_devices),
-    )
-    batch = jax.device_put(problem.images(problem.BATCH_SIZE), over_devices)
-    step = train.make_train_step(method, optimizers)
+    step, state, batch = _prepared(aiwae(cell))
     return step.lower(problem.key(), state, batch).compile().as_text()
