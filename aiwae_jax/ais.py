@@ -5,18 +5,16 @@ The path between two densities is f_t = f_0^(1-β_t) f_n^(β_t) (Eq. 7), the mov
 one weight increment and one move, for callers who reduce over a population between temperatures.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import hmc, weights
-from aiwae_jax.types import PyTree
+from aiwae_jax import forces, hmc, weights
+from aiwae_jax.types import ForceFn, LogDensityFn, PyTree
 
-LogDensityFn = Callable[[chex.Array], chex.Array]
-ForceFns = tuple[hmc.ForceFn, hmc.ForceFn]
 AxisName = Hashable | tuple[Hashable, ...] | None
 
 
@@ -28,7 +26,7 @@ class End(NamedTuple):
 
     Attributes:
       log_density: `[]`, nats.
-      force: `[D]` its gradient, or a deterministic stand-in.
+      force: `[D]` its gradient.
     """
 
     log_density: chex.Array
@@ -94,8 +92,8 @@ def interpolate(beta: chex.Array, initial: chex.Array, target: chex.Array) -> ch
     return jnp.where(beta <= 0.0, initial, jnp.where(beta >= 1.0, target, mixed))
 
 
-def _evaluate_ends(position, log_density_fns, force_fns) -> tuple[End, End]:
-    states = [hmc.init(position, f, g) for f, g in zip(log_density_fns, force_fns, strict=True)]
+def _evaluate_ends(position, log_density_fns) -> tuple[End, End]:
+    states = [hmc.init(position, f) for f in log_density_fns]
     return tuple(End(state.log_density, state.force) for state in states)
 
 
@@ -105,7 +103,6 @@ def init(
     log_target_fn: LogDensityFn,
     *,
     beta: chex.Numeric = 0.0,
-    force_fns: ForceFns | None = None,
     momentum: PyTree = (),
 ) -> AISState:
     """The state of a particle `z` `[D]` drawn from f_0, with log weight 0.
@@ -113,7 +110,7 @@ def init(
     A `momentum` `[D]`, drawn from N(0, I), is only needed where it is to persist.
     """
     chex.assert_rank(z, 1)
-    ends = _evaluate_ends(z, (log_initial_fn, log_target_fn), force_fns or (None, None))
+    ends = _evaluate_ends(z, (log_initial_fn, log_target_fn))
     chex.assert_rank([end.log_density for end in ends], 0)
     return AISState(z, *ends, jnp.asarray(beta, z.dtype), jnp.zeros((), z.dtype), momentum)
 
@@ -152,7 +149,6 @@ def step(
     log_target_fn: LogDensityFn,
     *,
     num_leapfrog_steps: int = 5,
-    force_fns: ForceFns | None = None,
     momentum_persistence: chex.Numeric = 0.0,
 ) -> tuple[AISState, AISInfo]:
     """One turn of Algorithm 1's inner loop: the weight increment to `beta`, then one HMC move.
@@ -167,7 +163,6 @@ def step(
       log_initial_fn: `[D] -> []`, log f_0, nats.
       log_target_fn: `[D] -> []`, log f_n, nats.
       num_leapfrog_steps: L.
-      force_fns: see `run_chain`.
       momentum_persistence: see `run_chain`; needs a state with a momentum.
 
     Returns:
@@ -175,19 +170,14 @@ def step(
     """
     hmc.check_momentum(state.momentum, momentum_persistence)
     log_density_fns = (log_initial_fn, log_target_fn)
-    force_fns = force_fns or (None, None)
     state = reweight(state, beta)
 
     def evaluate_fn(position):
-        initial, target = _evaluate_ends(position, log_density_fns, force_fns)
+        initial, target = _evaluate_ends(position, log_density_fns)
         return _at_beta(state._replace(position=position, initial=initial, target=target))
 
     def force_fn(position):
-        forces = [
-            jax.grad(f)(position) if g is None else g(position)
-            for f, g in zip(log_density_fns, force_fns, strict=True)
-        ]
-        return interpolate(state.beta, *forces)
+        return interpolate(state.beta, *(jax.grad(f)(position) for f in log_density_fns))
 
     moved, info = hmc.transition(
         key,
@@ -234,7 +224,7 @@ def run_chain(
     step_sizes: chex.Numeric,
     *,
     num_leapfrog_steps: int = 5,
-    force_fns: ForceFns | None = None,
+    force_fns: tuple[ForceFn, ForceFn] | None = None,
     with_last_move: bool = True,
     momentum_persistence: float = 0.0,
     axis_name: AxisName = None,
@@ -256,8 +246,8 @@ def run_chain(
         num_moves is T-1, or T-2 without the last move.
       num_leapfrog_steps: L.
       force_fns: optional deterministic stand-ins `[D] -> [D]` for the gradients of the two log
-        densities (in lower precision, say), used at every point of the trajectories. Energies and
-        weights stay exact, and so does the invariant density.
+        densities (in lower precision, say), see `forces.with_force`. Energies and weights stay
+        exact, and so does the invariant density.
       with_last_move: whether to move at β=1, which no weight needs but which brings z closer to
         f_n.
       momentum_persistence: α in [0, 1): each move keeps α of the last one's momentum, negated
@@ -295,13 +285,15 @@ def run_chain(
             log_initial_fn,
             log_target_fn,
             num_leapfrog_steps=num_leapfrog_steps,
-            force_fns=force_fns,
             momentum_persistence=momentum_persistence,
         )
         return state, reduce_info(info, axis_name)
 
+    if force_fns is not None:
+        log_initial_fn = forces.with_force(log_initial_fn, force_fns[0])
+        log_target_fn = forces.with_force(log_target_fn, force_fns[1])
     momentum = draw_momentum(key, z, momentum_persistence)
-    state = init(z, log_initial_fn, log_target_fn, force_fns=force_fns, momentum=momentum)
+    state = init(z, log_initial_fn, log_target_fn, momentum=momentum)
     moves = jnp.arange(1, num_moves + 1)
     inputs = (moves, betas[1 : num_moves + 1], jnp.broadcast_to(step_sizes, (num_moves,)))
     state, info = jax.lax.scan(body, state, inputs)

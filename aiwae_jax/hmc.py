@@ -13,10 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax.types import PyTree
-
-LogDensityFn = Callable[[chex.Array], chex.Array]
-ForceFn = Callable[[chex.Array], chex.Array]
+from aiwae_jax.types import ForceFn, LogDensityFn, PyTree
 
 
 class HMCState(NamedTuple):
@@ -25,7 +22,7 @@ class HMCState(NamedTuple):
     Attributes:
       position: `[D]`.
       log_density: `[]` log f(position), nats; f need not be normalized.
-      force: `[D]` gradient of log f at `position`, or its deterministic stand-in.
+      force: `[D]` gradient of log f at `position`.
       momentum: `[D]` where it persists from move to move; empty where each move draws a new one.
       aux: whatever an `evaluate_fn` wants to carry along with the point.
     """
@@ -52,22 +49,13 @@ class HMCInfo(NamedTuple):
     is_nonfinite: chex.Array
 
 
-def init(
-    position: chex.Array,
-    log_density_fn: LogDensityFn,
-    force_fn: ForceFn | None = None,
-    *,
-    momentum: PyTree = (),
-) -> HMCState:
+def init(position: chex.Array, log_density_fn: LogDensityFn, *, momentum: PyTree = ()) -> HMCState:
     """Evaluates the log density and the force at `position` `[D]`.
 
     A `momentum` `[D]`, drawn from N(0, I), is only needed where it is to persist.
     """
     chex.assert_rank(position, 1)
-    if force_fn is None:
-        log_density, force = jax.value_and_grad(log_density_fn)(position)
-    else:
-        log_density, force = log_density_fn(position), force_fn(position)
+    log_density, force = jax.value_and_grad(log_density_fn)(position)
     # All of a chain's state is in the dtype of its position, whatever else the density mixes in.
     return HMCState(position, log_density.astype(position.dtype), force, momentum)
 
@@ -184,7 +172,6 @@ def step(
     step_size: chex.Numeric,
     *,
     num_leapfrog_steps: int = 5,
-    force_fn: ForceFn | None = None,
     momentum_persistence: chex.Numeric = 0.0,
 ) -> tuple[HMCState, HMCInfo]:
     """One HMC move on `log_density_fn`, which it leaves invariant.
@@ -192,11 +179,10 @@ def step(
     Args:
       key: consumed.
       state: from `init` or an earlier `step` on the same density.
-      log_density_fn: `[D] -> []`, nats, differentiable, need not be normalized.
+      log_density_fn: `[D] -> []`, nats, differentiable, need not be normalized. Its gradient may
+        be a stand-in (`forces.with_force`); the invariant density stays that of its value.
       step_size: `[]` ε; 0 makes the move the identity.
       num_leapfrog_steps: L.
-      force_fn: optional deterministic stand-in for the gradient, `[D] -> [D]`. The invariant
-        density stays that of `log_density_fn`; only the acceptance suffers.
       momentum_persistence: α in [0, 1), the share of the momentum that the move keeps (Horowitz
         1991); needs a state with a momentum. With few leapfrog steps it makes moves go on in one
         direction where fresh momenta would walk randomly.
@@ -209,8 +195,8 @@ def step(
     return transition(
         key,
         state,
-        lambda position: init(position, log_density_fn, force_fn),
-        jax.grad(log_density_fn) if force_fn is None else force_fn,
+        lambda position: init(position, log_density_fn),
+        jax.grad(log_density_fn),
         step_size,
         num_leapfrog_steps=num_leapfrog_steps,
         momentum_persistence=momentum_persistence,

@@ -29,17 +29,23 @@ def aiwae(
     num_particles: int,
     num_temperatures: int,
     num_leapfrog_steps: int = 5,
+    *,
+    particle_chunk: int | None = None,
     **options: Any,
 ) -> Method:
     """Annealed importance weighted auto-encoder (Ding & Freedman 2019, Algorithm 1).
 
     θ follows Σ_k w̃_k ∇_θ log p_θ(x, z_k) on annealed particles; then φ follows the one-sample ELBO
-    of the new θ. `options` are those of `samplers.annealed`.
+    of the new θ. `particle_chunk` bounds the memory of both; `options` are the others of
+    `samplers.annealed`.
     """
     annealed = samplers.annealed(
-        model, num_particles, num_temperatures, num_leapfrog_steps, **options
+        *(model, num_particles, num_temperatures, num_leapfrog_steps),
+        particle_chunk=particle_chunk,
+        **options,
     )
+    objective = objectives.log_joint(model, particle_chunk=particle_chunk)
     return (
-        phase(("theta",), annealed, objectives.log_joint(model)),
+        phase(("theta",), annealed, objective),
         phase(("phi",), samplers.importance(model, 1), objectives.elbo(model)),
     )

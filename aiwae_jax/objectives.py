@@ -16,8 +16,9 @@ def elbo(model: Model) -> Objective:
     """
 
     def value(params, particles):
-        x = particles.x
-        posterior, prior = model.posterior(params.phi, x), model.prior(params.theta)
+        x, posterior, prior = particles.x, particles.posterior, model.prior(params.theta)
+        if posterior is None:
+            posterior = model.posterior(params.phi, x)
         log_joint = jax.vmap(lambda z: model.log_joint(params.theta, x, z))(particles.z)
         if distributions.has_closed_form_kl(posterior, prior):
             log_likelihood = log_joint - jax.vmap(prior.log_prob)(particles.z)
@@ -42,11 +43,16 @@ def bound() -> Objective:
     )
 
 
-def log_joint(model: Model) -> Objective:
+def log_joint(model: Model, *, particle_chunk: int | None = None) -> Objective:
     """Σ_k w̃_k log p_θ(x, z_k): its θ-gradient estimates ∇_θ log p_θ(x) (Eq. 10).
 
     Gradients are stopped at z and at the weights. The estimate is self-normalized: biased at small
     K, consistent in K and in T. Without any positive weight the value is -inf and has no gradient.
+
+    Args:
+      model: the model.
+      particle_chunk: particles of a datum differentiated at once; default all. Smaller chunks bound
+        the memory, and each is computed once more on the way back.
     """
 
     def value(params, particles):
@@ -55,7 +61,14 @@ def log_joint(model: Model) -> Objective:
         # A particle without weight may sit where log p is not finite; it is moved to the origin so
         # that not even 0 * NaN reaches the gradient.
         z = jnp.where(is_used[:, None], jax.lax.stop_gradient(particles.z), 0.0)
-        log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, particles.x, z_k))(z)
+
+        def log_p_fn(z_k):
+            return model.log_joint(params.theta, particles.x, z_k)
+
+        if particle_chunk is None:
+            log_p = jax.vmap(log_p_fn)(z)
+        else:
+            log_p = jax.lax.map(jax.checkpoint(log_p_fn), z, batch_size=particle_chunk)
         total = jnp.sum(normalized * jnp.where(is_used, log_p, 0.0))
         return jnp.where(jnp.any(is_used), total, -jnp.inf)
 

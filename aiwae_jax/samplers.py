@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, hmc, weights
+from aiwae_jax import ais, forces, hmc, weights
 from aiwae_jax.types import Model, Particles, Sampler
 
 
@@ -27,7 +27,7 @@ def importance(model: Model, num_particles: int) -> Sampler:
         posterior = model.posterior(params.phi, x)
         z, log_q = jax.vmap(posterior.sample_and_log_prob)(jax.random.split(key, num_particles))
         log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
-        return Particles(x, z, weights.zero_if_broken(log_p - log_q)), {}
+        return Particles(x, z, weights.zero_if_broken(log_p - log_q), posterior), {}
 
     return Sampler(draw, is_properly_weighted=True, is_reparameterized=True)
 
@@ -63,7 +63,8 @@ def annealed(
       force_precision: "float32", or a lower one of `model.log_joint_in` for log p's gradient inside
         the leapfrog. Energies and weights stay fp32, so that the weighting stays proper.
       particle_chunk: particles of a datum annealed at once, a divisor of K; default all. Smaller
-        chunks bound the memory, and can be faster where they fit a cache.
+        chunks bound the memory, and can be faster where they fit a cache; see also
+        `objectives.log_joint`.
 
     Raises:
       ValueError: if K < 1, T < 2 or L < 1, if `particle_chunk` does not divide K, or if the model
@@ -77,13 +78,7 @@ def annealed(
         raise ValueError(
             f"`particle_chunk` must divide `num_particles`={num_particles}, got {particle_chunk}."
         )
-    is_exact = force_precision == "float32"
-    if not is_exact and model.log_joint_in is None:
-        raise ValueError(
-            f"`force_precision`={force_precision!r} needs a model with `log_joint_in`; use "
-            "'float32'."
-        )
-    log_joint_for_force = None if is_exact else model.log_joint_in(force_precision)
+    log_joint = forces.log_joint_fn(model, force_precision)
 
     def draw(key, params, x, state, *, axis_name=None):
         params = jax.lax.stop_gradient(params)
@@ -94,16 +89,10 @@ def annealed(
                 chain_key,
                 z,
                 log_initial_fn=posterior.log_prob,
-                log_target_fn=lambda z: model.log_joint(params.theta, x, z),
+                log_target_fn=lambda z: log_joint(params.theta, x, z),
                 betas=betas,
                 step_sizes=state,
                 num_leapfrog_steps=num_leapfrog_steps,
-                force_fns=None
-                if is_exact
-                else (
-                    jax.grad(posterior.log_prob),
-                    jax.grad(lambda z: log_joint_for_force(params.theta, x, z)),
-                ),
                 axis_name="particle" if axis_name is None else ("particle", axis_name),
             )
 
@@ -120,7 +109,7 @@ def annealed(
             z, log_weights, info = jax.lax.map(draw_chunk, keys)
             z, log_weights = z.reshape(num_particles, -1), log_weights.reshape(num_particles)
             info = ais.AISInfo(info.acceptance.mean(axis=0), info.num_nonfinite.sum())
-        return Particles(x, z, log_weights), {**info._asdict(), "step_sizes": state}
+        return Particles(x, z, log_weights, posterior), {**info._asdict(), "step_sizes": state}
 
     def adapt(step_sizes, info):
         return hmc.adapt_step_size(step_sizes, info["acceptance"], target=target_acceptance)

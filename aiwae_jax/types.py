@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import chex
 
 PyTree = Any
+LogDensityFn = Callable[[chex.Array], chex.Array]  # [D] -> [], nats
+ForceFn = Callable[[chex.Array], chex.Array]  # [D] -> [D], nats per unit of z
 PARAM_NAMES = ("theta", "phi", "psi")
 
 
@@ -40,11 +42,14 @@ class Particles(NamedTuple):
       x: the datum, a pytree.
       z: `[K, D]` latent samples.
       log_weights: `[K]` log weights, nats; -inf marks a particle that explains nothing.
+      posterior: the q_φ(z|x) that the sampler drew them from or started them at, with gradients
+        where it is reparameterized, so that no objective need run the encoder again; or None.
     """
 
     x: PyTree
     z: chex.Array
     log_weights: chex.Array
+    posterior: "Posterior | None" = None
 
 
 class Distribution(Protocol):

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from log_gamma import exact_samples, largest_z_score, log_density
 
-from aiwae_jax import hmc
+from aiwae_jax import forces, hmc
 
 SHAPE = np.array([1.5, 4.0], np.float32)
 TARGET = log_density(SHAPE)
@@ -23,10 +23,17 @@ def coarse_force(y):
     return jnp.round(2.0 * jax.grad(TARGET)(y)) / 2.0
 
 
+COARSE_TARGET = forces.with_force(TARGET, coarse_force)
+
+
 def run_moves(
-    num_moves, step_size=STEP_SIZE, force_fn=None, num_leapfrog_steps=3, momentum_persistence=0.0
+    num_moves,
+    step_size=STEP_SIZE,
+    log_density_fn=TARGET,
+    num_leapfrog_steps=3,
+    momentum_persistence=0.0,
 ):
-    """Moves exact samples; returns before, after, mean acceptance."""
+    """Moves exact samples of TARGET; returns before, after, mean acceptance."""
     before = exact_samples(jax.random.key(0), SHAPE, NUM)
 
     @jax.vmap
@@ -35,16 +42,15 @@ def run_moves(
             return hmc.step(
                 key,
                 state,
-                TARGET,
+                log_density_fn,
                 step_size,
                 num_leapfrog_steps=num_leapfrog_steps,
-                force_fn=force_fn,
                 momentum_persistence=momentum_persistence,
             )
 
         momentum_key, key = jax.random.split(key)
         momentum = jax.random.normal(momentum_key, y.shape) if momentum_persistence else ()
-        state = hmc.init(y, TARGET, force_fn, momentum=momentum)
+        state = hmc.init(y, log_density_fn, momentum=momentum)
         state, info = jax.lax.scan(body, state, jax.random.split(key, num_moves))
         return state.position, info.acceptance.mean()
 
@@ -60,7 +66,7 @@ def test_step_leaves_target_invariant(num_moves, num_leapfrog_steps):
 
 
 def test_step_with_grossly_rounded_force_leaves_target_invariant():
-    before, after, acceptance = run_moves(10, 0.6, coarse_force)
+    before, after, acceptance = run_moves(10, 0.6, COARSE_TARGET)
     assert 0.4 < acceptance < 0.9
     assert largest_z_score(before, after) < 4.0
 
@@ -119,32 +125,32 @@ def test_invariance_test_catches_a_refreshment_without_the_flip(monkeypatch):
     assert largest_z_score(before, after) > 6.0
 
 
-def _integrate(y, momentum, force_fn, num_leapfrog_steps=7):
-    evaluate = partial(hmc.init, log_density_fn=TARGET, force_fn=force_fn)
+def _integrate(y, momentum, log_density_fn=TARGET, num_leapfrog_steps=7):
+    evaluate = partial(hmc.init, log_density_fn=log_density_fn)
     return hmc.leapfrog(
         evaluate(y),
         momentum,
         evaluate,
-        force_fn or jax.grad(TARGET),
+        jax.grad(log_density_fn),
         0.3,
         num_leapfrog_steps=num_leapfrog_steps,
     )
 
 
-@pytest.mark.parametrize("force_fn", [None, coarse_force])
-def test_leapfrog_is_reversible_with_the_momentum_flip_and_not_without(force_fn):
+@pytest.mark.parametrize("log_density_fn", [TARGET, COARSE_TARGET], ids=["exact", "coarse"])
+def test_leapfrog_is_reversible_with_the_momentum_flip_and_not_without(log_density_fn):
     y, momentum = jnp.array([0.2, 1.0]), jnp.array([0.8, -0.5])
-    end, end_momentum = _integrate(y, momentum, force_fn)
-    back, back_momentum = _integrate(end.position, -end_momentum, force_fn)
+    end, end_momentum = _integrate(y, momentum, log_density_fn)
+    back, back_momentum = _integrate(end.position, -end_momentum, log_density_fn)
     np.testing.assert_allclose(back.position, y, atol=1e-5)
     np.testing.assert_allclose(-back_momentum, momentum, atol=1e-5)
-    astray, _ = _integrate(end.position, end_momentum, force_fn)
+    astray, _ = _integrate(end.position, end_momentum, log_density_fn)
     assert np.abs(np.asarray(astray.position - y)).max() > 0.1
 
 
 def test_leapfrog_preserves_volume():
     def flow(phase):
-        end, momentum = _integrate(phase[:2], phase[2:], None)
+        end, momentum = _integrate(phase[:2], phase[2:])
         return jnp.concatenate([end.position, momentum])
 
     jacobian = jax.jacobian(flow)(jnp.array([0.2, 1.0, 0.8, -0.5]))

@@ -199,6 +199,20 @@ def test_without_any_weight_log_joint_is_minus_infinity_without_gradient():
     chex.assert_trees_all_equal(grads, jax.tree.map(jnp.zeros_like, grads))
 
 
+@pytest.mark.parametrize("particle_chunk", [1, 2, 6, 10])  # 2 and 6 divide 6, 10 is more
+def test_log_joint_in_chunks_of_particles_is_the_same(particle_chunk):
+    sampler = samplers.importance(MODEL, 6)
+    whole = gradient(sampler, objectives.log_joint(MODEL)).theta
+    chunked = gradient(sampler, objectives.log_joint(MODEL, particle_chunk=particle_chunk)).theta
+    chex.assert_trees_all_close(whole, chunked, rtol=1e-5, atol=1e-6)
+
+
+def test_elbo_without_a_posterior_at_hand_asks_the_model():
+    particles, _ = samplers.importance(MODEL, 3).draw(jax.random.key(0), lg.params(), X, ())
+    value = objectives.elbo(MODEL).value
+    assert value(lg.params(), particles) == value(lg.params(), particles._replace(posterior=None))
+
+
 def test_a_particle_without_weight_at_a_broken_place_leaves_the_gradient_clean():
     z = jnp.array([[0.1, 0.2], [jnp.nan, jnp.inf]])
     objective = objectives.log_joint(MODEL)

@@ -162,9 +162,9 @@ def test_update_with_a_nonfinite_gradient_is_skipped_and_counted(name):
 # ---------------------------------------------------------------------------------------- compiled
 
 
-def temporary_memory(num_temperatures):
+def temporary_memory(num_temperatures, num_particles=5, **options):
     model = models.bernoulli_vae(784, 50, mean_image=np.full(784, 0.13))
-    method = methods.aiwae(model, 5, num_temperatures)
+    method = methods.aiwae(model, num_particles, num_temperatures, **options)
     optimizers = train.adam(1e-3)
     state = train.init_state(jax.random.key(0), model, method, optimizers)
     step = train.make_train_step(method, optimizers)
@@ -177,6 +177,13 @@ def temporary_memory(num_temperatures):
 def test_temporary_memory_does_not_grow_with_the_number_of_temperatures():
     sizes = [temporary_memory(num) for num in (5, 80, 1000)]
     assert max(sizes) <= 1.05 * min(sizes), sizes
+
+
+@pytest.mark.slow
+def test_a_chunk_of_particles_bounds_the_temporary_memory():
+    few, many = temporary_memory(5, 10), temporary_memory(5, 200, particle_chunk=10)
+    assert many < 2.0 * few  # what is left to grow is the particles themselves
+    assert temporary_memory(5, 200) > 10.0 * few
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def annealed(model: Model, cell: problem.Cell, num_leapfrog_steps: int, step_siz
         acceptance = acceptance.mean(axis=0)
         if axis_name is not None:
             acceptance = jax.lax.pmean(acceptance, axis_name)
-        return Particles(x, z, log_weights), {"acceptance": acceptance}
+        return Particles(x, z, log_weights, posterior), {"acceptance": acceptance}
 
     return Sampler(draw, is_properly_weighted=True, is_reparameterized=False)
 

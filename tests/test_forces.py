@@ -1,0 +1,62 @@
+"""Densities with a stand-in for their gradient: exact values, forces as given."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aiwae_jax import forces, models
+
+MODEL = models.bernoulli_vae(12, 3, hidden_sizes=(8, 8), initialization="torch")
+THETA = MODEL.init(jax.random.key(0)).theta
+X = jnp.asarray(np.random.default_rng(0).integers(0, 2, 12), jnp.float32)
+Z = jax.random.normal(jax.random.key(1), (100, 3))
+
+
+@pytest.mark.parametrize("precision", ["tensorfloat32", "bfloat16"])
+def test_energies_are_those_of_fp32_to_the_last_bit_and_forces_are_not(precision):
+    def energy_and_force(log_joint):
+        return jax.vmap(jax.value_and_grad(lambda z: log_joint(THETA, X, z)))(Z)
+
+    exact, exact_force = energy_and_force(MODEL.log_joint)
+    energy, force = energy_and_force(forces.log_joint_fn(MODEL, precision))
+    np.testing.assert_array_equal(energy, exact)
+    difference = np.abs(np.asarray(force - exact_force)).max()
+    assert difference < 0.02
+    if precision == "bfloat16":  # tf32 is plain fp32 where the hardware has none
+        assert difference > 0.0
+
+
+def test_energies_agree_with_float64():
+    """fp32 in earnest: 12 pixels, 100 latents, log-joints of about -10 nats."""
+    energies = jax.vmap(lambda z: forces.log_joint_fn(MODEL, "bfloat16")(THETA, X, z))(Z)
+
+    def dense(layer, h):
+        return h @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
+
+    h = np.asarray(Z, np.float64)
+    for i in range(2):
+        h = np.tanh(dense(THETA["hidden"][i], h))
+    logits = dense(THETA["heads"][0], h)
+    log_likelihood = (np.asarray(X) * logits - np.logaddexp(0.0, logits)).sum(1)
+    log_prior = -0.5 * (np.asarray(Z, np.float64) ** 2 + np.log(2 * np.pi)).sum(1)
+    np.testing.assert_allclose(energies, log_likelihood + log_prior, atol=1e-5)
+
+
+def test_softplus_is_gone_from_a_force():
+    """A gradient needs the sigmoid only; the logarithm is for energies."""
+    for precision in ("float32", "bfloat16"):
+        log_joint = forces.log_joint_fn(MODEL, precision)
+        force = jax.jit(jax.vmap(jax.grad(lambda z, f=log_joint: f(THETA, X, z))))
+        assert "log-plus-one" not in force.lower(Z).compile().as_text()
+    energy = jax.jit(jax.vmap(lambda z: MODEL.log_joint(THETA, X, z)))
+    assert "log-plus-one" in energy.lower(Z).compile().as_text()
+
+
+def test_a_force_that_is_not_finite_makes_the_density_nan():
+    log_density = forces.with_force(lambda z: -jnp.sum(z**2), lambda z: z / 0.0)
+    assert jnp.isnan(log_density(jnp.ones(2)))
+
+
+def test_an_exact_force_leaves_the_model_alone():
+    assert forces.log_joint_fn(MODEL, "float32") is MODEL.log_joint
