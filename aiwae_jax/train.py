@@ -199,6 +199,11 @@ class LoopState(NamedTuple):
     train: TrainState
     totals: TrainInfo
 
+    @property
+    def num_steps(self) -> int:
+        """Steps done; under a leading axis of repeats, by each of them."""
+        return int(np.ravel(self.train.step)[0])
+
 
 def init_loop_state(
     train_step: Callable, state: TrainState, batch_fn: Callable, data: PyTree, batch_size: int

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aiwae_jax import data, methods, models, sharding, train
 from aiwae_jax.types import Method, Model
@@ -19,7 +20,7 @@ class Run(NamedTuple):
       model: the model.
       num_devices: devices that share each batch.
       steps_per_epoch: full batches in the training set.
-      init: `init() -> LoopState` at step 0.
+      init: `init() -> LoopState` at step 0; several repeats have a leading axis for them.
       run_steps: `run_steps(loop_state, num_steps) -> LoopState`.
       learning_rate: `learning_rate(step)`.
     """
@@ -41,6 +42,8 @@ def _build_method(training: Training, model: Model) -> Method:
             training.num_particles,
             training.num_temperatures,
             training.num_leapfrog_steps,
+            force_precision=training.force_precision,
+            particle_chunk=training.particle_chunk,
         ),
     }
     return builders[training.method]()
@@ -85,20 +88,27 @@ def build(training: Training, dataset: data.Dataset) -> Run:
         batch_size=training.batch_size,
         sharding=over_devices,
     )
-    init_key, root_key = jax.random.split(jax.random.key(training.seed))
-    root_key = jax.device_put(root_key, on_each_device)
     images = jax.device_put(jnp.asarray(dataset.train), on_each_device)
 
-    @jax.jit
     def init(key: jax.Array) -> train.LoopState:
         state = train.init_state(key, model, method, optimizers)
         return train.init_loop_state(train_step, state, batch_fn, images, training.batch_size)
+
+    init_key, root_key = jax.random.split(jax.random.key(training.seed))
+    if training.num_repeats > 1:
+        seeds = training.seed + np.arange(training.num_repeats)
+        init_key, root_key = jax.vmap(jax.random.split, out_axes=1)(
+            jnp.stack([jax.random.key(seed) for seed in seeds])
+        )
+        init = jax.vmap(init)
+        run_steps = jax.jit(jax.vmap(run_steps, in_axes=(0, 0, None, None)), donate_argnums=1)
+    root_key = jax.device_put(root_key, on_each_device)
 
     return Run(
         num_devices=over_devices.num_devices,
         model=model,
         steps_per_epoch=steps_per_epoch,
-        init=lambda: jax.device_put(init(init_key), on_each_device),
+        init=lambda: jax.device_put(jax.jit(init)(init_key), on_each_device),
         run_steps=lambda state, num_steps: run_steps(root_key, state, images, num_steps),
         learning_rate=lambda step: float(learning_rate(step)),
     )

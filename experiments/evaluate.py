@@ -4,35 +4,101 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from aiwae_jax import checkpoint, data, evaluate
 from aiwae_jax.types import Model, Params
-from experiments import build, command, flags, measure, report, store, workdir
+from experiments import build, command, flags, measure, repeats, report, store, workdir
 from experiments.flags import Evaluation, Training
 
 _PICTURE_SEED = 0
 
 
-def write_report(
+class Trained(NamedTuple):
+    """What there is to measure, and the facts that a report states of it.
+
+    Attributes:
+      training: the configuration of the run.
+      dataset: its data.
+      model: its model.
+      params: a leading axis for its repeats, if it has several.
+      epochs: passes over the data.
+      is_finished: whether the run has come to its end.
+      wall_time: of all repeats together.
+    """
+
+    training: Training
+    dataset: data.Dataset
+    model: Model
+    params: Params
+    epochs: float
+    is_finished: bool
+    wall_time: dict[str, float]
+
+
+def write_reports(
     folder: pathlib.Path,
-    *,
-    training: Training,
+    trained: Trained,
     evaluation: Evaluation,
-    dataset: data.Dataset,
-    model: Model,
-    params: Params,
-    epochs: float,
-    is_finished: bool,
-    wall_time: dict[str, float],
+    interruption: command.Interruption,
+) -> None:
+    """Measures each repeat of a run, or finds its report; prints them, and what sums them up."""
+    params = jax.device_get(trained.params)  # training and evaluation may use different devices
+    reports = []
+    for repeat in repeats.of(trained.training, folder):
+        content = _existing_report(repeat, evaluation, trained.epochs)
+        if content is not None:
+            print("already evaluated like this; here is the existing report")
+        else:
+            one = trained._replace(params=repeat.select(params))
+            content = _write_report(repeat, one, evaluation, interruption)
+        if repeat.number is not None:
+            print(f"\n{repeat.folder.name}, seed {repeat.training.seed}:")
+        if not trained.is_finished:
+            print("the run is not finished; this is its newest checkpoint")
+        print(report.table(content))
+        reports.append(content)
+    if len(reports) > 1:
+        summary = {
+            **repeats.summarize(reports, list(report.METRICS)),
+            "epochs": trained.epochs,
+            "config": _describe_config(trained.training, evaluation),
+            "data": reports[0]["data"],
+        }
+        workdir.write_json(folder / "summary.json", summary)
+        print(report.summary_table(summary, reports[0]))
+
+
+def _existing_report(
+    repeat: repeats.Repeat, evaluation: Evaluation, epochs: float
+) -> dict[str, Any] | None:
+    """The report that this very command has already written, or None."""
+    if not (repeat.folder / "report.json").exists():
+        return None
+    content = workdir.read_json(repeat.folder / "report.json", workdir.REPORT_KEYS)
+    is_same = content["config"] == _describe_config(repeat.training, evaluation)
+    return content if is_same and content["epochs"] == epochs else None
+
+
+def _describe_config(training: Training, evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "training": dataclasses.asdict(training),
+        "evaluation": dataclasses.asdict(evaluation),
+    }
+
+
+def _write_report(
+    repeat: repeats.Repeat,
+    trained: Trained,
+    evaluation: Evaluation,
     interruption: command.Interruption,
 ) -> dict[str, Any]:
-    """Measures a model and writes report.json, evaluation.npz and the pictures."""
-    params = jax.device_get(params)  # training and evaluation may use different devices
-    pieces = store.FolderStore(folder / "evaluation")
+    """Measures one model and writes report.json, evaluation.npz and the pictures."""
+    folder, dataset, model, params = repeat.folder, trained.dataset, trained.model, trained.params
+    pieces = store.FolderStore(folder / f"evaluation-{evaluation.force_precision}")
     measured = measure.measure(model, params, dataset, evaluation, pieces, interruption)
     entries = measured.entries
     # The numbers may have cost hours: they are written before anything else is tried.
@@ -40,24 +106,22 @@ def write_report(
     np.savez(folder / "evaluation.npz", **measured.arrays)
     content = {
         **entries,
-        "epochs": epochs,
-        "is_finished": is_finished,
-        "config": {
-            "training": dataclasses.asdict(training),
-            "evaluation": dataclasses.asdict(evaluation),
-        },
+        "epochs": trained.epochs,
+        "is_finished": trained.is_finished,
+        "config": _describe_config(repeat.training, evaluation),
         "data": workdir.describe_data(dataset),
         "environment": report.environment(),
-        "wall_time": {**wall_time, "evaluation_seconds": entries["evaluation"]["seconds"]},
+        "wall_time": {**trained.wall_time, "evaluation_seconds": entries["evaluation"]["seconds"]},
+        "repeat": {"number": repeat.number or 0, "num_repeats": trained.training.num_repeats},
     }
-    cell = report.paper_cell(training, dataset.is_stand_in)
+    cell = report.paper_cell(trained.training, dataset.is_stand_in)
     if cell is not None:
         content["paper"] = cell
         used = dataclasses.replace(
             evaluation, num_temperatures=entries["evaluation"]["num_temperatures"]
         )
         content["differs"] = report.differences_from_paper(
-            training, used, epochs, len(dataset.test)
+            trained.training, used, trained.epochs, len(dataset.test)
         )
     workdir.write_json(folder / "report.json", content)
     content["pictures"] = report.draw_pictures(
@@ -91,6 +155,11 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
     Raises:
       workdir.WorkdirError: if one has no report, or they were not evaluated alike.
     """
+    for path in (folder, other):
+        if not (path / "report.json").exists():
+            raise workdir.WorkdirError(
+                f"{path} has no report.json: evaluate it first, or name one of its repeats."
+            )
     reports = [
         workdir.read_json(path / "report.json", workdir.REPORT_KEYS) for path in (folder, other)
     ]
@@ -120,11 +189,10 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     arguments = flags.parse_evaluate(argv)
-    folder, training, stored = workdir.open_run(arguments.workdir)
     if arguments.against is not None:
-        other, _, _ = workdir.open_run(arguments.against)
-        print(paired_difference(folder, other))
+        print(paired_difference(pathlib.Path(arguments.workdir), pathlib.Path(arguments.against)))
         return
+    folder, training, stored = workdir.open_run(arguments.workdir)
     dataset = data.load(training.dataset, arguments.data_dir or stored["data_dir"])
     if workdir.describe_data(dataset)["sha256"] != stored["data"]["sha256"]:
         raise workdir.WorkdirError(
@@ -137,22 +205,17 @@ def main(argv: Sequence[str]) -> None:
     if restored is None:
         raise workdir.WorkdirError(f"--workdir={arguments.workdir} has no checkpoint yet.")
     loop_state, facts = restored
+    trained = Trained(
+        training=training,
+        dataset=dataset,
+        model=run.model,
+        params=loop_state.train.params,
+        epochs=loop_state.num_steps / run.steps_per_epoch,
+        is_finished=facts["is_finished"],
+        wall_time=facts["wall_time"],
+    )
     with command.Interruption() as interruption:
-        content = write_report(
-            folder,
-            training=training,
-            evaluation=evaluation,
-            dataset=dataset,
-            model=run.model,
-            params=loop_state.train.params,
-            epochs=int(loop_state.train.step) / run.steps_per_epoch,
-            is_finished=facts["is_finished"],
-            wall_time=facts["wall_time"],
-            interruption=interruption,
-        )
-    if not content["is_finished"]:
-        print("the run is not finished; this is its newest checkpoint")
-    print(report.table(content))
+        write_reports(folder, trained, evaluation, interruption)
     print(f"report and pictures: {folder}")
 
 

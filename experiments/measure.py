@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import data, evaluate
+from aiwae_jax import data, evaluate, forces
 from aiwae_jax.types import Model, Params
 from experiments import command, progress
 from experiments.flags import Evaluation
@@ -226,7 +226,8 @@ def measure(
     test_images, train_images, all_test_images = choose_images(dataset, evaluation)
     images = np.concatenate([test_images, train_images])
     num = len(test_images)
-    functions = Partial(model.log_joint, params.theta), Partial(model.posterior, params.phi)
+    log_joint = forces.log_joint_fn(model, evaluation.force_precision)
+    functions = Partial(log_joint, params.theta), Partial(model.posterior, params.phi)
     keys = keys_of(evaluation)
     began = time.monotonic()
     num_data = len(images) + 2 * evaluation.num_simulated

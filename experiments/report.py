@@ -71,6 +71,7 @@ def differences_from_paper(
         "hidden units": (training.hidden_size, 200),
         "Adam eps": (training.adam_eps, 1e-4),
         "leapfrog steps": (training.num_leapfrog_steps or 5, 5),
+        "force precision": (training.force_precision, "float32"),
         "loss reduction": (training.loss_reduction, "mean"),
         "initialization": (training.initialization, "torch"),
         **{
@@ -81,11 +82,13 @@ def differences_from_paper(
             for field, value in dataclasses.asdict(PAPER_SETTINGS).items()
             if field != "adapt" and hasattr(evaluation, field)
         },
+        "evaluation force precision": (evaluation.force_precision, "float32"),
         "evaluation step sizes": (
             _STEP_SIZES[evaluation.adapt],
             _STEP_SIZES["paper"],
         ),
         "bound samples": (evaluation.num_bound_samples, 5000),
+        "repeats": (training.num_repeats, 5),
         "test images evaluated": (
             min(evaluation.num_examples or num_test_images, num_test_images),
             num_test_images,
@@ -102,7 +105,6 @@ def differences_from_paper(
         *found,
         "last partial batch of each epoch: skipped, authors' code keeps it",
         "evaluated images: binarized once from a seed, authors' code anew for each number",
-        "repeats: 1, paper 5",
     ]
 
 
@@ -125,15 +127,29 @@ def table(report: dict[str, Any]) -> str:
     for key, (name, with_error) in METRICS.items():
         value = report[key]
         ours = f"{value:.2f} ± {report[key + '_se']:.2f}" if with_error else f"{value}"
-        line = f"{name:20}{ours:>20}"
-        if cell:
-            mean, std = cell[key]["mean"], cell[key]["std"]
-            line += f"{mean:>11g}" + (f" ({std:.2f})" if std is not None else "")
-        lines.append(line)
+        lines.append(f"{name:20}{ours:>20}" + _paper_column(cell, key))
     lines += _gap_lines(report)
     if cell:
         lines.append("differs from the paper's setting: " + "; ".join(report["differs"]))
     return "\n".join(lines)
+
+
+def summary_table(summary: dict[str, Any], example: dict[str, Any]) -> str:
+    """Mean (standard deviation over repeats) of each metric; `example` is a repeat's report."""
+    cell = example.get("paper")
+    title = f"mean (std over {summary['num_repeats']} seeds)"
+    lines = ["", f"{'':20}{title:>26}" + (f"{'paper':>18}" if cell else "")]
+    for key, (name, _) in METRICS.items():
+        ours = f"{summary[key]['mean']:.2f} ({summary[key]['std']:.2f})"
+        lines.append(f"{name:20}{ours:>26}" + _paper_column(cell, key))
+    return "\n".join(lines)
+
+
+def _paper_column(cell: dict[str, dict[str, float | None]] | None, key: str) -> str:
+    if not cell:
+        return ""
+    mean, std = cell[key]["mean"], cell[key]["std"]
+    return f"{mean:>11g}" + (f" ({std:.2f})" if std is not None else "")
 
 
 def _gap_lines(report: dict[str, Any]) -> list[str]:

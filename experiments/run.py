@@ -1,6 +1,5 @@
 """Trains a model and measures it: `python -m experiments.run --dataset=omniglot --K=5 --T=8`."""
 
-import dataclasses
 import pathlib
 import sys
 import time
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import checkpoint, data, metrics, train
-from experiments import build, command, evaluate, flags, progress, report, workdir
+from experiments import build, command, evaluate, flags, progress, repeats, report, workdir
 from experiments.flags import Config
 
 _SECONDS_PER_CHUNK = 1.0
@@ -57,8 +56,12 @@ class Trainer:
         if restored is not None:
             self.loop_state, facts = restored
             self.wall_time = facts["wall_time"]
-        self.step = int(self.loop_state.train.step)
-        self._metrics = metrics.MetricsWriter(folder, resume_step=self.step)
+        self.step = self.loop_state.num_steps
+        self._repeats = repeats.of(config.training, folder)
+        self._metrics = []
+        for repeat in self._repeats:
+            repeat.folder.mkdir(exist_ok=True)
+            self._metrics.append(metrics.MetricsWriter(repeat.folder, resume_step=self.step))
         self._saved_at = time.monotonic()
         self._has_warned = False
 
@@ -97,7 +100,7 @@ class Trainer:
     def _check_skipped(self, steps_in_epoch: int) -> None:
         """Says once when updates were skipped, and stops when all of an epoch's were."""
         for phase, info in self.loop_state.totals.items():
-            num_skipped = int(info["num_skipped_updates"])
+            num_skipped = int(np.max(info["num_skipped_updates"]))  # over repeats
             if num_skipped and not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
@@ -111,6 +114,12 @@ class Trainer:
                     f"before step {self.step}; the last good checkpoint is of step "
                     f"{self._checkpoints.latest_step()}."
                 )
+
+    def _write_metrics(self, averages: train.TrainInfo, epoch: float) -> None:
+        """Writes an epoch's averages, for each repeat into its own file."""
+        facts = {"epoch": epoch, "learning_rate": self._run.learning_rate(self.step - 1)}
+        for repeat, writer in zip(self._repeats, self._metrics, strict=True):
+            writer.write(self.step, facts | _flat_record(repeat.select(averages)))
 
     def train(self, interruption: command.Interruption) -> None:
         """Trains to the end.
@@ -132,14 +141,11 @@ class Trainer:
                 steps_in_epoch = (self.step - 1) % per_epoch + 1
                 self._check_skipped(steps_in_epoch)
                 averages = train.epoch_averages(self.loop_state.totals, steps_in_epoch)
-                record = _flat_record(averages)
                 epoch = self.step / per_epoch
                 if steps_in_epoch == per_epoch:
-                    learning_rate = self._run.learning_rate(self.step - 1)
-                    self._metrics.write(
-                        self.step, {"epoch": epoch, "learning_rate": learning_rate, **record}
-                    )
-                bar.update(self.step, _facts_line(record, epoch, pace * training.batch_size))
+                    self._write_metrics(averages, epoch)
+                images_per_second = pace * training.batch_size * training.num_repeats
+                bar.update(self.step, _facts_line(_flat_record(averages), epoch, images_per_second))
 
                 seconds_since_save = time.monotonic() - self._saved_at
                 is_due = seconds_since_save > 60 * self._config.checkpoint_minutes
@@ -157,20 +163,9 @@ class Trainer:
 
     def close(self) -> None:
         """Closes files and checkpoints."""
-        self._metrics.close()
+        for writer in self._metrics:
+            writer.close()
         self._checkpoints.close()
-
-
-def _existing_report(folder: pathlib.Path, config: Config, epochs: float):
-    """The report that this very command has already written, or None."""
-    if not (folder / "report.json").exists():
-        return None
-    content = workdir.read_json(folder / "report.json", workdir.REPORT_KEYS)
-    is_same = content["config"] == {
-        "training": dataclasses.asdict(config.training),
-        "evaluation": dataclasses.asdict(config.evaluation),
-    }
-    return content if is_same and content["epochs"] == epochs else None
 
 
 @command.exit_codes
@@ -201,23 +196,16 @@ def main(argv: Sequence[str]) -> None:
         if config.evaluation is None:
             print(f"trained; --eval=none. The run is in {folder}")
             return
-        content = _existing_report(folder, config, float(epochs))
-        if content is not None:
-            print("already trained and evaluated; this is the existing report")
-        else:
-            content = evaluate.write_report(
-                folder,
-                training=config.training,
-                evaluation=config.evaluation,
-                dataset=dataset,
-                model=run.model,
-                params=trainer.loop_state.train.params,
-                epochs=float(epochs),
-                is_finished=True,
-                wall_time=trainer.wall_time,
-                interruption=interruption,
-            )
-    print(report.table(content))
+        trained = evaluate.Trained(
+            training=config.training,
+            dataset=dataset,
+            model=run.model,
+            params=trainer.loop_state.train.params,
+            epochs=float(epochs),
+            is_finished=True,
+            wall_time=trainer.wall_time,
+        )
+        evaluate.write_reports(folder, trained, config.evaluation, interruption)
     print(f"report and pictures: {folder}")
 
 

@@ -18,6 +18,12 @@ from experiments.flags import Config, Training
 from experiments.store import DAMAGED_ARRAYS
 
 _CONFIG_KEYS = ("training", "data", "data_dir")
+# Settings that runs of earlier versions do not mention, because there was no choice.
+_ADDED_LATER = {
+    field.name: field.default
+    for field in dataclasses.fields(Training)
+    if field.default is not dataclasses.MISSING
+}
 REPORT_KEYS = ("config", "data", "epochs", "nll_test", "num_examples")
 
 
@@ -132,11 +138,12 @@ def _check_or_write_config(
     wanted = dataclasses.asdict(config.training)
     if (folder / "config.json").exists():
         stored = read_json(folder / "config.json", _CONFIG_KEYS)
+        there = _ADDED_LATER | stored["training"]
         differences = [
-            f"{name}={stored['training'].get(name)} there, {value} here"
+            f"{name}={there.get(name)} there, {value} here"
             for name, value in wanted.items()
-            if stored["training"].get(name) != value
-            and not (name == "num_stages" and stored["training"].get(name, 0) <= value)
+            if there.get(name) != value
+            and not (name == "num_stages" and there.get(name, 0) <= value)
         ]
         if stored["data"]["sha256"] != data_facts["sha256"]:
             differences.append(f"data: {stored['data']['title']} of another content")
@@ -165,7 +172,10 @@ def open_run(folder: str) -> tuple[pathlib.Path, Training, dict[str, Any]]:
     """
     path = pathlib.Path(folder).expanduser().absolute()
     if not (path / "config.json").exists():
-        raise WorkdirError(f"--workdir={folder} holds no run of this program.")
+        hint = ""
+        if (path.parent / "config.json").exists():
+            hint = f" of its own; it is part of the one in {path.parent}: name that"
+        raise WorkdirError(f"--workdir={folder} holds no run of this program{hint}.")
     stored = read_json(path / "config.json", _CONFIG_KEYS)
     try:
         training = Training(**stored["training"])

@@ -111,6 +111,7 @@ def test_interrupted_evaluation_continues_and_ends_with_the_same_numbers(
     finished, tmp_path, capsys, monkeypatch
 ):
     folder = copy_of(finished, tmp_path)
+    (folder / "report.json").unlink()  # else it would be found and shown
     again = [f"--workdir={folder}", *(flag for flag in TINY if flag.startswith("--eval"))]
     real, written = store.FolderStore.__setitem__, []
 
@@ -123,7 +124,7 @@ def test_interrupted_evaluation_continues_and_ends_with_the_same_numbers(
     monkeypatch.setattr(store.FolderStore, "__setitem__", write)
     assert evaluate.main(["evaluate", *again]) == 128 + signal.SIGINT
     assert "finished chunks are kept" in capsys.readouterr().err
-    kept = folder / "evaluation"
+    kept = folder / "evaluation-float32"
     assert len(list(kept.glob("*.npz"))) >= 3
     assert evaluate.main(["evaluate", *again]) == 0
     assert len(written) == len(set(written))  # nothing was made twice
@@ -323,6 +324,9 @@ def test_parameters_that_become_nan_stop_the_run_and_save_nothing(tmp_path, monk
         (["--temperature=5"], "Unknown command line flag 'temperature'"),
         (["digits"], "Unexpected argument 'digits'"),
         (["--adam_eps=0"], "--adam_eps must be positive"),
+        (["--repeats=0"], "--repeats must be at least 1, got 0"),
+        (["--K=6", "--particle_chunk=4"], "--particle_chunk=4 must divide --K=6"),
+        (["--method=iwae", "--force_precision=bfloat16"], "--force_precision belongs to annealed"),
     ],
 )
 def test_bad_flags_are_one_clear_line_and_exit_code_2(arguments, message, tmp_path, capsys):

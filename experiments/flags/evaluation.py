@@ -4,7 +4,7 @@ import dataclasses
 
 from absl import flags as absl_flags
 
-from aiwae_jax import evaluate, paths, tuning
+from aiwae_jax import evaluate, networks, paths, tuning
 from experiments.flags import common
 
 _DIGITS_TEMPERATURES = 100
@@ -43,6 +43,7 @@ class Evaluation:
       target_gap: nats, or None for no search.
       num_bound_samples: K of L_K.
       seed: of images, pixels and chains.
+      force_precision: of the gradients inside HMC.
     """
 
     num_temperatures: int
@@ -58,6 +59,7 @@ class Evaluation:
     target_gap: float | None
     num_bound_samples: int
     seed: int
+    force_precision: str = "float32"
 
     def settings(self) -> evaluate.Settings:
         """The library's settings of the chains."""
@@ -168,6 +170,14 @@ def define(fv: absl_flags.FlagValues) -> None:
         "Seed that chooses and binarizes the evaluated images, once, and drives the chains.",
         flag_values=fv,
     )
+    absl_flags.DEFINE_enum(
+        "eval_force_precision",
+        "float32",
+        list(networks.PRECISIONS),
+        "Precision of the gradients inside HMC; energies and weights stay fp32, so that the "
+        "estimate stays unbiased.",
+        flag_values=fv,
+    )
 
 
 def _check(fv: absl_flags.FlagValues) -> None:
@@ -236,4 +246,5 @@ def parse(fv: absl_flags.FlagValues, dataset: str) -> Evaluation | None:
         target_gap=fv.target_gap,
         num_bound_samples=fv.eval_bound_samples,
         seed=fv.eval_seed,
+        force_precision=fv.eval_force_precision,
     )

@@ -4,7 +4,7 @@ import dataclasses
 
 from absl import flags as absl_flags
 
-from aiwae_jax import data, models
+from aiwae_jax import data, models, networks
 from experiments.flags import common
 
 # How `--method` uses K and T: (default K, whether K may differ from 1, whether it anneals).
@@ -32,6 +32,9 @@ class Training:
     loss_reduction: str
     initialization: str
     seed: int
+    force_precision: str = "float32"
+    particle_chunk: int | None = None
+    num_repeats: int = 1
 
 
 def define(fv: absl_flags.FlagValues) -> None:
@@ -97,6 +100,28 @@ def define(fv: absl_flags.FlagValues) -> None:
         flag_values=fv,
     )
     absl_flags.DEFINE_integer("seed", 0, "Seed of the whole training.", flag_values=fv)
+    absl_flags.DEFINE_integer(
+        "repeats",
+        1,
+        "Trains N seeds, from --seed on, side by side in one program. Each writes its own report "
+        "to repeat_<i>/, the run a summary.json with mean and standard deviation.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_enum(
+        "force_precision",
+        "float32",
+        list(networks.PRECISIONS),
+        "Precision of the gradients inside HMC; energies and weights stay fp32, so that the "
+        "sampler stays exact. Faster where the hardware multiplies tf32 or bf16; aiwae only.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_integer(
+        "particle_chunk",
+        None,
+        "Particles of an image at work at once, a divisor of K: bounds the memory for a large K. "
+        "Default all; aiwae only.",
+        flag_values=fv,
+    )
     absl_flags.DEFINE_string(
         "workdir",
         None,
@@ -120,10 +145,16 @@ def parse(fv: absl_flags.FlagValues) -> Training:
     """
     common.one_of("dataset", fv.dataset, data.NAMES)
     common.one_of("method", fv.method, list(METHODS))
-    for name in ("K", "L", "latent_dim", "hidden_dim", "batch_size", "stages"):
+    for name in (
+        *("K", "L", "latent_dim", "hidden_dim", "batch_size", "stages"),
+        *("repeats", "particle_chunk"),
+    ):
         common.check_at_least(name, fv[name].value, 1)
     common.check_at_least("T", fv.T, 2)
     common.check_seed("seed", fv.seed)
+    common.require(
+        fv.seed + fv.repeats <= 2**32, "--seed and --repeats: the last seed must be below 2**32."
+    )
     common.require(
         fv.stages is None or fv.stages <= 12, "--stages must be at most 12 (265,720 epochs)."
     )
@@ -136,19 +167,24 @@ def parse(fv: absl_flags.FlagValues) -> Training:
         with_particles or fv.K in (None, 1),
         f"--K={fv.K}: {fv.method} uses one sample; for several use --method=iwae or aiwae.",
     )
-    for name in ("T", "L"):
+    for name in ("T", "L", "particle_chunk", "force_precision"):
         common.require(
-            is_annealed or fv[name].value is None,
+            is_annealed or fv[name].value == fv[name].default,
             f"--{name} belongs to annealed sampling, which --method={fv.method} does not do; "
             f"leave it out or use --method=aiwae.",
         )
 
+    num_particles = fv.K or default_k
+    common.require(
+        num_particles % (fv.particle_chunk or num_particles) == 0,
+        f"--particle_chunk={fv.particle_chunk} must divide --K={num_particles}.",
+    )
     is_digits = fv.dataset == "digits"
     batch_size = DIGITS_BATCH_SIZE if is_digits else PAPER_BATCH_SIZES[fv.method]
     return Training(
         dataset=fv.dataset,
         method=fv.method,
-        num_particles=fv.K or default_k,
+        num_particles=num_particles,
         num_temperatures=(fv.T or 8) if is_annealed else None,
         num_leapfrog_steps=(fv.L or 5) if is_annealed else None,
         latent_size=fv.latent_dim,
@@ -159,6 +195,9 @@ def parse(fv: absl_flags.FlagValues) -> Training:
         loss_reduction=fv.loss_reduction,
         initialization=fv.init,
         seed=fv.seed,
+        force_precision=fv.force_precision,
+        particle_chunk=fv.particle_chunk,
+        num_repeats=fv.repeats,
     )
 
 
@@ -168,4 +207,6 @@ def default_workdir(training: Training) -> str:
     if training.num_temperatures is not None:
         parts.append(f"T{training.num_temperatures}")
     parts += [f"b{training.batch_size}", f"seed{training.seed}"]
+    if training.num_repeats > 1:
+        parts.append(f"repeats{training.num_repeats}")
     return "runs/" + "-".join(parts)
