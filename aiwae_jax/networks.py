@@ -144,10 +144,9 @@ def mlp(
         layer = functools.partial(LINEAR_LAYERS[linear], **PRECISIONS[precision])
         return MLP(size_in, hidden_sizes, head_sizes, layer, nnx.Rngs(key))
 
-    graphdefs = {
-        name: nnx.split(nnx.eval_shape(lambda name=name: build(jax.random.key(0), name)))[0]
-        for name in PRECISIONS
-    }
+    @functools.cache
+    def graphdef(precision: str) -> nnx.GraphDef:
+        return nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0), precision)))[0]
 
     def init(key: chex.PRNGKey) -> PyTree:
         params = nnx.to_pure_dict(nnx.split(build(key))[1])
@@ -158,6 +157,6 @@ def mlp(
     def apply(
         params: PyTree, inputs: chex.Array, precision: str = "float32"
     ) -> tuple[chex.Array, ...]:
-        return nnx.merge(graphdefs[precision], params)(inputs)
+        return nnx.merge(graphdef(precision), params)(inputs)
 
     return Network(init, apply)

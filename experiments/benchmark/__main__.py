@@ -20,6 +20,16 @@ CELLS = (problem.Cell(1, 5), problem.Cell(5, 8), problem.Cell(50, 11))
 QUICK_CELLS = (problem.Cell(1, 3),)
 AGAINST = problem.Cell(5, 8)
 TARGETS = {"float32": 1.5, "bfloat16": 0.6}
+NUM_REPEATS = 5
+# name -> (what must be installed, how to build its training step at a cell)
+OTHERS = {
+    "BlackJAX": (
+        "blackjax",
+        lambda cell: ours.step_of(blackjax_side.aiwae(cell), on_one_device=True),
+    ),
+    "BlackJAX on our devices": ("blackjax", lambda cell: ours.step_of(blackjax_side.aiwae(cell))),
+    "PyTorch": ("torch", torch_side.training_step),
+}
 _INSTALL = "pip install '.[bench]'; for PyTorch without CUDA see its index of CPU builds"
 _FIRST_STEP = (
     "import time; began = time.time()\n"
@@ -68,13 +78,14 @@ def _sides(cells: Sequence[problem.Cell], against: problem.Cell) -> tuple[dict, 
         for precision in TARGETS:
             method = ours.aiwae(cell, force_precision=precision, particle_chunk=chunk)
             sides[f"ours {cell} {precision}"] = ours.step_of(method)
-    sides["evaluation float32"] = ours.evaluation_moves()
-    for package, name, build in (
-        ("blackjax", "BlackJAX", lambda: ours.step_of(blackjax_side.aiwae(against))),
-        ("torch", "PyTorch", lambda: torch_side.training_step(against)),
-    ):
+    sides[f"ours {cells[0]} float32, {NUM_REPEATS} seeds"] = ours.step_of_repeats(
+        ours.aiwae(cells[0]), NUM_REPEATS
+    )
+    for precision in TARGETS:
+        sides[f"evaluation {precision}"] = ours.evaluation_moves(precision)
+    for name, (package, build) in OTHERS.items():
         if importlib.util.find_spec(package):
-            sides[f"{name} {against}"] = build()
+            sides[name] = build(against)
         else:
             missing[name] = f"{package} is not installed: {_INSTALL}"
     return sides, missing
@@ -82,7 +93,7 @@ def _sides(cells: Sequence[problem.Cell], against: problem.Cell) -> tuple[dict, 
 
 def _row(name: str, ratio: float, text: str, target: float | None = None) -> str:
     verdict = "" if target is None else f"  (target {target:g})"
-    return f"{name:34}{ratio:7.2f} x  {text}{verdict}"
+    return f"{name:40}{ratio:7.2f} x  {text}{verdict}"
 
 
 @command.exit_codes
@@ -110,18 +121,23 @@ def main(argv: Sequence[str]) -> None:
             ratios[name] = seconds / least
             text = f"of the fp32 limit: {seconds * 1e3:.1f} ms, limit {least * 1e3:.1f} ms"
             print(_row(name, ratios[name], text, None if fv.quick else target))
+    name = f"{NUM_REPEATS} seeds / 1 seed, {cells[0]} float32"
+    ratios[name] = medians[f"ours {cells[0]} float32, {NUM_REPEATS} seeds"]
+    ratios[name] /= medians[f"ours {cells[0]} float32"]
+    print(_row(name, ratios[name], "one program for all"))
     least = ours.evaluation_operations() / rate
-    ratios["evaluation float32"] = medians["evaluation float32"] / least
-    print(_row("evaluation float32", ratios["evaluation float32"], "of the fp32 limit"))
-    for name in ("BlackJAX", "PyTorch"):
+    for precision, target in TARGETS.items():
+        name = f"evaluation {precision}"
+        ratios[name] = medians[name] / least
+        print(_row(name, ratios[name], "of the fp32 limit", None if fv.quick else target))
+    for name in OTHERS:
         if name in missing:
             print(f"{name}: {missing[name]}")
             continue
-        theirs = medians[f"{name} {against}"]
         for precision in TARGETS:
             key = f"{name} / ours {precision}"
-            ratios[key] = theirs / medians[f"ours {against} {precision}"]
-            print(_row(key, ratios[key], f"{name} {theirs * 1e3:.1f} ms at {against}"))
+            ratios[key] = medians[name] / medians[f"ours {against} {precision}"]
+            print(_row(key, ratios[key], f"{name} {medians[name] * 1e3:.1f} ms at {against}"))
 
     memory = {
         f"T={t}": ours.temporary_bytes(problem.Cell(2, t))

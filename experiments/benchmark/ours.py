@@ -1,5 +1,6 @@
 """Our sides: a training step and a temperature of an evaluation."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import evaluate, methods, population, sharding, train
+from aiwae_jax import evaluate, forces, methods, population, sharding, train
 from aiwae_jax.types import Method
 from experiments.benchmark import problem
 
@@ -20,23 +21,43 @@ def _optimizers():
 
 def _prepared(method: Method):
     """(step, state, batch) of a method on the benchmark's model and batch, over all devices."""
-    model, optimizers = problem.model(), _optimizers()
+    optimizers = _optimizers()
     over_devices = sharding.over_data(problem.BATCH_SIZE)
     state = jax.device_put(
-        train.init_state(problem.key(), model, method, optimizers),
-        sharding.replicated(over_devices),
+        _init(method, optimizers)(problem.key()), sharding.replicated(over_devices)
     )
     batch = jax.device_put(problem.images(problem.BATCH_SIZE), over_devices)
     return train.make_train_step(method, optimizers), state, batch
 
 
-def step_of(method: Method) -> Callable[[], None]:
-    """A call that makes one training step."""
-    step, state, batch = _prepared(method)
+def _init(method: Method, optimizers: train.Optimizers) -> Callable[[jax.Array], train.TrainState]:
+    model = problem.model()
+    return jax.jit(lambda key: train.init_state(key, model, method, optimizers))
 
+
+def step_of(method: Method, *, on_one_device: bool = False) -> Callable[[], None]:
+    """A call that makes one training step, over all devices or as JAX does it unasked, on one."""
+    step, state, batch = _prepared(method)
+    if on_one_device:
+        state, batch = jax.device_put(jax.device_get((state, batch)), jax.devices()[0])
+    return _repeating(functools.partial(step, problem.key()), state, batch)
+
+
+def step_of_repeats(method: Method, num_repeats: int) -> Callable[[], None]:
+    """A call that makes one training step of several seeds in one program."""
+    step, state, batch = _prepared(method)
+    states = jax.tree.map(lambda a: jnp.stack([a] * num_repeats), state)
+    steps = jax.jit(jax.vmap(step, in_axes=(0, 0, None)), donate_argnums=1)
+    keys = jax.device_put(
+        jax.random.split(problem.key(), num_repeats), jax.tree.leaves(states)[0].sharding
+    )
+    return _repeating(functools.partial(steps, keys), states, batch)
+
+
+def _repeating(step, state, batch) -> Callable[[], None]:
     def call() -> None:
         nonlocal state
-        state, _ = step(problem.key(), state, batch)
+        state, _ = step(state, batch)
         jax.block_until_ready(state)
 
     return call
@@ -50,9 +71,7 @@ def aiwae(cell: problem.Cell, **options) -> Method:
 def temporary_bytes(cell: problem.Cell, **options) -> int:
     """Temporary memory of the compiled training step."""
     method, optimizers = aiwae(cell, **options), _optimizers()
-    state = jax.eval_shape(
-        lambda: train.init_state(problem.key(), problem.model(), method, optimizers)
-    )
+    state = jax.eval_shape(_init(method, optimizers), problem.key())
     batch = jax.ShapeDtypeStruct((problem.BATCH_SIZE, problem.DATA_SIZE), jnp.float32)
     step = train.make_train_step(method, optimizers)
     return step.lower(problem.key(), state, batch).compile().memory_analysis().temp_size_in_bytes
@@ -71,11 +90,12 @@ def evaluation_operations() -> int:
     return num_gradients * problem.decoder_operations()
 
 
-def evaluation_moves() -> Callable[[], None]:
+def evaluation_moves(force_precision: str) -> Callable[[], None]:
     """Some temperatures of an evaluation of 100 images, start and end included."""
     model = problem.model()
     params = model.init(problem.key())
-    functions = Partial(model.log_joint, params.theta), Partial(model.posterior, params.phi)
+    log_joint = forces.log_joint_fn(model, force_precision)
+    functions = Partial(log_joint, params.theta), Partial(model.posterior, params.phi)
     images, indices = problem.images(_EVALUATION_DATA), np.arange(_EVALUATION_DATA, dtype=np.int32)
     betas = np.linspace(0.0, 1.0, _EVALUATION_MOVES + 2)
     pace = population.Pace(seconds=1e9)
