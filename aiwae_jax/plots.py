@@ -81,22 +81,20 @@ def learning_curves(
 
 def acceptance(
     path: str | os.PathLike,
-    rows: dict[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    rows: dict[str, tuple[Sequence[float], Sequence[float], Sequence[float], float]],
     title: str,
-    *,
-    target: float = 0.6,
 ) -> None:
     """Draws acceptance and step size against the inverse temperature, a column for each of `rows`.
 
     Args:
       path: where the PNG goes.
-      rows: name -> (betas, acceptance, step_sizes) of its moves.
+      rows: name -> (betas, acceptance, step_sizes) of its moves, and the acceptance that they were
+        steered to, a dashed line.
       title: above the figure.
-      target: the acceptance steered to, drawn as a dashed line.
     """
     figure = _figure(4.2 * len(rows) + 0.6, 4.8)
     panels = figure.subplots(2, len(rows), sharex=True, squeeze=False)
-    for column, (name, (betas, rates, step_sizes)) in enumerate(rows.items()):
+    for column, (name, (betas, rates, step_sizes, target)) in enumerate(rows.items()):
         style = {"marker": "o" if len(betas) < 40 else None, "markersize": 3, "linewidth": 1}
         panels[0, column].plot(betas, rates, **style)
         panels[0, column].axhline(target, linestyle="--", color="gray", linewidth=1)
@@ -109,3 +107,44 @@ def acceptance(
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
+
+
+def posteriors(
+    path: str | os.PathLike,
+    panels: dict[tuple[str, str], dict],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+) -> None:
+    """Draws posteriors of two latents, a panel for each model.
+
+    Args:
+      path: where the PNG goes.
+      panels: (row, column) -> `posterior` (a `grid.GridPosterior`), `q_mean` and `q_stddev` `[2]`,
+        `particles` `[N, 2]`.
+      rows: labels from top to bottom.
+      columns: labels from left to right.
+      title: above the figure.
+    """
+    figure = _figure(2.6 * len(columns) + 0.5, 2.75 * len(rows) + 0.6)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    angles = np.linspace(0.0, 2 * np.pi, 100)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            axes, panel = grid[i, j], panels[row, column]
+            posterior = panel["posterior"]
+            axes.pcolormesh(*posterior.axes, posterior.density.T, cmap="Blues", rasterized=True)
+            axes.plot(*panel["particles"].T, ".", color="tab:orange", markersize=2.5)
+            ellipse = panel["q_mean"] + panel["q_stddev"] * circle
+            axes.plot(*ellipse.T, color="tab:red", linewidth=1)
+            divergence = posterior.divergence_from_gaussian()
+            axes.set_xlabel(f"KL from a Gaussian {divergence:.3f} nats", fontsize=8)
+            axes.tick_params(labelsize=6)
+            if i == 0:
+                axes.set_title(column, fontsize=9)
+            if j == 0:
+                axes.set_ylabel(row, fontsize=9)
+    key = "blue: p(z|x) on a grid; red: one sigma of q(z|x); orange: annealed particles"
+    figure.suptitle(f"{title}\n{key}", fontsize=9)
+    figure.savefig(path, dpi=110)

@@ -49,7 +49,7 @@ def write_reports(
     params = jax.device_get(trained.params)  # training and evaluation may use different devices
     reports = []
     for repeat in repeats.of(trained.training, folder):
-        content = _existing_report(repeat, evaluation, trained.epochs)
+        content = find_report(repeat, evaluation, trained.epochs)
         if content is not None:
             print("already evaluated like this; here is the existing report")
         else:
@@ -72,7 +72,7 @@ def write_reports(
         print(report.summary_table(summary, reports[0]))
 
 
-def _existing_report(
+def find_report(
     repeat: repeats.Repeat, evaluation: Evaluation, epochs: float
 ) -> dict[str, Any] | None:
     """The report that this very command has already written, or None."""
@@ -131,6 +131,7 @@ def _write_report(
         params=params,
         test_images=measured.test_images,
         likelihood=measured.likelihood,
+        target_acceptance=evaluation.target_acceptance,
         seed=_PICTURE_SEED,
     )
     workdir.write_json(folder / "report.json", content)

@@ -181,6 +181,7 @@ def draw_pictures(
     params: Params,
     test_images: np.ndarray,
     likelihood: Likelihood,
+    target_acceptance: float,
     seed: int,
 ) -> list[str]:
     """Draws samples, reconstructions, learning curves and acceptance; returns their file names."""
@@ -236,11 +237,12 @@ def draw_pictures(
     if records and "theta/acceptance" in records[-1]:
         rates = records[-1]["theta/acceptance"]
         betas = np.linspace(0, 1, len(rates) + 1)[1:]
-        rows["training, last epoch"] = betas, rates, records[-1]["theta/step_sizes"]
+        rows["training, last epoch"] = betas, rates, records[-1]["theta/step_sizes"], 0.6
     rows["evaluation"] = (
         likelihood.plan.betas[1:-1],
         likelihood.acceptance,
         likelihood.plan.step_sizes,
+        target_acceptance,
     )
     plots.acceptance(folder / "acceptance.png", rows, f"{title}: acceptance of the HMC moves")
     return [*names, "acceptance.png"]

@@ -19,7 +19,7 @@ from experiments.store import DAMAGED_ARRAYS
 
 _CONFIG_KEYS = ("training", "data", "data_dir")
 # Settings that runs of earlier versions do not mention, because there was no choice.
-_ADDED_LATER = {
+ADDED_LATER = {
     field.name: field.default
     for field in dataclasses.fields(Training)
     if field.default is not dataclasses.MISSING
@@ -35,12 +35,16 @@ class NonFiniteError(RuntimeError):
     """Training ran into NaN or infinite parameters; the last good checkpoint is kept."""
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file under a temporary name first, so that it is whole or not there."""
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file under a temporary name first, so that it is whole or not there."""
     temporary = path.with_name(path.name + ".part")
-    text = json.dumps(_without_nonfinite(content), indent=2, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    write_text(path, json.dumps(_without_nonfinite(content), indent=2, allow_nan=False) + "\n")
 
 
 def _without_nonfinite(content: Any) -> Any:
@@ -138,7 +142,7 @@ def _check_or_write_config(
     wanted = dataclasses.asdict(config.training)
     if (folder / "config.json").exists():
         stored = read_json(folder / "config.json", _CONFIG_KEYS)
-        there = _ADDED_LATER | stored["training"]
+        there = ADDED_LATER | stored["training"]
         differences = [
             f"{name}={there.get(name)} there, {value} here"
             for name, value in wanted.items()

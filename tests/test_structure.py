@@ -33,6 +33,7 @@ ALLOWED = {
     "variational": {"population", "weights", "types"},
     "evaluate": {"bounds", "likelihood", "tuning", "variational"},
     "data": set(),
+    "grid": set(),
     "paper": set(),
     "plots": set(),
     "metrics": set(),

@@ -1,4 +1,4 @@
-"""What share of a training step is matrix product, elementwise work, random numbers, overhead."""
+"""What share of a step is matrix product, elementwise work, random numbers, waiting, overhead."""
 
 import collections
 import glob
@@ -8,9 +8,19 @@ from collections.abc import Callable
 
 import jax
 
+from experiments.benchmark import timing
+
 _RANDOM = re.compile(r"threefry|random|erf_inv|uniform|_normal")
 _MATRIX = re.compile(r"\b(dot|convolution|custom-call)\(|dot_general")
-CATEGORIES = ("matrix product", "random numbers", "elementwise and the rest")
+CATEGORIES = (
+    "matrix product and what is fused with it",
+    "random numbers",
+    "elementwise and the rest",
+    "exchange between devices",
+    "overhead and idle",
+)
+_PRODUCT, _RANDOMNESS, _REST, _EXCHANGE, _OVERHEAD = CATEGORIES
+_CONTAINERS = ("while", "call", "conditional")  # their time is that of what they run
 
 
 def _categories(compiled_text: str) -> dict[str, str]:
@@ -31,28 +41,34 @@ def _categories(compiled_text: str) -> dict[str, str]:
                 continue
             called = re.search(r"(?:calls|to_apply)=%?([\w.\-]+)", line)
             text = "\n".join([line, *(bodies.get(called[1], []) if called else [])])
-            if _MATRIX.search(text):
-                category = CATEGORIES[0]
+            if instruction[1].startswith("all-reduce"):
+                category = _EXCHANGE
+            elif _MATRIX.search(text):
+                category = _PRODUCT
             elif _RANDOM.search(text):
-                category = CATEGORIES[1]
+                category = _RANDOMNESS
             else:
-                category = CATEGORIES[2]
+                category = _REST
             found[instruction[1]] = category
     return found
 
 
 def measure(call: Callable[[], None], compiled_text: str) -> dict[str, float]:
-    """Seconds of each category, summed over threads, in one call of an already compiled step."""
+    """Seconds of each category, summed over devices, in one call of an already compiled step.
+
+    Overhead is what the other categories leave of the elapsed time of all devices.
+    """
     categories = _categories(compiled_text)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
-            call()
+            elapsed = timing.seconds(call)
         (path,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
         profile = jax.profiler.ProfileData.from_file(path)
         seconds = dict.fromkeys(CATEGORIES, 0.0)
         for plane in profile.planes:
             for line in plane.lines:
                 for event in line.events:
-                    if event.name in categories and not event.name.startswith(("while", "call")):
+                    if event.name in categories and not event.name.startswith(_CONTAINERS):
                         seconds[categories[event.name]] += event.duration_ns * 1e-9
-    return seconds
+    total = elapsed * jax.local_device_count()
+    return seconds | {_OVERHEAD: max(total - sum(seconds.values()), 0.0)}

@@ -24,17 +24,22 @@ def define(fv: absl_flags.FlagValues) -> None:
     )
 
 
-def parse(fv: absl_flags.FlagValues, argv: Sequence[str], usage: str) -> None:
-    """Parses, or prints the help and exits."""
+def parse(
+    fv: absl_flags.FlagValues, argv: Sequence[str], usage: str, *, known_only: bool = False
+) -> list[str]:
+    """Parses, or prints the help and exits; returns flags that are not known, if they may be."""
     try:
-        rest = fv(argv)
+        rest = fv(argv, known_only=known_only)
     except absl_flags.Error as error:
         raise UsageError(f"{str(error).splitlines()[0]} (--help lists the flags)") from None
     if fv["help"].value:
         print(f"{usage}\n\n{_help_text(fv)}")
         sys.exit(0)
-    if len(rest) > 1:
-        raise UsageError(f"Unexpected argument {rest[1]!r}; flags are written --name=value.")
+    unknown = [argument for argument in rest[1:] if known_only and argument.startswith("--")]
+    if len(rest) - 1 > len(unknown):
+        (argument, *_) = (a for a in rest[1:] if a not in unknown)
+        raise UsageError(f"Unexpected argument {argument!r}; flags are written --name=value.")
+    return unknown
 
 
 def _help_text(fv: absl_flags.FlagValues) -> str:

@@ -1,0 +1,238 @@
+"""Posteriors of models with two latents, as the paper's Figures S0 to S10.
+
+`python -m experiments.posteriors --dataset=mnist --K=1,5 --T=5,8,11 --stages=4 --workdir=ROOT`
+trains what is missing and draws p(z|x) for one test image of each class.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags as absl_flags
+from jax.tree_util import Partial
+
+from aiwae_jax import ais, checkpoint, data, evaluate, grid, plots, weights
+from aiwae_jax.types import Model, Params
+from experiments import build, command, flags, progress, workdir
+from experiments.flags import common
+from experiments.table import launch
+
+_SETTINGS = evaluate.Settings(
+    num_temperatures=100, num_leapfrog_steps=5, chain_space="latent", momentum_persistence=0.0
+)
+_NUM_CHAINS, _NUM_SHOWN = 1000, 60  # annealed particles of a panel; drawn from them by weight
+_SEED = 0
+
+
+def _define(fv: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_string("workdir", "runs/posteriors", "Folder of the runs.", flag_values=fv)
+    absl_flags.DEFINE_string(
+        "out", None, "Folder of the pictures. Default <workdir>/figures.", flag_values=fv
+    )
+    absl_flags.DEFINE_string("dataset", "mnist", "Data set, with labels.", flag_values=fv)
+    absl_flags.DEFINE_list("K", ["1", "5"], "Numbers of particles, the columns.", flag_values=fv)
+    absl_flags.DEFINE_list(
+        "T", ["5", "8", "11"], "Numbers of temperatures, the rows below IWAE's.", flag_values=fv
+    )
+
+
+def one_image_per_class(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The first test image of each class, binarized: (images `[C, X]`, classes `[C]`).
+
+    Raises:
+      data.DataError: if there are no labels.
+    """
+    if dataset.test_labels is None:
+        raise data.DataError(f"{dataset.title} has no labels to choose an image of each class by.")
+    classes, first = np.unique(dataset.test_labels, return_index=True)
+    key = jax.random.key(_SEED)
+    images = data.binarize(key, dataset.test[first[:10]], dataset.max_level)
+    return np.asarray(images), classes[:10]
+
+
+def restore(
+    planned: launch.Planned, root: pathlib.Path, dataset: data.Dataset
+) -> tuple[Model, Params]:
+    """Model and newest parameters of a cell."""
+    run = build.build(planned.config.training, dataset)
+    restored = checkpoint.Checkpoints(root / planned.name / "checkpoints").restore(run.init())
+    if restored is None:
+        raise workdir.WorkdirError(f"{root / planned.name} has no checkpoint.")
+    return run.model, jax.device_get(restored[0].train.params)
+
+
+@partial(jax.jit, static_argnames="num_leapfrog_steps")
+def _anneal(key, x, log_joint_fn, posterior_fn, betas, step_sizes, *, num_leapfrog_steps):
+    """Annealed particles of one datum: (`[_NUM_CHAINS, 2]`, log weights)."""
+    q = posterior_fn(x)
+
+    def chain(key):
+        start_key, chain_key = jax.random.split(key)
+        return ais.run_chain(
+            chain_key,
+            q.sample(start_key),
+            q.log_prob,
+            partial(log_joint_fn, x),
+            betas,
+            step_sizes,
+            num_leapfrog_steps=num_leapfrog_steps,
+            with_last_move=False,
+        )
+
+    z, log_weights, _ = jax.vmap(chain)(jax.random.split(key, _NUM_CHAINS))
+    return z, log_weights
+
+
+def panels(model: Model, params: Params, images: np.ndarray, label: str) -> list[dict[str, Any]]:
+    """For each image: its grid posterior, q's mean and deviations, and annealed particles."""
+    functions = Partial(model.log_joint, params.theta), Partial(model.posterior, params.phi)
+    tune_key, *keys = jax.random.split(jax.random.key(_SEED), 1 + len(images))
+    plan = evaluate.tune(tune_key, *functions, images, _SETTINGS)
+    found = []
+    bar = progress.Progress(label, len(images))
+    for number, (key, x) in enumerate(zip(keys, images, strict=True)):
+        posterior = grid.posterior_on_grid(partial(functions[0], x))
+        q = functions[1](x)
+        z, log_weights = _anneal(
+            key,
+            x,
+            *functions,
+            plan.betas.astype(np.float32),
+            plan.step_sizes.astype(np.float32),
+            num_leapfrog_steps=_SETTINGS.num_leapfrog_steps,
+        )
+        probabilities = np.asarray(weights.normalize(log_weights), np.float64)
+        shown = np.random.default_rng(number).choice(
+            _NUM_CHAINS, _NUM_SHOWN, p=probabilities / probabilities.sum()
+        )
+        found.append(
+            {
+                "posterior": posterior,
+                "q_mean": np.asarray(q.mean()),
+                "q_stddev": np.asarray(q.stddev()),
+                "particles": np.asarray(z)[shown],
+                "log_evidence_by_ais": float(weights.log_mean_exp(log_weights)),
+            }
+        )
+        bar.update(number + 1)
+    bar.close()
+    return found
+
+
+def _facts(panel: dict[str, Any]) -> dict[str, Any]:
+    """What posteriors.json says of a panel."""
+    posterior = panel["posterior"]
+    mean, covariance = posterior.moments()
+    return {
+        "kl_from_gaussian": posterior.divergence_from_gaussian(),
+        "log_evidence": posterior.log_evidence,
+        "log_evidence_by_ais": panel["log_evidence_by_ais"],
+        "mean": mean.tolist(),
+        "covariance": covariance.tolist(),
+        "q_mean": panel["q_mean"].tolist(),
+        "q_stddev": panel["q_stddev"].tolist(),
+    }
+
+
+def draw(
+    out: pathlib.Path,
+    dataset: data.Dataset,
+    cells: dict[tuple[str, str], tuple[str, list[dict[str, Any]]]],
+    images: np.ndarray,
+    classes: np.ndarray,
+    note: str,
+) -> None:
+    """Writes a picture for each class, the images, and posteriors.json.
+
+    Args:
+      out: their folder.
+      dataset: for its title and shape.
+      cells: (row, column) labels -> (name of the run, a panel for each class).
+      images: `[C, X]`.
+      classes: `[C]`.
+      note: the schedule, for the titles.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rows = list(dict.fromkeys(row for row, _ in cells))
+    columns = list(dict.fromkeys(column for _, column in cells))
+    for i, label in enumerate(classes):
+        plots.posteriors(
+            out / f"posterior-{label}.png",
+            {place: found[i] for place, (_, found) in cells.items()},
+            rows,
+            columns,
+            title=f"{dataset.title}, class {label}: p(z|x), {note}",
+        )
+    plots.image_grid(
+        out / "images.png",
+        images,
+        dataset.image_shape,
+        num_columns=len(images),
+        title=f"{dataset.title}: the images of the posteriors",
+    )
+    content = {
+        name: {str(label): _facts(panel) for label, panel in zip(classes, found, strict=True)}
+        for name, found in cells.values()
+    }
+    workdir.write_json(out / "posteriors.json", content)
+
+
+def _summary(cells, rows: Sequence[str], columns: Sequence[str]) -> str:
+    """Mean KL over classes, a line for each row of the pictures."""
+    lines = [f"{'mean KL from a Gaussian':26}" + "".join(f"{column:>10}" for column in columns)]
+    for row in rows:
+        values = [
+            np.mean([p["posterior"].divergence_from_gaussian() for p in cells[row, column][1]])
+            for column in columns
+            if (row, column) in cells
+        ]
+        lines.append(f"{row:26}" + "".join(f"{value:10.3f}" for value in values))
+    return "\n".join(lines)
+
+
+@command.exit_codes
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    fv = absl_flags.FlagValues()
+    _define(fv)
+    common.define(fv)
+    usage = "Draws p(z|x) of models with two latents: python -m experiments.posteriors"
+    for_runs = common.parse(fv, argv, usage, known_only=True)
+    root = pathlib.Path(fv.workdir).expanduser().absolute()
+    shared = [f"--dataset={fv.dataset}", "--latent_dim=2", "--eval=none", *for_runs]
+    if fv.data_dir is not None:
+        shared.append(f"--data_dir={fv.data_dir}")
+    arguments = launch.cells_of(["iwae", "aiwae"], fv.K, fv.T, shared)
+    for cell in arguments:
+        flags.parse_run(["run", *cell])
+    dataset = data.load(fv.dataset, fv.data_dir)
+    images, classes = one_image_per_class(dataset)
+    planned = launch.plan(root, dataset, arguments, launch.machine_rate())
+    print(f"{dataset.title}, cells below {root}:\n{launch.describe(planned)}", flush=True)
+    failed = launch.run(root, planned, len(dataset.train))
+    if failed:
+        raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
+
+    cells = {}
+    for cell in planned:
+        training = cell.config.training
+        row = "IWAE" if training.num_temperatures is None else f"T={training.num_temperatures}"
+        label = f"K={training.num_particles}"
+        found = panels(*restore(cell, root, dataset), images, f"{row} {label}")
+        cells[row, label] = cell.name, found
+    rows = ["IWAE", *(f"T={t}" for t in fv.T)]
+    columns = [f"K={k}" for k in fv.K]
+    cells = {(r, c): cells[r, c] for r in rows for c in columns}
+    out = pathlib.Path(fv.out).expanduser() if fv.out else root / "figures"
+    training = planned[0].config.training
+    draw(out, dataset, cells, images, classes, f"stages={training.num_stages}")
+    print(_summary(cells, rows, columns))
+    print(f"pictures: {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,92 @@
+"""The paper's tables from runs: `python -m experiments.table --workdir=ROOT [--launch ...]`."""
+
+import csv
+import io
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags as absl_flags
+
+from aiwae_jax import data
+from experiments import command, flags, workdir
+from experiments.flags import common
+from experiments.table import collect, launch, render
+
+
+def _define(fv: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_string(
+        "workdir", None, "Folder of the runs, at any depth below it.", flag_values=fv
+    )
+    absl_flags.DEFINE_string(
+        "out",
+        None,
+        "Where the table goes, without suffix: .md, .csv and .tex are written. Default "
+        "<workdir>/table.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_bool(
+        "launch",
+        False,
+        "First runs the cells that --methods, --K and --T name and that are missing, cheapest "
+        "first. Any other flag goes to experiments.run, for all cells alike.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_bool("dry_run", False, "Prints the plan of --launch only.", flag_values=fv)
+    absl_flags.DEFINE_string("dataset", "digits", "Data set of the cells.", flag_values=fv)
+    absl_flags.DEFINE_list("methods", ["iwae", "aiwae"], "Methods.", flag_values=fv)
+    absl_flags.DEFINE_list("K", ["1", "5"], "Numbers of particles.", flag_values=fv)
+    absl_flags.DEFINE_list(
+        "T", ["5", "8", "11"], "Numbers of temperatures, for methods that anneal.", flag_values=fv
+    )
+
+
+def write(out: pathlib.Path, found: Sequence[collect.Table]) -> None:
+    """Writes .md, .csv and .tex."""
+    workdir.write_text(out.with_name(out.name + ".md"), render.markdown(found))
+    workdir.write_text(out.with_name(out.name + ".tex"), render.latex(found))
+    rows = collect.long_rows(found)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    workdir.write_text(out.with_name(out.name + ".csv"), text.getvalue())
+
+
+@command.exit_codes
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    fv = absl_flags.FlagValues()
+    _define(fv)
+    common.define(fv)
+    usage = "Collects reports into the paper's tables: python -m experiments.table --workdir=runs"
+    for_runs = common.parse(fv, argv, usage, known_only=True)
+    common.require(fv.workdir is not None, "--workdir is needed: the folder of the runs.")
+    root = pathlib.Path(fv.workdir).expanduser().absolute()
+    failed = []
+    if fv.launch or fv.dry_run:
+        shared = [f"--dataset={fv.dataset}", *for_runs]
+        if fv.data_dir is not None:
+            shared.append(f"--data_dir={fv.data_dir}")
+        cells = launch.cells_of(fv.methods, fv.K, fv.T, shared)
+        for cell in cells:
+            flags.parse_run(["run", *cell])  # complains before anything is loaded
+        dataset = data.load(fv.dataset, fv.data_dir)
+        planned = launch.plan(root, dataset, cells, launch.machine_rate())
+        print(f"{dataset.title}, cells below {root}:\n{launch.describe(planned)}", flush=True)
+        if fv.dry_run:
+            return
+        failed = launch.run(root, planned, len(dataset.train))
+    else:
+        common.require(not for_runs, f"Unknown flag {for_runs and for_runs[0]} (--help lists them)")
+    found = collect.tables(collect.read_reports(root))
+    out = pathlib.Path(fv.out).expanduser() if fv.out else root / "table"
+    write(out, found)
+    print(render.markdown(found))
+    print(f"written: {out}.md, {out}.csv, {out}.tex")
+    if failed:
+        raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

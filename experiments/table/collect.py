@@ -1,0 +1,184 @@
+"""Finds reports and averages those, and only those, that differ in nothing but their seed."""
+
+import pathlib
+import statistics
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from experiments import workdir
+from experiments.report import METRICS
+
+# What tells the columns of a table apart; all else, but the seed, is the table's setting.
+COLUMN_KEYS = ("num_particles", "method", "num_temperatures", "num_leapfrog_steps", "batch_size")
+# What changes no distribution: where the random numbers begin, and how the work is laid out.
+_IRRELEVANT = ("seed", "num_repeats", "particle_chunk")
+
+
+class Column(NamedTuple):
+    """What heads a column."""
+
+    num_particles: int
+    method: str
+    num_temperatures: int | None
+    num_leapfrog_steps: int | None
+    batch_size: int
+
+    def order(self) -> tuple:
+        """As in the paper: by K; IWAE before AIWAE; by T."""
+        return (
+            self.num_particles,
+            self.method != "iwae",
+            self.method,
+            self.num_temperatures or 0,
+            self.num_leapfrog_steps or 0,
+            self.batch_size,
+        )
+
+
+class Value(NamedTuple):
+    """A metric over repeats."""
+
+    mean: float
+    std: float | None
+    num_repeats: int
+
+
+class Cell(NamedTuple):
+    """All repeats of one column at one setting.
+
+    Attributes:
+      values: by key of `METRICS`; also the bidirectional gap, where it was measured.
+      paper: the paper's mean and standard deviation, by key of `METRICS`; or None.
+      seeds: of the repeats.
+      minutes: of training, for all repeats together.
+    """
+
+    values: dict[str, Value]
+    paper: dict[str, dict[str, float | None]] | None
+    seeds: tuple[int, ...]
+    minutes: float
+
+
+class Table(NamedTuple):
+    """Cells that were made at one setting on one data set.
+
+    Attributes:
+      title: the data set, named as a stand-in where it is one.
+      setting: all that the cells have in common, in words.
+      cells: by column, in the paper's order.
+    """
+
+    title: str
+    setting: str
+    cells: dict[Column, Cell]
+
+
+def read_reports(root: pathlib.Path) -> list[dict[str, Any]]:
+    """All newest reports below a folder; those that were moved aside are not among them.
+
+    Raises:
+      workdir.WorkdirError: if there is none, or one is damaged.
+    """
+    paths = sorted(root.rglob("report.json"))
+    if not paths:
+        raise workdir.WorkdirError(f"There is no report.json below {root}.")
+    return [workdir.read_json(path, (*workdir.REPORT_KEYS, *METRICS)) for path in paths]
+
+
+def _words(content: dict[str, Any], leave_out: Iterable[str]) -> str:
+    return ", ".join(
+        f"{name.removeprefix('num_').replace('_', ' ')} {value}"
+        for name, value in content.items()
+        if name not in leave_out and value is not None
+    )
+
+
+def _setting(report: dict[str, Any]) -> str:
+    training = workdir.ADDED_LATER | report["config"]["training"]
+    evaluation = report["config"]["evaluation"]
+    unfinished = "" if report["is_finished"] else " (unfinished)"
+    return (
+        f"{report['epochs']:g} epochs{unfinished}; training: "
+        + _words(training, (*COLUMN_KEYS, *_IRRELEVANT, "dataset"))
+        + "; evaluation: "
+        + _words(evaluation, ())
+        + f"; data sha256 {report['data']['sha256'][:8]}"
+    )
+
+
+def _value(values: list[float]) -> Value:
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return Value(statistics.fmean(values), std, len(values))
+
+
+def _cell(reports: list[dict[str, Any]]) -> Cell:
+    keys = [*METRICS]
+    if all(report.get("bidirectional_gap") is not None for report in reports):
+        keys.append("bidirectional_gap")
+    seconds = sum(  # several seeds in one program share their time
+        report["wall_time"]["training_seconds"] / report.get("repeat", {}).get("num_repeats", 1)
+        for report in reports
+    )
+    return Cell(
+        values={key: _value([report[key] for report in reports]) for key in keys},
+        paper=reports[0].get("paper"),
+        seeds=tuple(report["config"]["training"]["seed"] for report in reports),
+        minutes=seconds / 60,
+    )
+
+
+def tables(reports: Iterable[dict[str, Any]]) -> list[Table]:
+    """Groups reports by data set and setting, and averages over seeds within a column.
+
+    A seed that was run twice counts once: two runs of one seed are no two repeats.
+    """
+    groups: dict[tuple[str, str], dict[Column, dict[int, dict[str, Any]]]] = {}
+    for report in reports:
+        training = report["config"]["training"]
+        column = Column(*(training[name] for name in COLUMN_KEYS))
+        group = groups.setdefault((report["data"]["title"], _setting(report)), {})
+        group.setdefault(column, {})[training["seed"]] = report
+    found = []
+    for (title, setting), columns in sorted(groups.items()):
+        ordered = sorted(columns.items(), key=lambda item: item[0].order())
+        cells = {
+            column: _cell([by_seed[seed] for seed in sorted(by_seed)])
+            for column, by_seed in ordered
+        }
+        found.append(Table(title, setting, cells))
+    return found
+
+
+def differences(cell: Cell) -> dict[str, float]:
+    """(our mean - the paper's) in the paper's standard deviations, where it gives one."""
+    if cell.paper is None:
+        return {}
+    return {
+        key: (cell.values[key].mean - cell.paper[key]["mean"]) / cell.paper[key]["std"]
+        for key in METRICS
+        if cell.paper[key]["std"]
+    }
+
+
+def long_rows(found: Iterable[Table]) -> list[dict[str, Any]]:
+    """One row for each metric of each cell, for CSV."""
+    rows = []
+    for table in found:
+        for column, cell in table.cells.items():
+            in_stds = differences(cell)
+            for key, value in cell.values.items():
+                theirs = (cell.paper or {}).get(key, {})
+                rows.append(
+                    {
+                        "data": table.title,
+                        **column._asdict(),
+                        "metric": key,
+                        **value._asdict(),
+                        "paper_mean": theirs.get("mean"),
+                        "paper_std": theirs.get("std"),
+                        "difference_in_paper_stds": in_stds.get(key),
+                        "training_minutes": round(cell.minutes, 2),
+                        "setting": table.setting,
+                    }
+                )
+    return rows

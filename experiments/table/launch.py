@@ -1,0 +1,190 @@
+"""Runs the cells of a table that are missing, cheapest first, each in a process of its own.
+
+A cell is one `experiments.run` in its own folder, so that whatever happened before, it continues
+where it stopped. Several launchers may share a folder: a cell belongs to whoever locked it first.
+"""
+
+import fcntl
+import itertools
+import pathlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aiwae_jax import data, evaluate, train
+from experiments import evaluate as evaluate_command
+from experiments import flags, progress, repeats
+from experiments.benchmark import limit, timing
+
+_EFFICIENCY = 0.5  # of the machine's best matrix product that a run comes to, roughly
+
+
+class Found(NamedTuple):
+    """What a cell's folder holds: the share of its training, and whether its reports are there."""
+
+    share_done: float
+    is_finished: bool
+
+
+class Planned(NamedTuple):
+    """A cell to run.
+
+    Attributes:
+      name: of its folder below the root.
+      arguments: of `experiments.run`.
+      config: what they mean.
+      found: what is done already.
+      seconds: estimate of what is left.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    config: flags.Config
+    found: Found
+    seconds: float
+
+
+def machine_rate() -> float:
+    """Operations per second of the best matrix product here."""
+    sides = limit.matrix_products()
+    return limit.rate(
+        {name: min(timing.seconds(call) for _ in range(3)) for name, call in sides.items()}
+    )
+
+
+def operations(config: flags.Config, dataset: data.Dataset) -> tuple[float, float]:
+    """Floating-point operations of a run's training and of its evaluation, nearly."""
+    t, size = config.training, dataset.train.shape[1]
+    decoder = t.latent_size * t.hidden_size + t.hidden_size**2 + t.hidden_size * size
+    encoder = size * t.hidden_size + t.hidden_size**2 + 2 * t.hidden_size * t.latent_size
+    per_image = 6 * (encoder + t.num_particles * decoder)  # forward, and back to all weights
+    if t.num_temperatures is not None:
+        num_forces = (t.num_temperatures - 1) * t.num_leapfrog_steps + 1
+        per_image += 4 * decoder * (t.num_particles * num_forces + 1)
+    num_used = train.paper_epochs(t.num_stages) * len(dataset.train)
+    evaluating = 0
+    if config.evaluation is not None:
+        settings = config.evaluation.settings()
+        num_images = 2 * (config.evaluation.num_examples or len(dataset.test))
+        num_chains = num_images + 2 * config.evaluation.num_simulated
+        evaluating += 4 * decoder * evaluate.num_gradients(settings, num_chains)
+        evaluating += 2 * decoder * num_images * config.evaluation.num_bound_samples
+    return t.num_repeats * num_used * per_image, t.num_repeats * evaluating
+
+
+def _latest_step(folder: pathlib.Path) -> int:
+    """Of the checkpoints, without opening them."""
+    names = (path.name for path in (folder / "checkpoints").glob("*"))
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def look(folder: pathlib.Path, config: flags.Config, num_examples: int) -> Found:
+    """Looks at a cell's folder, which may not be there yet."""
+    epochs = train.paper_epochs(config.training.num_stages)
+    steps = epochs * max(num_examples // config.training.batch_size, 1)
+    share = min(_latest_step(folder) / steps, 1.0)
+    if config.evaluation is None:
+        return Found(share, share >= 1.0)
+    return Found(
+        share,
+        all(
+            evaluate_command.find_report(repeat, config.evaluation, float(epochs)) is not None
+            for repeat in repeats.of(config.training, folder)
+        ),
+    )
+
+
+def plan(
+    root: pathlib.Path,
+    dataset: data.Dataset,
+    cells: Sequence[Sequence[str]],
+    rate: float,
+) -> list[Planned]:
+    """Looks at each cell's folder; the cheapest comes first.
+
+    Args:
+      root: of all cells' folders.
+      dataset: that of all cells.
+      cells: arguments of `experiments.run`, without a workdir.
+      rate: operations per second of the machine.
+
+    Raises:
+      flags.UsageError: for a cell that cannot be run.
+    """
+    planned = []
+    for arguments in cells:
+        config = flags.parse_run(["run", *arguments])
+        name = pathlib.Path(config.workdir).name
+        found = look(root / name, config, len(dataset.train))
+        training, evaluating = operations(config, dataset)
+        seconds = (training * (1.0 - found.share_done) + evaluating) / (_EFFICIENCY * rate)
+        seconds = 0.0 if found.is_finished else seconds
+        arguments = (*arguments, f"--workdir={root / name}")
+        planned.append(Planned(name, arguments, config, found, seconds))
+    return sorted(planned, key=lambda cell: cell.seconds)
+
+
+def describe(planned: Sequence[Planned]) -> str:
+    """The plan, a line for each cell."""
+    lines = []
+    for cell in planned:
+        state = (
+            "finished"
+            if cell.found.is_finished
+            else f"about {progress.format_seconds(cell.seconds)}"
+        )
+        if 0.0 < cell.found.share_done < 1.0:
+            state += f", {cell.found.share_done:.0%} trained"
+        lines.append(f"  {cell.name:50} {state}")
+    total = sum(cell.seconds for cell in planned)
+    num = sum(not cell.found.is_finished for cell in planned)
+    lines.append(f"{num} of {len(planned)} cells to run, about {progress.format_seconds(total)}")
+    return "\n".join(lines)
+
+
+def run(root: pathlib.Path, planned: Sequence[Planned], num_examples: int) -> list[str]:
+    """Runs what is missing; returns the names of cells that failed.
+
+    Raises:
+      KeyboardInterrupt: when a cell was interrupted; it has saved itself.
+    """
+    failed = []
+    for cell in planned:
+        if cell.found.is_finished:
+            continue
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / f".{cell.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                print(f"\n{cell.name}: another launcher is at it")
+                continue
+            if look(root / cell.name, cell.config, num_examples).is_finished:
+                print(f"\n{cell.name}: finished by another launcher")
+                continue
+            print(
+                f"\n{cell.name}: python -m experiments.run {' '.join(cell.arguments)}", flush=True
+            )
+            command = [sys.executable, "-m", "experiments.run", *cell.arguments]
+            code = subprocess.run(command, check=False).returncode
+        if code in (130, 143, -2, -15):
+            raise KeyboardInterrupt
+        if code:
+            failed.append(cell.name)
+    return failed
+
+
+def cells_of(
+    methods: Sequence[str],
+    particles: Sequence[str],
+    temperatures: Sequence[str],
+    shared: Sequence[str],
+) -> list[list[str]]:
+    """Arguments of every combination; only methods that anneal have temperatures."""
+    found = []
+    for method, num in itertools.product(methods, particles):
+        is_annealed = flags.METHODS.get(method, (0, False, False))[2]
+        for extra in [[f"--T={t}"] for t in temperatures] if is_annealed else [[]]:
+            found.append([f"--method={method}", f"--K={num}", *extra, *shared])
+    return found

@@ -1,0 +1,105 @@
+"""Tables as Markdown and LaTeX, as the paper has them: metrics down, K, method and T across."""
+
+from collections.abc import Callable, Sequence
+
+from experiments.report import METRICS
+from experiments.table import collect
+from experiments.table.collect import Cell, Column, Table, Value
+
+_LABELS = {key: name for key, (name, _) in METRICS.items()} | {
+    "bidirectional_gap": "bidirectional gap"
+}
+
+
+def heading(column: Column) -> str:
+    """K=5 AIWAE T=8 b128."""
+    parts = [f"K={column.num_particles}", column.method.upper()]
+    if column.num_temperatures is not None:
+        parts.append(f"T={column.num_temperatures}")
+    if column.num_leapfrog_steps not in (None, 5):  # the paper's
+        parts.append(f"L={column.num_leapfrog_steps}")
+    return " ".join([*parts, f"b{column.batch_size}"])
+
+
+def _ours(value: Value | None) -> str:
+    if value is None:
+        return ""
+    return f"{value.mean:.2f}" + (f" ({value.std:.2f})" if value.std is not None else "")
+
+
+def _papers(cell: Cell, key: str) -> str:
+    theirs = (cell.paper or {}).get(key)
+    if theirs is None:
+        return ""
+    return f"{theirs['mean']:g}" + (f" ({theirs['std']:.2f})" if theirs["std"] is not None else "")
+
+
+def rows(table: Table) -> list[list[str]]:
+    """The table's body: a label and one text for each column."""
+    cells = list(table.cells.values())
+    in_stds = [collect.differences(cell) for cell in cells]
+    body = []
+    for key, label in _LABELS.items():
+        ours = [_ours(cell.values.get(key)) for cell in cells]
+        if not any(ours):
+            continue
+        body.append([label, *ours])
+        theirs = [_papers(cell, key) for cell in cells]
+        if any(theirs):
+            body.append([" paper", *theirs])
+        far = [f"{found[key]:+.1f}" if key in found else "" for found in in_stds]
+        if any(far):
+            body.append([" difference / paper's std", *far])
+    body.append(["seeds", *(str(len(cell.seeds)) for cell in cells)])
+    body.append(["training minutes", *(f"{cell.minutes:.1f}" for cell in cells)])
+    return body
+
+
+def _join(tables: Sequence[Table], one: Callable[[Table], list[str]]) -> str:
+    return "\n".join(line for table in tables for line in [*one(table), ""])
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """All tables, each under its data set and its setting."""
+
+    def line(texts: Sequence[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+    def one(table: Table) -> list[str]:
+        columns = [heading(column) for column in table.cells]
+        return [
+            f"### {table.title}",
+            "",
+            f"mean (standard deviation over seeds), nats; {table.setting}",
+            "",
+            line(["", *columns]),
+            line(["---", *["---:"] * len(columns)]),
+            *(line(row) for row in rows(table)),
+        ]
+
+    return _join(tables, one)
+
+
+_LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$"})
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """The same as `tabular`s for the booktabs package."""
+
+    def line(texts: Sequence[str]) -> str:
+        return " & ".join(text.translate(_LATEX) for text in texts) + r" \\"
+
+    def one(table: Table) -> list[str]:
+        columns = [heading(column) for column in table.cells]
+        return [
+            f"% {table.title}; {table.setting}",
+            r"\begin{tabular}{l" + "r" * len(columns) + "}",
+            r"\toprule",
+            line([table.title, *columns]),
+            r"\midrule",
+            *(line(row) for row in rows(table)),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+
+    return _join(tables, one)

@@ -1,0 +1,200 @@
+"""Tables: what is averaged and what is not, the paper beside; the launcher and its locks."""
+
+import copy
+import csv
+import fcntl
+import json
+
+import pytest
+
+from aiwae_jax import data
+from experiments import flags
+from experiments.report import METRICS
+from experiments.table import __main__ as table
+from experiments.table import collect, launch, render
+
+TINY = [
+    *("--stages=1", "--latent_dim=2", "--hidden_dim=4", "--batch_size=64", "--eval_examples=4"),
+    *("--eval_temperatures=3", "--eval_chains=2", "--eval_leapfrog_steps=1"),
+    *("--eval_bound_samples=50", "--eval_simulated=0"),
+]
+
+
+def report(seed=0, nll=84.0, method="aiwae", T=5, **changes):
+    """A report as `experiments.run` writes it, without having run."""
+    arguments = ["run", "--dataset=mnist", f"--method={method}", "--K=1", f"--seed={seed}"]
+    if T is not None:
+        arguments.append(f"--T={T}")
+    config = flags.parse_run(arguments)
+    content = {
+        **{key: nll + i for i, key in enumerate(METRICS)},
+        "num_examples": 200,
+        "epochs": 40.0,
+        "is_finished": True,
+        "config": {
+            "training": vars(config.training) | changes.pop("training", {}),
+            "evaluation": vars(config.evaluation) | changes.pop("evaluation", {}),
+        },
+        "data": {"title": "MNIST", "sha256": "0" * 64},
+        "wall_time": {"training_seconds": 60.0},
+        "paper": {key: {"mean": 80.0 + i, "std": 0.5} for i, key in enumerate(METRICS)},
+    }
+    return content | changes
+
+
+def test_seeds_are_averaged_and_the_paper_stands_beside():
+    (found,) = collect.tables([report(0, 84.0), report(1, 85.0), report(2, 89.0)])
+    ((column, cell),) = found.cells.items()
+    assert column[:3] == (1, "aiwae", 5)
+    assert cell.values["nll_test"] == (86.0, pytest.approx(7.0**0.5), 3)
+    assert cell.seeds == (0, 1, 2)
+    assert cell.minutes == pytest.approx(3.0)
+    assert collect.differences(cell)["nll_test"] == pytest.approx(12.0)  # (86 - 80) / 0.5
+    text = render.markdown([found])
+    assert "| NLL (test) | 86.00 (2.65) |" in text
+    assert "80 (0.50)" in text
+    assert "+12.0" in text
+
+
+def test_the_same_seed_twice_is_one_repeat():
+    (found,) = collect.tables([report(0, 84.0), report(0, 84.5)])
+    (cell,) = found.cells.values()
+    assert cell.values["nll_test"].num_repeats == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"adam_eps": 1e-8}},
+        {"training": {"force_precision": "bfloat16"}},
+        {"evaluation": {"num_temperatures": 500}},
+        {"evaluation": {"seed": 1}},
+        {"epochs": 13.0},
+        {"is_finished": False},
+        {"data": {"title": "MNIST", "sha256": "1" * 64}},
+    ],
+)
+def test_other_settings_are_never_averaged_but_stand_in_a_table_of_their_own(changes):
+    found = collect.tables([report(0), report(1, **copy.deepcopy(changes))])
+    assert len(found) == 2
+    assert found[0].setting != found[1].setting
+
+
+def test_batch_sizes_and_methods_are_columns_in_the_papers_order():
+    reports = [
+        report(0, T=8),
+        report(0, T=5, training={"batch_size": 20}),
+        report(0, T=5),
+        report(0, method="iwae", T=None),
+    ]
+    (found,) = collect.tables(reports)
+    headings = [render.heading(column) for column in found.cells]
+    assert headings == [
+        "K=1 IWAE b20",
+        "K=1 AIWAE T=5 b20",
+        "K=1 AIWAE T=5 b128",
+        "K=1 AIWAE T=8 b128",
+    ]
+
+
+def test_a_stand_in_is_named_and_has_no_paper():
+    title = "omniglot (1-bit stand-in)"
+    content = report(0, data={"title": title, "sha256": "2" * 64})
+    del content["paper"]
+    (found,) = collect.tables([content])
+    for text in (render.markdown([found]), render.latex([found])):
+        assert title in text
+        assert "paper" not in text
+    assert {row["data"] for row in collect.long_rows([found])} == {title}
+
+
+def test_latex_is_escaped():
+    text = render.latex(collect.tables([report(0), report(1)]))
+    body = [line for line in text.splitlines() if not line.startswith("%")]
+    assert all("_" not in line.replace(r"\_", "") for line in body)
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+
+
+# ---------------------------------------------------------------------------------------- launcher
+
+
+def launched(root, *arguments):
+    return table.main(
+        ["table", f"--workdir={root}", "--dataset=digits", "--methods=iwae", "--K=1,2", *arguments]
+    )
+
+
+def test_plan_names_each_cell_and_the_cheapest_comes_first(tmp_path, capsys):
+    arguments = ["--methods=aiwae,iwae", "--K=5,1", "--T=8,5", "--stages=1"]
+    assert launched(tmp_path / "runs", "--dry_run", *arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines if line.startswith("  digits-")]
+    assert names == [
+        "digits-iwae-K1-b32-seed0",
+        "digits-iwae-K5-b32-seed0",
+        "digits-aiwae-K1-T5-b32-seed0",
+        "digits-aiwae-K1-T8-b32-seed0",
+        "digits-aiwae-K5-T5-b32-seed0",
+        "digits-aiwae-K5-T8-b32-seed0",
+    ]
+    assert lines[-1].startswith("6 of 6 cells to run, about")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_launcher_runs_what_is_missing_once_and_writes_the_table(tmp_path, capfd):
+    assert launched(tmp_path, "--launch", *TINY) == 0
+    text = capfd.readouterr().out
+    assert text.count("python -m experiments.run") == 2
+    assert "| NLL (test) |" in (tmp_path / "table.md").read_text()
+    assert r"\toprule" in (tmp_path / "table.tex").read_text()
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    made = json.loads((tmp_path / "digits-iwae-K2-b64-seed0" / "report.json").read_text())
+    (row,) = (r for r in rows if r["metric"] == "nll_test" and r["num_particles"] == "2")
+    assert float(row["mean"]) == made["nll_test"]
+
+    assert launched(tmp_path, "--launch", *TINY) == 0
+    text = capfd.readouterr().out
+    assert "python -m experiments.run" not in text
+    assert "0 of 2 cells to run" in text
+
+    # A cell that another launcher holds is left to it.
+    (tmp_path / "digits-iwae-K2-b64-seed0" / "report.json").unlink()
+    with (tmp_path / ".digits-iwae-K2-b64-seed0.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert launched(tmp_path, "--launch", *TINY) == 0
+        assert "another launcher is at it" in capfd.readouterr().out
+    assert launched(tmp_path, "--launch", *TINY) == 0  # trained already, measured again
+    assert capfd.readouterr().out.count("python -m experiments.run") == 1
+
+
+def test_a_cell_finished_meanwhile_is_not_run_again(tmp_path, monkeypatch, capsys):
+    dataset = data.load("digits", None)
+    planned = launch.plan(
+        tmp_path, dataset, [["--dataset=digits", "--eval=none", "--stages=1"]], 1e9
+    )
+    (cell,) = planned
+    assert not cell.found.is_finished
+    (tmp_path / cell.name / "checkpoints" / "44").mkdir(parents=True)
+    monkeypatch.setattr(launch.subprocess, "run", lambda *a, **k: pytest.fail("it ran"))
+    assert launch.run(tmp_path, planned, len(dataset.train)) == []
+    assert "finished by another launcher" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workdir=/nowhere"], "no report.json below"),
+        ([], "--workdir is needed"),
+        (["--workdir=/tmp", "--stage=3"], "Unknown flag --stage=3"),
+        (["--workdir=/nowhere", "--launch", "--K=0"], "--K must be at least 1"),
+        (["--workdir=/nowhere", "--launch", "--nosuch=1"], "Unknown command line flag 'nosuch'"),
+        (["--workdir=/nowhere", "digits"], "Unexpected argument 'digits'"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments, message, capsys):
+    assert table.main(["table", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
