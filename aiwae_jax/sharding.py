@@ -1,7 +1,7 @@
 """Data parallelism: the leading axis of the data over all devices, parameters on each.
 
-On a CPU too: XLA runs a matrix product of one device on one core, so that splitting the batch over
-as many CPU devices as there are cores is what makes it use them (`jax_num_cpu_devices`).
+On a CPU too: as many CPU devices as there are cores (`jax_num_cpu_devices`) use them better than
+one device does, whose elementwise work and smaller matrix products run on one core.
 """
 
 import jax

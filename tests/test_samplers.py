@@ -198,6 +198,7 @@ def test_particles_in_chunks_are_the_same_particles():
         samplers.annealed(MODEL, 6, 4, 3, particle_chunk=4)
 
 
+@pytest.mark.slow
 def test_bfloat16_forces_are_rounded_but_weights_and_energies_are_not():
     """Two temperatures: the weight is the importance weight of the start, to the last bit."""
     model = models.bernoulli_vae(12, 3, hidden_sizes=(8, 8), initialization="torch")

@@ -58,6 +58,7 @@ def test_two_devices_agree_with_one(num_steps, tolerance, tmp_path):
     np.testing.assert_allclose(two["log_likelihood"], one["log_likelihood"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_on_two_devices(tmp_path):
     """As a real process with a device per core, which is what users have."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
