@@ -96,25 +96,24 @@ def _objective_and_info(
 
     A datum whose objective is not finite is counted and left out of the sum.
     """
-    draw = jax.vmap(
-        partial(phase.sampler.draw, axis_name="batch"),
-        in_axes=(0, None, 0, None),
-        out_axes=(0, None),
-        axis_name="batch",
-    )
-    particles, info = draw(keys, params, batch, sampler_state)
-    values = jax.vmap(phase.objective.value, in_axes=(None, 0))(params, particles)
+
+    @partial(jax.vmap, out_axes=(0, 0, None), axis_name="batch")
+    def draw_and_judge(key, x):
+        particles, info = phase.sampler.draw(key, params, x, sampler_state, axis_name="batch")
+        return phase.objective.value(params, particles), particles.log_weights, info
+
+    values, log_weights, info = draw_and_judge(keys, batch)
     chex.assert_shape(values, keys.shape)
     is_finite = jnp.isfinite(values)
     total = jnp.sum(jnp.where(is_finite, values, 0.0))
     num_finite = jnp.maximum(jnp.sum(is_finite), 1).astype(total.dtype)
     info = dict(info, objective=total / num_finite, num_nonfinite_objective=jnp.sum(~is_finite))
     if phase.sampler.is_properly_weighted:
-        bounds = jax.vmap(weights.log_mean_exp)(particles.log_weights)
+        bounds = jax.vmap(weights.log_mean_exp)(log_weights)
         info["log_likelihood_bound"] = jnp.mean(bounds)  # -inf if it is for one datum
-        ess = jax.vmap(weights.effective_sample_size)(particles.log_weights)
+        ess = jax.vmap(weights.effective_sample_size)(log_weights)
         info["effective_sample_size"] = jnp.mean(ess)
-        info["num_zero_weight"] = jnp.sum(particles.log_weights == -jnp.inf)
+        info["num_zero_weight"] = jnp.sum(log_weights == -jnp.inf)
     return total, info
 
 

@@ -13,8 +13,12 @@ MODEL = lg.model()
 def draw_many(sampler, num, key=0):
     params = lg.params()
     keys = jax.random.split(jax.random.key(key), num)
-    draw = jax.vmap(lambda key: sampler.draw(key, params, jnp.asarray(lg.DATUM), sampler.init())[0])
-    return jax.jit(draw)(keys)
+
+    def draw(key):
+        particles, _ = sampler.draw(key, params, jnp.asarray(lg.DATUM), sampler.init())
+        return particles._replace(posterior=None)  # which need not be a pytree
+
+    return jax.jit(jax.vmap(draw))(keys)
 
 
 def weighting_z_score(model, kind, num=40_000):

@@ -139,6 +139,14 @@ def main(argv: Sequence[str]) -> None:
             ratios[key] = medians[name] / medians[f"ours {against} {precision}"]
             print(_row(key, ratios[key], f"{name} {medians[name] * 1e3:.1f} ms at {against}"))
 
+    quality = {
+        precision: ours.diagnostics(ours.aiwae(against, force_precision=precision))
+        for precision in TARGETS
+    }
+    for precision, found in quality.items():
+        text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found.items())
+        print(f"{against} {precision}: {text}")
+
     memory = {
         f"T={t}": ours.temporary_bytes(problem.Cell(2, t))
         for t in ((5, 11) if fv.quick else (5, 11, 101, 1001))
@@ -168,6 +176,7 @@ def main(argv: Sequence[str]) -> None:
             "ratios": ratios,
             "median_seconds": medians,
             "gflops_limit": rate / 1e9,
+            "diagnostics": quality,
             "temporary_bytes": memory,
             "first_step_seconds": starts,
             "device_seconds": busy,

@@ -43,6 +43,17 @@ def step_of(method: Method, *, on_one_device: bool = False) -> Callable[[], None
     return _repeating(functools.partial(step, problem.key()), state, batch)
 
 
+def diagnostics(method: Method) -> dict[str, float]:
+    """Mean acceptance and effective sample size of the second training step."""
+    step, state, batch = _prepared(method)
+    state, _ = step(problem.key(), state, batch)
+    _, info = step(problem.key(), state, batch)
+    return {
+        name: float(jnp.mean(info["theta"][name]))
+        for name in ("acceptance", "effective_sample_size")
+    }
+
+
 def step_of_repeats(method: Method, num_repeats: int) -> Callable[[], None]:
     """A call that makes one training step of several seeds in one program."""
     step, state, batch = _prepared(method)
