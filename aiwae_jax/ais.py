@@ -86,6 +86,10 @@ def sigmoid_schedule(num_temperatures: int, *, radius: float = 4.0) -> chex.Arra
     return jnp.clip((values - values[0]) / (values[-1] - values[0]), 0.0, 1.0)
 
 
+# Temperatures that depend on their number alone.
+SCHEDULES = {"linear": linear_schedule, "sigmoid": sigmoid_schedule}
+
+
 def interpolate(beta: chex.Array, initial: chex.Array, target: chex.Array) -> chex.Array:
     """(1-β)·initial + β·target (the logarithm of Eq. 7), without 0·inf at the two ends."""
     mixed = (1.0 - beta) * initial + beta * target

@@ -6,15 +6,14 @@ Gaussian q it is HMC with the diagonal mass matrix 1/σ².
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import chex
 import jax
 
 from aiwae_jax import distributions
-from aiwae_jax.types import PyTree
-
-LogDensityFn = Callable[[chex.Array], chex.Array]
+from aiwae_jax.types import LogDensityFn, PyTree
 
 
 class Path(NamedTuple):
@@ -25,18 +24,25 @@ class Path(NamedTuple):
       log_initial: log f_0, normalized, nats.
       log_target: log f_n, whose normalizer is p(x), nats.
       from_latent: the position `[D]` of a latent z `[D]`.
+      to_latent: the latent z `[D]` at a position `[D]`.
     """
 
     sample: Callable[[chex.PRNGKey], chex.Array]
     log_initial: LogDensityFn
     log_target: LogDensityFn
     from_latent: Callable[[chex.Array], chex.Array]
+    to_latent: Callable[[chex.Array], chex.Array]
+
+
+def _identity(z: chex.Array) -> chex.Array:
+    return z
 
 
 def in_latent_space(log_joint_fn: Callable, initial_fn: Callable, x: PyTree) -> Path:
     """The chain's position is z itself."""
     initial = initial_fn(x)
-    return Path(initial.sample, initial.log_prob, lambda z: log_joint_fn(x, z), lambda z: z)
+    log_target = partial(log_joint_fn, x)
+    return Path(initial.sample, initial.log_prob, log_target, _identity, _identity)
 
 
 def in_base_space(log_joint_fn: Callable, initial_fn: Callable, x: PyTree) -> Path:
@@ -52,7 +58,10 @@ def in_base_space(log_joint_fn: Callable, initial_fn: Callable, x: PyTree) -> Pa
     def from_latent(z):
         return initial.inverse_transport(z)
 
-    return Path(noise.sample, noise.log_prob, log_target, from_latent)
+    def to_latent(position):
+        return initial.transport(position)[0]
+
+    return Path(noise.sample, noise.log_prob, log_target, from_latent, to_latent)
 
 
 SPACES = {"latent": in_latent_space, "base": in_base_space}

@@ -17,8 +17,7 @@ from jax.tree_util import Partial
 from aiwae_jax import ais, hmc, paths, population
 from aiwae_jax.types import PyTree
 
-_FIXED_SCHEDULES = {"linear": ais.linear_schedule, "sigmoid": ais.sigmoid_schedule}
-SCHEDULES = (*_FIXED_SCHEDULES, "adaptive")
+SCHEDULES = (*ais.SCHEDULES, "adaptive")
 ADAPT = {"pilot": population.FROZEN, "paper": population.PAPER}
 
 _NUM_WARM_UP_MOVES = 30  # pilot moves at β=0, while the step size finds its scale
@@ -206,7 +205,7 @@ def tune(
       gradients_fn: called with the number of gradient evaluations after each segment.
     """
     num_temperatures = settings.num_temperatures
-    fixed_schedule = _FIXED_SCHEDULES.get(settings.schedule, ais.linear_schedule)
+    fixed_schedule = ais.SCHEDULES.get(settings.schedule, ais.linear_schedule)
     if settings.adapt == "paper":
         step_sizes = np.full(num_temperatures - 2, _INITIAL_STEP_SIZE)
         return Plan(np.asarray(fixed_schedule(num_temperatures)), step_sizes, 0)

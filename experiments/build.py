@@ -42,6 +42,8 @@ def _build_method(training: Training, model: Model) -> Method:
             training.num_particles,
             training.num_temperatures,
             training.num_leapfrog_steps,
+            schedule=training.schedule,
+            chain_space=training.chain_space,
             force_precision=training.force_precision,
             particle_chunk=training.particle_chunk,
         ),

@@ -71,6 +71,8 @@ def differences_from_paper(
         "hidden units": (training.hidden_size, 200),
         "Adam eps": (training.adam_eps, 1e-4),
         "leapfrog steps": (training.num_leapfrog_steps or 5, 5),
+        "schedule": (training.schedule, "linear"),
+        "chain space": (training.chain_space, "latent"),
         "force precision": (training.force_precision, "float32"),
         "loss reduction": (training.loss_reduction, "mean"),
         "initialization": (training.initialization, "torch"),

@@ -21,13 +21,18 @@ def draw_many(sampler, num, key=0):
     return jax.jit(jax.vmap(draw))(keys)
 
 
+KINDS = {
+    "importance": lambda model: samplers.importance(model, 5),
+    "annealed": lambda model: samplers.annealed(model, 5, 4, 3, initial_step_size=0.5),
+    "base": lambda model: samplers.annealed(
+        model, 5, 4, 3, initial_step_size=0.8, chain_space="base", schedule="sigmoid"
+    ),
+}
+
+
 def weighting_z_score(model, kind, num=40_000):
     """(mean weight / p(x) - 1) in standard errors."""
-    sampler = (
-        samplers.importance(model, 5)
-        if kind == "importance"
-        else samplers.annealed(model, 5, 4, 3, initial_step_size=0.5)
-    )
+    sampler = KINDS[kind](model)
     assert sampler.is_properly_weighted
     log_weights = np.asarray(draw_many(sampler, num).log_weights, np.float64)
     exact = float(lg.exact_log_likelihood(lg.params().theta, lg.DATUM))
@@ -89,9 +94,29 @@ class _ForgetsItsScale:
         z = self._q.sample(key)
         return z, self.log_prob(z)
 
+    def transport(self, noise):
+        return self._q.transport(noise)[0], jnp.zeros(())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mean_weight_is_the_evidence(kind):
+    assert weighting_z_score(MODEL, kind) < 4.0
+
+
+def test_base_space_returns_latents_that_the_last_move_brought_to_the_posterior():
+    """Weighted moments of z, not of the noise, are the exact posterior's."""
+    sampler = samplers.annealed(MODEL, 40_000, 8, 3, initial_step_size=0.8, chain_space="base")
+    particles = jax.tree.map(lambda a: a[0], draw_many(sampler, 1))
+    w = np.asarray(weights.normalize(particles.log_weights), np.float64)
+    precision = np.eye(lg.D) + lg.WEIGHT.T @ lg.WEIGHT / lg.NOISE**2
+    exact = np.linalg.solve(precision, lg.WEIGHT.T @ (lg.DATUM - lg.BIAS) / lg.NOISE**2)
+    z = np.asarray(particles.z, np.float64)
+    standard_error = np.sqrt((w[:, None] ** 2 * (z - exact) ** 2).sum(0))
+    assert np.all(np.abs(w @ z - exact) < 4.0 * standard_error)
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["importance", "annealed"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_weighting_test_catches_a_forgotten_jacobian(kind):
     faulty = MODEL._replace(posterior=lambda phi, x: _ForgetsItsScale(lg.posterior(phi, x)))
     assert weighting_z_score(MODEL, kind) < 4.0
@@ -220,3 +245,9 @@ def test_bfloat16_forces_are_rounded_but_weights_and_energies_are_not():
 def test_forces_in_lower_precision_need_a_model_that_has_them():
     with pytest.raises(ValueError, match="needs a model with `log_joint_in`"):
         samplers.annealed(MODEL, 2, 4, 3, force_precision="bfloat16")
+
+
+@pytest.mark.parametrize("option", ["schedule", "chain_space"])
+def test_unknown_choices_list_the_known_ones(option):
+    with pytest.raises(ValueError, match=f"`{option}` must be one of l.*got 'other'"):
+        samplers.annealed(MODEL, 2, 4, 3, **{option: "other"})

@@ -22,7 +22,7 @@ ALLOWED = {
     "sharding": set(),
     "paths": {"distributions", "types"},
     "objectives": {"weights", "distributions", "types"},
-    "samplers": {"ais", "forces", "hmc", "weights", "types"},
+    "samplers": {"ais", "forces", "hmc", "paths", "weights", "types"},
     "models": {"distributions", "networks", "types"},
     "methods": {"samplers", "objectives", "types"},
     "train": {"types", "weights"},

@@ -4,7 +4,7 @@ import dataclasses
 
 from absl import flags as absl_flags
 
-from aiwae_jax import data, models, networks
+from aiwae_jax import ais, data, models, networks, paths
 from experiments.flags import common
 
 # How `--method` uses K and T: (default K, whether K may differ from 1, whether it anneals).
@@ -32,6 +32,8 @@ class Training:
     loss_reduction: str
     initialization: str
     seed: int
+    schedule: str = "linear"
+    chain_space: str = "latent"
     force_precision: str = "float32"
     particle_chunk: int | None = None
     num_repeats: int = 1
@@ -108,6 +110,21 @@ def define(fv: absl_flags.FlagValues) -> None:
         flag_values=fv,
     )
     absl_flags.DEFINE_enum(
+        "schedule",
+        "linear",
+        list(ais.SCHEDULES),
+        "Temperatures: evenly spaced, as in the paper, or dense at both ends; aiwae only.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_enum(
+        "chain_space",
+        "latent",
+        list(paths.SPACES),
+        "Where the chains move: `latent` moves z, as the paper; `base` moves the noise that q "
+        "turns into z, so that q's standard deviations become the mass matrix; aiwae only.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_enum(
         "force_precision",
         "float32",
         list(networks.PRECISIONS),
@@ -167,7 +184,7 @@ def parse(fv: absl_flags.FlagValues) -> Training:
         with_particles or fv.K in (None, 1),
         f"--K={fv.K}: {fv.method} uses one sample; for several use --method=iwae or aiwae.",
     )
-    for name in ("T", "L", "particle_chunk", "force_precision"):
+    for name in ("T", "L", "schedule", "chain_space", "particle_chunk", "force_precision"):
         common.require(
             is_annealed or fv[name].value == fv[name].default,
             f"--{name} belongs to annealed sampling, which --method={fv.method} does not do; "
@@ -195,6 +212,8 @@ def parse(fv: absl_flags.FlagValues) -> Training:
         loss_reduction=fv.loss_reduction,
         initialization=fv.init,
         seed=fv.seed,
+        schedule=fv.schedule,
+        chain_space=fv.chain_space,
         force_precision=fv.force_precision,
         particle_chunk=fv.particle_chunk,
         num_repeats=fv.repeats,
