@@ -7,9 +7,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
-_COARSE_RADIUS = 6.0  # of the prior N(0, I), in which all but 1e-8 of it lies
-_MARGIN = 2  # coarse cells around what holds mass
+_FIRST_RADIUS = 6.0  # of the prior N(0, I), in which all but 1e-8 of it lies
+_MOST_GRIDS = 12
+_MARGIN = 2  # cells around what holds mass
 _NEGLIGIBLE = 12.0  # nats below the mode
 
 
@@ -62,37 +64,49 @@ def _axes(lowest: np.ndarray, highest: np.ndarray, num_cells: int) -> list[np.nd
     return [low + (high - low) * shares for low, high in zip(lowest, highest, strict=True)]
 
 
+@jax.jit
+def _evaluate(log_joint_fn: Partial, points: chex.Array) -> chex.Array:
+    return jax.vmap(jax.vmap(log_joint_fn))(points)
+
+
 def posterior_on_grid(
     log_joint_fn: Callable[[chex.Array], chex.Array], *, num_cells: int = 200
 ) -> GridPosterior:
     """Evaluates p(x, z) on a grid that is laid around the posterior's mass.
 
-    A coarse grid over the prior finds where the mass is, a fine one is laid there.
+    The grid begins around the prior, grows where the mass lies at its edge, and shrinks to where
+    the mass is.
 
     Args:
-      log_joint_fn: `[2] -> []`, log p(x, z) of one datum, nats, with the prior N(0, I).
+      log_joint_fn: `[2] -> []`, log p(x, z) of one datum, nats, with a prior near N(0, I). As a
+        `Partial` with its parameters it is compiled once for all data.
       num_cells: N along each axis.
+
+    Raises:
+      ValueError: if no grid could be laid around the mass.
     """
-    evaluate = jax.jit(jax.vmap(jax.vmap(log_joint_fn)))
-
-    def log_joint_on(axes):
+    log_joint_fn = log_joint_fn if isinstance(log_joint_fn, Partial) else Partial(log_joint_fn)
+    low, high = np.full(2, -_FIRST_RADIUS), np.full(2, _FIRST_RADIUS)
+    for _ in range(_MOST_GRIDS):
+        axes = _axes(low, high, num_cells)
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-        return np.asarray(evaluate(jnp.asarray(points, jnp.float32)), np.float64)
-
-    corner = np.full(2, _COARSE_RADIUS)
-    coarse = _axes(-corner, corner, num_cells)
-    values = log_joint_on(coarse)
-    holds_mass = np.argwhere(values > values.max() - _NEGLIGIBLE)
-    spacing = 2 * _COARSE_RADIUS / num_cells
-    margin = (_MARGIN + 0.5) * spacing
-    ends = [
-        np.array([axis[i] for axis, i in zip(coarse, end(holds_mass, axis=0), strict=True)])
-        for end in (np.min, np.max)
-    ]
-    axes = _axes(ends[0] - margin, ends[1] + margin, num_cells)
-    values = log_joint_on(axes)
+        values = np.asarray(_evaluate(log_joint_fn, jnp.asarray(points, jnp.float32)), np.float64)
+        holds_mass = np.argwhere(values > values.max() - _NEGLIGIBLE)
+        first, last = holds_mass.min(axis=0), holds_mass.max(axis=0)
+        spacing = (high - low) / num_cells
+        if np.any(first == 0) or np.any(last == num_cells - 1):
+            low, high = low - (high - low) / 2, high + (high - low) / 2
+        elif np.any(last - first < num_cells / 2):
+            low, high = low + (first - _MARGIN) * spacing, low + (last + 1 + _MARGIN) * spacing
+        else:
+            break
+    else:
+        raise ValueError(
+            f"`log_joint_fn` has no posterior that a grid of {num_cells} x {num_cells} cells can "
+            "hold: its mass reaches the edge of every grid, or is too narrow."
+        )
     weights = np.exp(values - values.max())
-    area = float(np.prod([axis[1] - axis[0] for axis in axes]))
+    area = float(np.prod(spacing))
     return GridPosterior(
         axes=tuple(axes),
         density=weights / (weights.sum() * area),

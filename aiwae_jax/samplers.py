@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from aiwae_jax import ais, forces, hmc, paths, weights
 from aiwae_jax.types import Model, Particles, Sampler
 
+TARGET_ACCEPTANCE = 0.6  # the authors'
 # Where step sizes start, and their upper limit: the authors' in z, and in q's standard deviations.
 _STEP_SIZES = {"latent": (0.1, 0.3), "base": (0.3, 2.0)}
 
@@ -46,7 +47,7 @@ def annealed(
     schedule: str = "linear",
     chain_space: str = "latent",
     initial_step_size: float | None = None,
-    target_acceptance: float = 0.6,
+    target_acceptance: float = TARGET_ACCEPTANCE,
     force_precision: str = "float32",
     particle_chunk: int | None = None,
 ) -> Sampler:

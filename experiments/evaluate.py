@@ -78,7 +78,7 @@ def find_report(
     """The report that this very command has already written, or None."""
     if not (repeat.folder / "report.json").exists():
         return None
-    content = workdir.read_json(repeat.folder / "report.json", workdir.REPORT_KEYS)
+    content = workdir.read_report(repeat.folder / "report.json")
     is_same = content["config"] == _describe_config(repeat.training, evaluation)
     return content if is_same and content["epochs"] == epochs else None
 
@@ -161,9 +161,7 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
             raise workdir.WorkdirError(
                 f"{path} has no report.json: evaluate it first, or name one of its repeats."
             )
-    reports = [
-        workdir.read_json(path / "report.json", workdir.REPORT_KEYS) for path in (folder, other)
-    ]
+    reports = [workdir.read_report(path / "report.json") for path in (folder, other)]
     ours, theirs = reports
     if ours["data"]["sha256"] != theirs["data"]["sha256"]:
         raise workdir.WorkdirError("The two reports were not made on the same data.")
@@ -191,7 +189,8 @@ def main(argv: Sequence[str]) -> None:
     """Entry point."""
     arguments = flags.parse_evaluate(argv)
     if arguments.against is not None:
-        print(paired_difference(pathlib.Path(arguments.workdir), pathlib.Path(arguments.against)))
+        pair = (pathlib.Path(path).expanduser() for path in (arguments.workdir, arguments.against))
+        print(paired_difference(*pair))
         return
     folder, training, stored = workdir.open_run(arguments.workdir)
     dataset = data.load(training.dataset, arguments.data_dir or stored["data_dir"])

@@ -266,7 +266,8 @@ def measure(
         )
         bound = evaluate.importance_bound(
             keys.bound,
-            *functions,
+            Partial(model.log_joint, params.theta),
+            functions[1],
             images,
             num_samples=evaluation.num_bound_samples,
             progress_fn=watch.titled(f"L_{evaluation.num_bound_samples}"),

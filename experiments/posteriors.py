@@ -17,9 +17,8 @@ from jax.tree_util import Partial
 
 from aiwae_jax import ais, checkpoint, data, evaluate, grid, plots, weights
 from aiwae_jax.types import Model, Params
-from experiments import build, command, flags, progress, workdir
+from experiments import build, command, flags, launch, progress, workdir
 from experiments.flags import common
-from experiments.table import launch
 
 _SETTINGS = evaluate.Settings(
     num_temperatures=100, num_leapfrog_steps=5, chain_space="latent", momentum_persistence=0.0
@@ -95,7 +94,7 @@ def panels(model: Model, params: Params, images: np.ndarray, label: str) -> list
     found = []
     bar = progress.Progress(label, len(images))
     for number, (key, x) in enumerate(zip(keys, images, strict=True)):
-        posterior = grid.posterior_on_grid(partial(functions[0], x))
+        posterior = grid.posterior_on_grid(Partial(model.log_joint, params.theta, x))
         q = functions[1](x)
         z, log_weights = _anneal(
             key,
@@ -188,7 +187,6 @@ def _summary(cells, rows: Sequence[str], columns: Sequence[str]) -> str:
         values = [
             np.mean([p["posterior"].divergence_from_gaussian() for p in cells[row, column][1]])
             for column in columns
-            if (row, column) in cells
         ]
         lines.append(f"{row:26}" + "".join(f"{value:10.3f}" for value in values))
     return "\n".join(lines)
@@ -208,7 +206,8 @@ def main(argv: Sequence[str]) -> None:
         shared.append(f"--data_dir={fv.data_dir}")
     arguments = launch.cells_of(["iwae", "aiwae"], fv.K, fv.T, shared)
     for cell in arguments:
-        flags.parse_run(["run", *cell])
+        training = flags.parse_run(["run", *cell]).training
+        common.require(training.num_repeats == 1, "--repeats: a picture shows one model.")
     dataset = data.load(fv.dataset, fv.data_dir)
     images, classes = one_image_per_class(dataset)
     planned = launch.plan(root, dataset, arguments, launch.machine_rate())

@@ -45,14 +45,17 @@ def of(training: Training, folder: pathlib.Path) -> list[Repeat]:
     ]
 
 
+def mean_and_std(values: Sequence[float | None]) -> tuple[float, float | None]:
+    """Mean and standard deviation of a sample; None, as JSON has it, is not a number."""
+    values = np.array(values, np.float64)
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
+
+
 def summarize(reports: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
     """Mean and standard deviation (of a sample) over repeats, for each metric."""
     summary: dict[str, Any] = {"num_repeats": len(reports)}
     for name in metrics:
-        values = np.array([report[name] for report in reports], np.float64)
-        summary[name] = {
-            "mean": float(values.mean()),
-            "std": float(values.std(ddof=1)) if len(values) > 1 else None,
-            "values": values.tolist(),
-        }
+        values = [report[name] for report in reports]
+        mean, std = mean_and_std(values)
+        summary[name] = {"mean": mean, "std": std, "values": values}
     return summary

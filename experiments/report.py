@@ -12,6 +12,7 @@ import numpy as np
 
 from aiwae_jax import data, metrics, paper, plots, train
 from aiwae_jax.evaluate import PAPER_SETTINGS, Likelihood
+from aiwae_jax.samplers import TARGET_ACCEPTANCE
 from aiwae_jax.types import Model, Params
 from experiments import flags
 from experiments.flags import Evaluation, Training
@@ -142,7 +143,7 @@ def summary_table(summary: dict[str, Any], example: dict[str, Any]) -> str:
     title = f"mean (std over {summary['num_repeats']} seeds)"
     lines = ["", f"{'':20}{title:>26}" + (f"{'paper':>18}" if cell else "")]
     for key, (name, _) in METRICS.items():
-        ours = f"{summary[key]['mean']:.2f} ({summary[key]['std']:.2f})"
+        ours = format_mean(f"{summary[key]['mean']:.2f}", summary[key]["std"])
         lines.append(f"{name:20}{ours:>26}" + _paper_column(cell, key))
     return "\n".join(lines)
 
@@ -150,8 +151,12 @@ def summary_table(summary: dict[str, Any], example: dict[str, Any]) -> str:
 def _paper_column(cell: dict[str, dict[str, float | None]] | None, key: str) -> str:
     if not cell:
         return ""
-    mean, std = cell[key]["mean"], cell[key]["std"]
-    return f"{mean:>11g}" + (f" ({std:.2f})" if std is not None else "")
+    return format_mean(f"{cell[key]['mean']:>11g}", cell[key]["std"])
+
+
+def format_mean(mean: str, std: float | None) -> str:
+    """84.55 (0.07), as the paper writes a mean and the standard deviation over repeats."""
+    return mean + (f" ({std:.2f})" if std is not None else "")
 
 
 def _gap_lines(report: dict[str, Any]) -> list[str]:
@@ -239,7 +244,12 @@ def draw_pictures(
     if records and "theta/acceptance" in records[-1]:
         rates = records[-1]["theta/acceptance"]
         betas = np.linspace(0, 1, len(rates) + 1)[1:]
-        rows["training, last epoch"] = betas, rates, records[-1]["theta/step_sizes"], 0.6
+        rows["training, last epoch"] = (
+            betas,
+            rates,
+            records[-1]["theta/step_sizes"],
+            TARGET_ACCEPTANCE,
+        )
     rows["evaluation"] = (
         likelihood.plan.betas[1:-1],
         likelihood.acceptance,

@@ -14,16 +14,21 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax.data import Dataset
-from experiments.flags import Config, Training
+from experiments.flags import Config, Evaluation, Training
 from experiments.store import DAMAGED_ARRAYS
 
 _CONFIG_KEYS = ("training", "data", "data_dir")
-# Settings that runs of earlier versions do not mention, because there was no choice.
-ADDED_LATER = {
-    field.name: field.default
-    for field in dataclasses.fields(Training)
-    if field.default is not dataclasses.MISSING
-}
+
+
+def _added_later(settings: type) -> dict[str, Any]:
+    """Settings that runs of earlier versions do not mention, because there was no choice."""
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(settings)
+        if field.default is not dataclasses.MISSING
+    }
+
+
 REPORT_KEYS = ("config", "data", "epochs", "nll_test", "num_examples")
 
 
@@ -86,6 +91,33 @@ def read_json(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     return content
 
 
+def read_report(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a report.json; those of earlier versions come out as if written by this one.
+
+    Raises:
+      WorkdirError: if it is missing or damaged.
+    """
+    content = read_json(path, REPORT_KEYS)
+    for name, settings in (("training", Training), ("evaluation", Evaluation)):
+        content["config"][name] = _added_later(settings) | content["config"][name]
+    return content
+
+
+def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
+    """How a folder's run differs from `training`; a run may be extended by later stages.
+
+    Raises:
+      WorkdirError: if its config.json is missing or damaged.
+    """
+    stored = read_json(folder / "config.json", _CONFIG_KEYS)
+    there = _added_later(Training) | stored["training"]
+    return [
+        f"{name}={there.get(name)} there, {value} here"
+        for name, value in dataclasses.asdict(training).items()
+        if there.get(name) != value and not (name == "num_stages" and there.get(name, 0) <= value)
+    ]
+
+
 def describe_data(dataset: Dataset) -> dict[str, Any]:
     """What the report says of the data; the checksum is of the arrays themselves."""
     digest = hashlib.sha256()
@@ -139,16 +171,9 @@ def _refuse_unless_only_a_lock(folder: pathlib.Path) -> None:
 def _check_or_write_config(
     folder: pathlib.Path, config: Config, data_facts: dict[str, Any]
 ) -> None:
-    wanted = dataclasses.asdict(config.training)
     if (folder / "config.json").exists():
         stored = read_json(folder / "config.json", _CONFIG_KEYS)
-        there = ADDED_LATER | stored["training"]
-        differences = [
-            f"{name}={there.get(name)} there, {value} here"
-            for name, value in wanted.items()
-            if there.get(name) != value
-            and not (name == "num_stages" and there.get(name, 0) <= value)
-        ]
+        differences = config_differences(folder, config.training)
         if stored["data"]["sha256"] != data_facts["sha256"]:
             differences.append(f"data: {stored['data']['title']} of another content")
         if differences:
@@ -159,7 +184,7 @@ def _check_or_write_config(
     write_json(
         folder / "config.json",
         {
-            "training": wanted,
+            "training": dataclasses.asdict(config.training),
             "data": data_facts,
             "data_dir": str(pathlib.Path(config.data_dir).expanduser().absolute())
             if config.data_dir

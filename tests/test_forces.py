@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import forces, models
+from aiwae_jax import ais, forces, models
 
 MODEL = models.bernoulli_vae(12, 3, hidden_sizes=(8, 8), initialization="torch")
 THETA = MODEL.init(jax.random.key(0)).theta
@@ -53,9 +53,40 @@ def test_softplus_is_gone_from_a_force():
     assert "log-plus-one" in energy.lower(Z).compile().as_text()
 
 
-def test_a_force_that_is_not_finite_makes_the_density_nan():
-    log_density = forces.with_force(lambda z: -jnp.sum(z**2), lambda z: z / 0.0)
-    assert jnp.isnan(log_density(jnp.ones(2)))
+def test_a_force_that_is_not_finite_changes_no_weight():
+    """From N(0, 1) to N(1, 1), with a force that is infinite on half of the way."""
+
+    def log_target(z):
+        return jnp.sum(-0.5 * (z - 1.0) ** 2 - 0.5 * jnp.log(2 * jnp.pi))
+
+    def log_initial(z):
+        return log_target(z + 1.0)
+
+    def force(z):
+        return jnp.where(z > 1.0, jnp.inf, jax.grad(log_target)(z))
+
+    def weight(key):
+        start_key, chain_key = jax.random.split(key)
+        z = jax.random.normal(start_key, (1,))
+        fns = (jax.grad(log_initial), force)
+        betas = ais.linear_schedule(5)
+        return jnp.exp(
+            ais.run_chain(chain_key, z, log_initial, log_target, betas, 0.5, force_fns=fns)[1]
+        )
+
+    w = np.asarray(jax.jit(jax.vmap(weight))(jax.random.split(jax.random.key(0), 20_000)))
+    assert abs(w.mean() - 1.0) < 4.0 * w.std(ddof=1) / len(w) ** 0.5
+
+
+def test_a_value_alone_does_not_pay_for_the_force():
+    log_joint = forces.log_joint_fn(MODEL, "bfloat16")
+
+    def num_products(fn):
+        return jax.jit(fn).lower(Z[0]).compile().as_text().count("dot(")
+
+    assert num_products(lambda z: log_joint(THETA, X, z)) == num_products(
+        lambda z: MODEL.log_joint(THETA, X, z)
+    )
 
 
 def test_an_exact_force_leaves_the_model_alone():

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import linear_gaussian as lg
 import numpy as np
+import pytest
 
-from aiwae_jax import grid, models, samplers, weights
+from aiwae_jax import distributions, grid, models, samplers, weights
 
 
 def test_linear_gaussian_posterior_on_a_grid_is_the_exact_one():
@@ -22,6 +23,31 @@ def test_linear_gaussian_posterior_on_a_grid_is_the_exact_one():
     expected = np.linalg.solve(precision, weight.T @ residual / lg.NOISE**2)
     np.testing.assert_allclose(mean, expected, atol=1e-4)
     assert abs(found.divergence_from_gaussian()) < 1e-4
+
+
+@pytest.mark.parametrize(("centre", "scale"), [(8.0, 0.1), (0.3, 0.002), (-30.0, 1.0)])
+def test_the_grid_finds_mass_far_out_and_in_a_narrow_place(centre, scale):
+    """z ~ N(0, I) and x = z + N(0, s²) with x = (c, 0): all in closed form."""
+    x = np.array([centre, 0.0])
+
+    def log_joint(z):
+        likelihood = distributions.DiagNormal(z, jnp.full(2, scale, z.dtype)).log_prob(
+            jnp.asarray(x, z.dtype)
+        )
+        return likelihood + distributions.standard_normal(2).log_prob(z)
+
+    found = grid.posterior_on_grid(log_joint)
+    mean, covariance = found.moments()
+    shrunk = 1.0 / (1.0 + scale**2)
+    np.testing.assert_allclose(mean, shrunk * x, atol=0.02 * scale)
+    np.testing.assert_allclose(covariance, scale**2 * shrunk * np.eye(2), atol=0.02 * scale**2)
+    exact = -0.5 * (x @ x) * shrunk - np.log(2 * np.pi / shrunk)
+    np.testing.assert_allclose(found.log_evidence, exact, rtol=1e-4, atol=0.01)
+
+
+def test_a_density_without_a_mode_is_refused():
+    with pytest.raises(ValueError, match="mass reaches the edge of every grid"):
+        grid.posterior_on_grid(lambda z: 0.0 * jnp.sum(z))
 
 
 def test_annealed_particles_have_the_moments_of_the_grid_posterior():

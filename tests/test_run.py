@@ -428,3 +428,16 @@ def test_defaults_are_the_papers():
     mixed = flags.parse_run(["run", "--eval=paper", "--eval_examples=10"]).evaluation
     assert mixed.num_examples == 10
     assert flags.parse_run(["run", "--dataset=mnist", "--method=iwae"]).training.batch_size == 20
+
+
+def test_presets_are_defaults_that_other_flags_override():
+    def training(*arguments):
+        return flags.parse_run(["run", "--dataset=digits", *arguments]).training
+
+    paper = training("--preset=paper")
+    assert (paper.initialization, paper.batch_size, paper.num_stages) == ("torch", 128, 8)
+    assert training("--preset=paper", "--method=iwae").batch_size == 20
+    best = training("--preset=best")
+    assert (best.batch_size, best.adam_eps, best.num_stages) == (20, 1e-8, 4)
+    assert training("--preset=best", "--batch_size=7").batch_size == 7
+    assert training("--preset=default") == training()

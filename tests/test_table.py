@@ -4,15 +4,23 @@ import copy
 import csv
 import fcntl
 import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
 
 from aiwae_jax import data
-from experiments import flags
+from experiments import flags, launch
+from experiments.benchmark import problem
 from experiments.report import METRICS
 from experiments.table import __main__ as table
-from experiments.table import collect, launch, render
+from experiments.table import collect, render
 
+ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
     *("--stages=1", "--latent_dim=2", "--hidden_dim=4", "--batch_size=64", "--eval_examples=4"),
     *("--eval_temperatures=3", "--eval_chains=2", "--eval_leapfrog_steps=1"),
@@ -66,7 +74,7 @@ def test_the_same_seed_twice_is_one_repeat():
     "changes",
     [
         {"training": {"adam_eps": 1e-8}},
-        {"training": {"force_precision": "bfloat16"}},
+        {"training": {"loss_reduction": "sum"}},
         {"evaluation": {"num_temperatures": 500}},
         {"evaluation": {"seed": 1}},
         {"epochs": 13.0},
@@ -78,6 +86,31 @@ def test_other_settings_are_never_averaged_but_stand_in_a_table_of_their_own(cha
     found = collect.tables([report(0), report(1, **copy.deepcopy(changes))])
     assert len(found) == 2
     assert found[0].setting != found[1].setting
+
+
+@pytest.mark.parametrize(
+    "changes", [{"force_precision": "bfloat16"}, {"chain_space": "base"}, {"batch_size": 20}]
+)
+def test_settings_of_annealing_and_batches_are_columns(changes):
+    (found,) = collect.tables([report(0), report(1, training=changes)])
+    assert [cell.seeds for cell in found.cells.values()] in ([(0,), (1,)], [(1,), (0,)])
+    assert str(*changes.values()) in " ".join(map(render.heading, found.cells))
+
+
+def test_reports_of_earlier_versions_are_read_as_if_they_were_new(tmp_path):
+    content = report(0)
+    for name in ("schedule", "chain_space", "force_precision", "particle_chunk", "num_repeats"):
+        del content["config"]["training"][name]
+    del content["config"]["evaluation"]["force_precision"]
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    (found,) = collect.tables([*collect.read_reports(tmp_path), report(1)])
+    (cell,) = found.cells.values()
+    assert cell.seeds == (0, 1)
+
+
+def test_a_number_that_is_null_in_a_report_is_not_a_number_in_the_table():
+    (found,) = collect.tables([report(0), report(1, nll_test=None)])
+    assert "| NLL (test) | nan (nan) |" in render.markdown([found])
 
 
 def test_batch_sizes_and_methods_are_columns_in_the_papers_order():
@@ -109,9 +142,8 @@ def test_a_stand_in_is_named_and_has_no_paper():
 
 
 def test_latex_is_escaped():
-    text = render.latex(collect.tables([report(0), report(1)]))
-    body = [line for line in text.splitlines() if not line.startswith("%")]
-    assert all("_" not in line.replace(r"\_", "") for line in body)
+    text = render.latex(collect.tables([report(0, data={"title": "a_b % c", "sha256": "0" * 8})]))
+    assert r"a\_b \% c & K=1 AIWAE T=5 b128" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
 
 
@@ -176,10 +208,67 @@ def test_a_cell_finished_meanwhile_is_not_run_again(tmp_path, monkeypatch, capsy
     )
     (cell,) = planned
     assert not cell.found.is_finished
-    (tmp_path / cell.name / "checkpoints" / "44").mkdir(parents=True)
-    monkeypatch.setattr(launch.subprocess, "run", lambda *a, **k: pytest.fail("it ran"))
+    folder = tmp_path / cell.name
+    (folder / "checkpoints" / "44").mkdir(parents=True)
+    content = {"training": vars(cell.config.training), "data": {}, "data_dir": None}
+    (folder / "config.json").write_text(json.dumps(content))
+    monkeypatch.setattr(launch.subprocess, "Popen", lambda *a, **k: pytest.fail("it ran"))
     assert launch.run(tmp_path, planned, len(dataset.train)) == []
     assert "finished by another launcher" in capsys.readouterr().out
+
+
+def test_a_folder_of_another_setting_is_not_taken_for_a_finished_cell(tmp_path):
+    num = len(data.load("digits", None).train)
+    config = flags.parse_run(["run", "--dataset=digits", "--eval=none", "--stages=1"])
+    (tmp_path / "checkpoints" / "1760").mkdir(parents=True)
+    content = {"training": vars(config.training), "data": {}, "data_dir": None}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert launch.look(tmp_path, config, num).is_finished
+    for flag in ("--adam_eps=1e-8", "--init=torch", "--hidden_dim=7", "--preset=paper"):
+        other = flags.parse_run(["run", "--dataset=digits", "--eval=none", "--stages=1", flag])
+        assert launch.look(tmp_path, other, num) == (0.0, False)
+
+
+def test_each_method_gets_the_flags_that_it_takes():
+    shared = ["--L=3", "--chain_space=base", "--adam_eps=1e-8"]
+    assert launch.cells_of(["vae", "iwae", "aiwae"], ["1", "5"], ["8"], shared) == [
+        ["--method=vae", "--K=1", "--adam_eps=1e-8"],
+        ["--method=iwae", "--K=1", "--adam_eps=1e-8"],
+        ["--method=iwae", "--K=5", "--adam_eps=1e-8"],
+        ["--method=aiwae", "--K=1", "--T=8", *shared],
+        ["--method=aiwae", "--K=5", "--T=8", *shared],
+    ]
+
+
+def test_operations_are_counted_as_the_benchmark_does():
+    """MNIST's sizes: the draw of AIWAE dominates, and is the benchmark's least arithmetic."""
+    dataset = data.load("digits", None)._replace(train=np.zeros((128, 784), np.uint8))
+    arguments = ["run", "--K=50", "--T=11", "--batch_size=128", "--stages=1", "--eval=none"]
+    training, evaluating = launch.operations(flags.parse_run(arguments), dataset)
+    least = problem.training_operations(problem.Cell(50, 11))
+    assert least < training < 1.05 * least
+    assert evaluating == 0
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_launcher_lets_the_cell_save_itself(tmp_path):
+    arguments = [
+        *(sys.executable, "-m", "experiments.table", f"--workdir={tmp_path}", "--launch"),
+        *("--dataset=digits", "--methods=aiwae", "--K=2", "--T=5", "--stages=6", "--eval=none"),
+    ]
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    metrics = tmp_path / "digits-aiwae-K2-T5-b32-seed0" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "saved at step" in output
+    assert "has saved itself" in output
+    assert list((metrics.parent / "checkpoints").glob("[0-9]*"))
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,16 @@ from absl import flags as absl_flags
 from experiments.flags import common, evaluation, training
 from experiments.flags.common import UsageError
 from experiments.flags.evaluation import Evaluation
-from experiments.flags.training import METHODS, PAPER_BATCH_SIZES, PAPER_STAGES, Training
+from experiments.flags.training import (
+    ANNEALED_FLAGS,
+    METHODS,
+    PAPER_BATCH_SIZES,
+    PAPER_STAGES,
+    Training,
+)
 
 __all__ = [
+    "ANNEALED_FLAGS",
     "METHODS",
     "PAPER_BATCH_SIZES",
     "PAPER_STAGES",

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from aiwae_jax import data
-from experiments import command, flags, workdir
+from experiments import command, flags, launch, workdir
 from experiments.flags import common
-from experiments.table import collect, launch, render
+from experiments.table import collect, render
 
 
 def _define(fv: absl_flags.FlagValues) -> None:
@@ -77,6 +77,11 @@ def main(argv: Sequence[str]) -> None:
         if fv.dry_run:
             return
         failed = launch.run(root, planned, len(dataset.train))
+        if failed and not any(root.rglob("report.json")):
+            raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
+        if planned[0].config.evaluation is None:
+            print("--eval=none: there is nothing to put into a table")
+            return
     else:
         common.require(not for_runs, f"Unknown flag {for_runs and for_runs[0]} (--help lists them)")
     found = collect.tables(collect.read_reports(root))

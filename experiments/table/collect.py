@@ -1,15 +1,18 @@
 """Finds reports and averages those, and only those, that differ in nothing but their seed."""
 
 import pathlib
-import statistics
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from experiments import workdir
+from experiments import repeats, workdir
 from experiments.report import METRICS
 
 # What tells the columns of a table apart; all else, but the seed, is the table's setting.
-COLUMN_KEYS = ("num_particles", "method", "num_temperatures", "num_leapfrog_steps", "batch_size")
+# Those of annealing among them, for IWAE is to stand beside any AIWAE.
+COLUMN_KEYS = (
+    *("num_particles", "method", "num_temperatures", "num_leapfrog_steps", "batch_size"),
+    *("schedule", "chain_space", "force_precision"),
+)
 # What changes no distribution: where the random numbers begin, and how the work is laid out.
 _IRRELEVANT = ("seed", "num_repeats", "particle_chunk")
 
@@ -22,6 +25,9 @@ class Column(NamedTuple):
     num_temperatures: int | None
     num_leapfrog_steps: int | None
     batch_size: int
+    schedule: str
+    chain_space: str
+    force_precision: str
 
     def order(self) -> tuple:
         """As in the paper: by K; IWAE before AIWAE; by T."""
@@ -31,7 +37,7 @@ class Column(NamedTuple):
             self.method,
             self.num_temperatures or 0,
             self.num_leapfrog_steps or 0,
-            self.batch_size,
+            *self[4:],
         )
 
 
@@ -82,33 +88,28 @@ def read_reports(root: pathlib.Path) -> list[dict[str, Any]]:
     paths = sorted(root.rglob("report.json"))
     if not paths:
         raise workdir.WorkdirError(f"There is no report.json below {root}.")
-    return [workdir.read_json(path, (*workdir.REPORT_KEYS, *METRICS)) for path in paths]
+    return [workdir.read_report(path) for path in paths]
 
 
 def _words(content: dict[str, Any], leave_out: Iterable[str]) -> str:
     return ", ".join(
         f"{name.removeprefix('num_').replace('_', ' ')} {value}"
-        for name, value in content.items()
+        for name, value in sorted(content.items())
         if name not in leave_out and value is not None
     )
 
 
 def _setting(report: dict[str, Any]) -> str:
-    training = workdir.ADDED_LATER | report["config"]["training"]
-    evaluation = report["config"]["evaluation"]
+    training, evaluation = report["config"]["training"], report["config"]["evaluation"]
+    missed = "" if report.get("bidirectional", {}).get("is_reached", True) else " (target MISSED)"
     unfinished = "" if report["is_finished"] else " (unfinished)"
     return (
         f"{report['epochs']:g} epochs{unfinished}; training: "
         + _words(training, (*COLUMN_KEYS, *_IRRELEVANT, "dataset"))
         + "; evaluation: "
         + _words(evaluation, ())
-        + f"; data sha256 {report['data']['sha256'][:8]}"
+        + f"{missed}; data sha256 {report['data']['sha256'][:8]}"
     )
-
-
-def _value(values: list[float]) -> Value:
-    std = statistics.stdev(values) if len(values) > 1 else None
-    return Value(statistics.fmean(values), std, len(values))
 
 
 def _cell(reports: list[dict[str, Any]]) -> Cell:
@@ -120,7 +121,10 @@ def _cell(reports: list[dict[str, Any]]) -> Cell:
         for report in reports
     )
     return Cell(
-        values={key: _value([report[key] for report in reports]) for key in keys},
+        values={
+            key: Value(*repeats.mean_and_std([report[key] for report in reports]), len(reports))
+            for key in keys
+        },
         paper=reports[0].get("paper"),
         seeds=tuple(report["config"]["training"]["seed"] for report in reports),
         minutes=seconds / 60,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from experiments.report import METRICS
+from experiments.report import METRICS, format_mean
 from experiments.table import collect
 from experiments.table.collect import Cell, Column, Table, Value
 
@@ -18,20 +18,22 @@ def heading(column: Column) -> str:
         parts.append(f"T={column.num_temperatures}")
     if column.num_leapfrog_steps not in (None, 5):  # the paper's
         parts.append(f"L={column.num_leapfrog_steps}")
+    special = (column.schedule, column.chain_space, column.force_precision)
+    parts += [value for value in special if value not in ("linear", "latent", "float32")]
     return " ".join([*parts, f"b{column.batch_size}"])
 
 
 def _ours(value: Value | None) -> str:
     if value is None:
         return ""
-    return f"{value.mean:.2f}" + (f" ({value.std:.2f})" if value.std is not None else "")
+    return format_mean(f"{value.mean:.2f}", value.std)
 
 
 def _papers(cell: Cell, key: str) -> str:
     theirs = (cell.paper or {}).get(key)
     if theirs is None:
         return ""
-    return f"{theirs['mean']:g}" + (f" ({theirs['std']:.2f})" if theirs["std"] is not None else "")
+    return format_mean(f"{theirs['mean']:g}", theirs["std"])
 
 
 def rows(table: Table) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Runs the cells of a table that are missing, cheapest first, each in a process of its own.
+"""Runs the cells that are missing of a table or a figure, cheapest first, each in its own process.
 
 A cell is one `experiments.run` in its own folder, so that whatever happened before, it continues
 where it stopped. Several launchers may share a folder: a cell belongs to whoever locked it first.
@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiwae_jax import data, evaluate, train
+from experiments import command, flags, progress, repeats, workdir
 from experiments import evaluate as evaluate_command
-from experiments import flags, progress, repeats
 from experiments.benchmark import limit, timing
+from experiments.flags import common
 
+_SECONDS_BETWEEN_LOOKS = 0.2
 _EFFICIENCY = 0.5  # of the machine's best matrix product that a run comes to, roughly
 
 
@@ -67,8 +69,8 @@ def operations(config: flags.Config, dataset: data.Dataset) -> tuple[float, floa
     if config.evaluation is not None:
         settings = config.evaluation.settings()
         num_images = 2 * (config.evaluation.num_examples or len(dataset.test))
-        num_chains = num_images + 2 * config.evaluation.num_simulated
-        evaluating += 4 * decoder * evaluate.num_gradients(settings, num_chains)
+        num_data = num_images + 2 * config.evaluation.num_simulated
+        evaluating += 4 * decoder * evaluate.num_gradients(settings, num_data)
         evaluating += 2 * decoder * num_images * config.evaluation.num_bound_samples
     return t.num_repeats * num_used * per_image, t.num_repeats * evaluating
 
@@ -80,7 +82,9 @@ def _latest_step(folder: pathlib.Path) -> int:
 
 
 def look(folder: pathlib.Path, config: flags.Config, num_examples: int) -> Found:
-    """Looks at a cell's folder, which may not be there yet."""
+    """Looks at a cell's folder, which may not be there yet, or hold another run by its name."""
+    if not (folder / "config.json").exists() or workdir.config_differences(folder, config.training):
+        return Found(0.0, False)
     epochs = train.paper_epochs(config.training.num_stages)
     steps = epochs * max(num_examples // config.training.batch_size, 1)
     share = min(_latest_step(folder) / steps, 1.0)
@@ -147,7 +151,7 @@ def run(root: pathlib.Path, planned: Sequence[Planned], num_examples: int) -> li
     """Runs what is missing; returns the names of cells that failed.
 
     Raises:
-      KeyboardInterrupt: when a cell was interrupted; it has saved itself.
+      command.Interrupted: on SIGINT or SIGTERM, after the cell at work has saved itself.
     """
     failed = []
     for cell in planned:
@@ -166,13 +170,37 @@ def run(root: pathlib.Path, planned: Sequence[Planned], num_examples: int) -> li
             print(
                 f"\n{cell.name}: python -m experiments.run {' '.join(cell.arguments)}", flush=True
             )
-            command = [sys.executable, "-m", "experiments.run", *cell.arguments]
-            code = subprocess.run(command, check=False).returncode
-        if code in (130, 143, -2, -15):
-            raise KeyboardInterrupt
+            code = _run_cell(cell)
         if code:
             failed.append(cell.name)
     return failed
+
+
+def _run_cell(cell: Planned) -> int:
+    """Runs a cell to its end and returns its exit code; hands signals on and waits for it to save.
+
+    The cell has a session of its own, so that a terminal's Ctrl-C reaches it once, through here.
+    """
+    arguments = [sys.executable, "-m", "experiments.run", *cell.arguments]
+    with command.Interruption() as interruption:
+        process = subprocess.Popen(arguments, start_new_session=True)
+        while True:
+            try:
+                code = process.wait(timeout=_SECONDS_BETWEEN_LOOKS)
+                break
+            except subprocess.TimeoutExpired:
+                number = interruption.signal_number
+                if number is not None:
+                    process.send_signal(number)
+                    code = process.wait()
+                    break
+    if interruption.signal_number is not None:
+        raise command.Interrupted(
+            f"Interrupted at {cell.name}, which has saved itself; start the same command again to "
+            "continue.",
+            interruption.signal_number,
+        )
+    return code
 
 
 def cells_of(
@@ -181,10 +209,22 @@ def cells_of(
     temperatures: Sequence[str],
     shared: Sequence[str],
 ) -> list[list[str]]:
-    """Arguments of every combination; only methods that anneal have temperatures."""
+    """Arguments of every combination; each method gets, of T and of `shared`, what it takes."""
     found = []
-    for method, num in itertools.product(methods, particles):
-        is_annealed = flags.METHODS.get(method, (0, False, False))[2]
-        for extra in [[f"--T={t}"] for t in temperatures] if is_annealed else [[]]:
-            found.append([f"--method={method}", f"--K={num}", *extra, *shared])
+    for method in methods:
+        common.one_of("methods", method, list(flags.METHODS))
+        takes = flags.METHODS[method]
+        its_own = shared
+        if not takes.is_annealed:
+            its_own = [flag for flag in shared if _name(flag) not in flags.ANNEALED_FLAGS]
+        for num, temperature in itertools.product(
+            [f"--K={num}" for num in particles] if takes.with_particles else ["--K=1"],
+            [[f"--T={t}"] for t in temperatures] if takes.is_annealed else [[]],
+        ):
+            found.append([f"--method={method}", num, *temperature, *its_own])
     return found
+
+
+def _name(flag: str) -> str:
+    """--L=5 -> L."""
+    return flag.lstrip("-").partition("=")[0]
