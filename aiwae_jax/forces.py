@@ -20,7 +20,8 @@ def with_force(log_density_fn: LogDensityFn, force_fn: ForceFn) -> LogDensityFn:
       force_fn: `[D] -> [D]`, a deterministic function of the position.
 
     Returns:
-      `[D] -> []`, equal to `log_density_fn` bit for bit. What it closes over gets no gradient.
+      `[D] -> []`, equal to `log_density_fn` bit for bit. It can be differentiated in z alone, not
+      in parameters that the two functions close over.
     """
 
     @jax.custom_jvp
@@ -30,8 +31,13 @@ def with_force(log_density_fn: LogDensityFn, force_fn: ForceFn) -> LogDensityFn:
     @log_density.defjvp
     def _(primals, tangents):
         (z,), (direction,) = primals, tangents
-        value = log_density(z)
-        return value, jnp.vdot(force_fn(z), direction).astype(value.dtype)
+        value, force = log_density(z), force_fn(z)
+        if jnp.shape(force) != z.shape:
+            raise ValueError(
+                f"`force_fn` must return the gradient, of shape {list(z.shape)} as the position, "
+                f"got shape {list(jnp.shape(force))}."
+            )
+        return value, jnp.vdot(force, direction).astype(value.dtype)
 
     return log_density
 

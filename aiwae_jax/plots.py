@@ -1,6 +1,7 @@
 """Pictures of a run, written as PNG through matplotlib."""
 
 import os
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -145,6 +146,7 @@ def posteriors(
                 axes.set_title(column, fontsize=9)
             if j == 0:
                 axes.set_ylabel(row, fontsize=9)
-    key = "blue: p(z|x) on a grid; red: one sigma of q(z|x); orange: annealed particles"
-    figure.suptitle(f"{title}\n{key}", fontsize=9)
+    key = "blue p(z|x) on a grid, red one sigma of q(z|x), orange annealed particles"
+    lines = [textwrap.fill(text, 16 + 30 * len(columns)) for text in (title, key)]
+    figure.suptitle("\n".join(lines), fontsize=9)
     figure.savefig(path, dpi=110)

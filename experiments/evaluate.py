@@ -157,9 +157,13 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
       workdir.WorkdirError: if one has no report, or they were not evaluated alike.
     """
     for path in (folder, other):
+        if (path / "summary.json").exists():
+            raise workdir.WorkdirError(
+                f"{path} holds several seeds: name one of them, such as {path / 'repeat_0'}."
+            )
         if not (path / "report.json").exists():
             raise workdir.WorkdirError(
-                f"{path} has no report.json: evaluate it first, or name one of its repeats."
+                f"{path} has no report.json: it is no run, or was not evaluated."
             )
     reports = [workdir.read_report(path / "report.json") for path in (folder, other)]
     ours, theirs = reports

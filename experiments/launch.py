@@ -19,6 +19,7 @@ from experiments.benchmark import limit, timing
 from experiments.flags import common
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_TO_START = 20.0  # imports and compilation
 _EFFICIENCY = 0.5  # of the machine's best matrix product that a run comes to, roughly
 
 
@@ -123,7 +124,7 @@ def plan(
         found = look(root / name, config, len(dataset.train))
         training, evaluating = operations(config, dataset)
         seconds = (training * (1.0 - found.share_done) + evaluating) / (_EFFICIENCY * rate)
-        seconds = 0.0 if found.is_finished else seconds
+        seconds = 0.0 if found.is_finished else seconds + _SECONDS_TO_START
         arguments = (*arguments, f"--workdir={root / name}")
         planned.append(Planned(name, arguments, config, found, seconds))
     return sorted(planned, key=lambda cell: cell.seconds)
@@ -163,6 +164,9 @@ def run(root: pathlib.Path, planned: Sequence[Planned], num_examples: int) -> li
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 print(f"\n{cell.name}: another launcher is at it")
+                continue
+            if workdir.is_in_use(root / cell.name):
+                print(f"\n{cell.name}: another process is at it")
                 continue
             if look(root / cell.name, cell.config, num_examples).is_finished:
                 print(f"\n{cell.name}: finished by another launcher")

@@ -155,7 +155,6 @@ def draw(
       classes: `[C]`.
       note: the schedule, for the titles.
     """
-    out.mkdir(parents=True, exist_ok=True)
     rows = list(dict.fromkeys(row for row, _ in cells))
     columns = list(dict.fromkeys(column for _, column in cells))
     for i, label in enumerate(classes):
@@ -208,6 +207,11 @@ def main(argv: Sequence[str]) -> None:
     for cell in arguments:
         training = flags.parse_run(["run", *cell]).training
         common.require(training.num_repeats == 1, "--repeats: a picture shows one model.")
+        common.require(
+            training.latent_size == 2, "--latent_dim: a picture needs two latents, leave it out."
+        )
+    out = pathlib.Path(fv.out).expanduser() if fv.out else root / "figures"
+    workdir.make_folder(out, "--out")
     dataset = data.load(fv.dataset, fv.data_dir)
     images, classes = one_image_per_class(dataset)
     planned = launch.plan(root, dataset, arguments, launch.machine_rate())
@@ -226,7 +230,6 @@ def main(argv: Sequence[str]) -> None:
     rows = ["IWAE", *(f"T={t}" for t in fv.T)]
     columns = [f"K={k}" for k in fv.K]
     cells = {(r, c): cells[r, c] for r in rows for c in columns}
-    out = pathlib.Path(fv.out).expanduser() if fv.out else root / "figures"
     training = planned[0].config.training
     draw(out, dataset, cells, images, classes, f"stages={training.num_stages}")
     print(_summary(cells, rows, columns))

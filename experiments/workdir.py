@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax.data import Dataset
-from experiments.flags import Config, Evaluation, Training
+from experiments.flags import FLAGS_OF, Config, Evaluation, Training
 from experiments.store import DAMAGED_ARRAYS
 
 _CONFIG_KEYS = ("training", "data", "data_dir")
@@ -112,7 +112,7 @@ def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
     stored = read_json(folder / "config.json", _CONFIG_KEYS)
     there = _added_later(Training) | stored["training"]
     return [
-        f"{name}={there.get(name)} there, {value} here"
+        f"--{FLAGS_OF.get(name, name)}={there.get(name)} there, {value} here"
         for name, value in dataclasses.asdict(training).items()
         if there.get(name) != value and not (name == "num_stages" and there.get(name, 0) <= value)
     ]
@@ -131,6 +131,32 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "test_images": len(dataset.test),
         "sha256": digest.hexdigest(),
     }
+
+
+def make_folder(folder: pathlib.Path, flag: str) -> None:
+    """Makes a folder for results, before they are worked for.
+
+    Raises:
+      WorkdirError: if that is impossible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(
+            f"{flag}: {folder} cannot be made a folder ({error.strerror})."
+        ) from None
+
+
+def is_in_use(folder: pathlib.Path) -> bool:
+    """Whether a process is at work in a run's folder."""
+    if not (folder / ".lock").exists():
+        return False
+    with (folder / ".lock").open("r") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 @contextlib.contextmanager
@@ -202,7 +228,7 @@ def open_run(folder: str) -> tuple[pathlib.Path, Training, dict[str, Any]]:
     path = pathlib.Path(folder).expanduser().absolute()
     if not (path / "config.json").exists():
         hint = ""
-        if (path.parent / "config.json").exists():
+        if path.is_dir() and (path.parent / "config.json").exists():
             hint = f" of its own; it is part of the one in {path.parent}: name that"
         raise WorkdirError(f"--workdir={folder} holds no run of this program{hint}.")
     stored = read_json(path / "config.json", _CONFIG_KEYS)

@@ -91,3 +91,18 @@ def test_a_value_alone_does_not_pay_for_the_force():
 
 def test_an_exact_force_leaves_the_model_alone():
     assert forces.log_joint_fn(MODEL, "float32") is MODEL.log_joint
+
+
+def test_a_force_of_another_shape_is_refused():
+    log_density = forces.with_force(lambda z: -jnp.sum(z**2), lambda z: -jnp.sum(z**2))
+    with pytest.raises(ValueError, match=r"shape \[2\] as the position, got shape \[\]"):
+        jax.grad(log_density)(jnp.ones(2))
+
+
+def test_parameters_under_a_force_get_no_silent_zero():
+    def evidence(t):
+        log_density = forces.with_force(lambda z: -t * jnp.sum(z**2), lambda z: -2.0 * t * z)
+        return log_density(jnp.ones(2))
+
+    with pytest.raises(jax.errors.UnexpectedTracerError):
+        jax.grad(evidence)(1.0)

@@ -22,6 +22,14 @@ def test_one_image_of_each_class_is_binary_and_of_its_class():
         posteriors.one_image_per_class(dataset._replace(test_labels=None))
 
 
+@pytest.mark.parametrize("flag", ["--latent_dim=3", "--repeats=2"])
+def test_what_a_picture_cannot_show_is_refused_before_any_work(flag, tmp_path, capsys):
+    folder = tmp_path / "runs"
+    assert posteriors.main(["posteriors", f"--workdir={folder}", "--dataset=digits", flag]) == 2
+    assert flag.partition("=")[0] in capsys.readouterr().err
+    assert not folder.exists()
+
+
 @pytest.mark.slow
 def test_pictures_are_drawn_for_each_class_and_stated_with_their_divergence(tmp_path, capfd):
     arguments = [

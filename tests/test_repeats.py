@@ -70,4 +70,4 @@ def test_repeats_write_their_own_reports_and_a_summary_and_continue(tmp_path, ca
     assert evaluate.main(["evaluate", f"--workdir={first}"]) == 2
     assert "it is part of the one in" in capsys.readouterr().err
     assert evaluate.main(["evaluate", f"--workdir={tmp_path}", f"--against={second}"]) == 2
-    assert "has no report.json" in capsys.readouterr().err
+    assert "name one of them, such as" in capsys.readouterr().err

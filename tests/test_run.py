@@ -345,7 +345,7 @@ def test_folder_of_another_configuration_is_refused_and_untouched(tmp_path, caps
     capsys.readouterr()
     assert main(*TINY, *METHODS["iwae"], f"--workdir={tmp_path}") == 2
     error = capsys.readouterr().err
-    assert "method=vae there, iwae here" in error
+    assert "--method=vae there, iwae here" in error
     assert len(error.splitlines()) == 1
     assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 

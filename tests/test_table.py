@@ -170,7 +170,7 @@ def test_plan_names_each_cell_and_the_cheapest_comes_first(tmp_path, capsys):
         "digits-aiwae-K5-T8-b32-seed0",
     ]
     assert lines[-1].startswith("6 of 6 cells to run, about")
-    assert not (tmp_path / "runs").exists()
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 @pytest.mark.slow
@@ -274,12 +274,16 @@ def test_a_signal_to_the_launcher_lets_the_cell_save_itself(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workdir=/nowhere"], "no report.json below"),
+        (["--workdir=/tmp/nowhere", "--out=/tmp/table"], "no report.json below"),
         ([], "--workdir is needed"),
         (["--workdir=/tmp", "--stage=3"], "Unknown flag --stage=3"),
-        (["--workdir=/nowhere", "--launch", "--K=0"], "--K must be at least 1"),
-        (["--workdir=/nowhere", "--launch", "--nosuch=1"], "Unknown command line flag 'nosuch'"),
-        (["--workdir=/nowhere", "digits"], "Unexpected argument 'digits'"),
+        (["--workdir=/tmp", "--K=7"], "--K says what to --launch"),
+        (["--workdir=/tmp", "--launch", "--K="], "--K must name at least one"),
+        (["--workdir=/tmp", "--launch", "--method=vae"], "are --methods=iwae,aiwae"),
+        (["--workdir=/tmp", "--out=/dev/null/x"], "cannot be made a folder"),
+        (["--workdir=/tmp", "--launch", "--K=0"], "--K must be at least 1"),
+        (["--workdir=/tmp", "--launch", "--nosuch=1"], "Unknown command line flag 'nosuch'"),
+        (["--workdir=/tmp", "digits"], "Unexpected argument 'digits'"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments, message, capsys):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from experiments import command, report
+from experiments import command, report, workdir
 from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
 from experiments.flags import common
 
@@ -102,6 +102,9 @@ def main(argv: Sequence[str]) -> None:
     fv = absl_flags.FlagValues()
     _define(fv)
     common.parse(fv, argv, "Times the sampler: python -m experiments.benchmark")
+    common.check_at_least("repeats", fv.repeats, 1)
+    if fv.json:
+        workdir.make_folder(pathlib.Path(fv.json).parent, "--json")
     cells = QUICK_CELLS if fv.quick else CELLS
     against = cells[0] if fv.quick else AGAINST
     num_repeats = 2 if fv.quick else fv.repeats

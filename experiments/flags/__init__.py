@@ -12,6 +12,7 @@ from experiments.flags.common import UsageError
 from experiments.flags.evaluation import Evaluation
 from experiments.flags.training import (
     ANNEALED_FLAGS,
+    FLAGS_OF,
     METHODS,
     PAPER_BATCH_SIZES,
     PAPER_STAGES,
@@ -20,6 +21,7 @@ from experiments.flags.training import (
 
 __all__ = [
     "ANNEALED_FLAGS",
+    "FLAGS_OF",
     "METHODS",
     "PAPER_BATCH_SIZES",
     "PAPER_STAGES",

@@ -46,7 +46,8 @@ def _help_text(fv: absl_flags.FlagValues) -> str:
     lines = []
     for flags in fv.flags_by_module_dict().values():
         for flag in flags:
-            default = "" if flag.default is None or flag.boolean else f" (default {flag.default})"
+            value = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+            default = "" if value is None or flag.boolean else f" (default {value})"
             choices = getattr(flag.parser, "enum_values", None)
             values = f"  one of {', '.join(choices)}" if choices else ""
             lines.append(f"  --{flag.name}{default}{values}")

@@ -59,6 +59,19 @@ class Training:
     num_repeats: int = 1
 
 
+# field -> flag, where their names differ.
+FLAGS_OF = {
+    "num_particles": "K",
+    "num_temperatures": "T",
+    "num_leapfrog_steps": "L",
+    "latent_size": "latent_dim",
+    "hidden_size": "hidden_dim",
+    "num_stages": "stages",
+    "initialization": "init",
+    "num_repeats": "repeats",
+}
+
+
 def define(fv: absl_flags.FlagValues) -> None:
     """Defines them."""
     absl_flags.DEFINE_string(

@@ -34,8 +34,12 @@ def _define(fv: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_bool("dry_run", False, "Prints the plan of --launch only.", flag_values=fv)
     absl_flags.DEFINE_string("dataset", "digits", "Data set of the cells.", flag_values=fv)
-    absl_flags.DEFINE_list("methods", ["iwae", "aiwae"], "Methods.", flag_values=fv)
-    absl_flags.DEFINE_list("K", ["1", "5"], "Numbers of particles.", flag_values=fv)
+    absl_flags.DEFINE_list(
+        "methods", ["iwae", "aiwae"], "Methods, separated by commas.", flag_values=fv
+    )
+    absl_flags.DEFINE_list(
+        "K", ["1", "5"], "Numbers of particles, separated by commas.", flag_values=fv
+    )
     absl_flags.DEFINE_list(
         "T", ["5", "8", "11"], "Numbers of temperatures, for methods that anneal.", flag_values=fv
     )
@@ -63,8 +67,16 @@ def main(argv: Sequence[str]) -> None:
     for_runs = common.parse(fv, argv, usage, known_only=True)
     common.require(fv.workdir is not None, "--workdir is needed: the folder of the runs.")
     root = pathlib.Path(fv.workdir).expanduser().absolute()
+    out = pathlib.Path(fv.out).expanduser() if fv.out else root / "table"
+    workdir.make_folder(out.parent, "--out")
     failed = []
     if fv.launch or fv.dry_run:
+        for name in ("methods", "K", "T"):
+            common.require(bool(fv[name].value), f"--{name} must name at least one.")
+        common.require(
+            not any(flag.startswith("--method=") for flag in for_runs),
+            "--method: the methods of a table are --methods=iwae,aiwae.",
+        )
         shared = [f"--dataset={fv.dataset}", *for_runs]
         if fv.data_dir is not None:
             shared.append(f"--data_dir={fv.data_dir}")
@@ -84,8 +96,12 @@ def main(argv: Sequence[str]) -> None:
             return
     else:
         common.require(not for_runs, f"Unknown flag {for_runs and for_runs[0]} (--help lists them)")
+        for name in ("dataset", "methods", "K", "T"):
+            common.require(
+                not fv[name].present,
+                f"--{name} says what to --launch; without it, all reports are shown.",
+            )
     found = collect.tables(collect.read_reports(root))
-    out = pathlib.Path(fv.out).expanduser() if fv.out else root / "table"
     write(out, found)
     print(render.markdown(found))
     print(f"written: {out}.md, {out}.csv, {out}.tex")
