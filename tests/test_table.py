@@ -44,6 +44,7 @@ def report(seed=0, nll=84.0, method="aiwae", T=5, **changes):
             "evaluation": vars(config.evaluation) | changes.pop("evaluation", {}),
         },
         "data": {"title": "MNIST", "sha256": "0" * 64},
+        "environment": {"device": "2 x cpu", "machine": "Linux", "versions": {"jax": "1.0"}},
         "wall_time": {"training_seconds": 60.0},
         "paper": {key: {"mean": 80.0 + i, "std": 0.5} for i, key in enumerate(METRICS)},
     }
@@ -62,6 +63,7 @@ def test_seeds_are_averaged_and_the_paper_stands_beside():
     assert "| NLL (test) | 86.00 (2.65) |" in text
     assert "80 (0.50)" in text
     assert "+12.0" in text
+    assert "made by 2 x cpu on Linux, jax 1.0" in text
 
 
 def test_the_same_seed_twice_is_one_repeat():

@@ -71,11 +71,13 @@ class Table(NamedTuple):
     Attributes:
       title: the data set, named as a stand-in where it is one.
       setting: all that the cells have in common, in words.
+      machines: that made them, in words.
       cells: by column, in the paper's order.
     """
 
     title: str
     setting: str
+    machines: str
     cells: dict[Column, Cell]
 
 
@@ -109,6 +111,13 @@ def _setting(report: dict[str, Any]) -> str:
         + "; evaluation: "
         + _words(evaluation, ())
         + f"{missed}; data sha256 {report['data']['sha256'][:8]}"
+    )
+
+
+def _machine(report: dict[str, Any]) -> str:
+    environment = report["environment"]
+    return (
+        f"{environment['device']} on {environment['machine']}, jax {environment['versions']['jax']}"
     )
 
 
@@ -149,7 +158,8 @@ def tables(reports: Iterable[dict[str, Any]]) -> list[Table]:
             column: _cell([by_seed[seed] for seed in sorted(by_seed)])
             for column, by_seed in ordered
         }
-        found.append(Table(title, setting, cells))
+        machines = {_machine(report) for by_seed in columns.values() for report in by_seed.values()}
+        found.append(Table(title, setting, "; ".join(sorted(machines)), cells))
     return found
 
 
@@ -183,6 +193,7 @@ def long_rows(found: Iterable[Table]) -> list[dict[str, Any]]:
                         "difference_in_paper_stds": in_stds.get(key),
                         "training_minutes": round(cell.minutes, 2),
                         "setting": table.setting,
+                        "machines": table.machines,
                     }
                 )
     return rows

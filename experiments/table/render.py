@@ -57,6 +57,10 @@ def rows(table: Table) -> list[list[str]]:
     return body
 
 
+def _setting(table: Table) -> str:
+    return f"{table.setting}; made by {table.machines}"
+
+
 def _join(tables: Sequence[Table], one: Callable[[Table], list[str]]) -> str:
     return "\n".join(line for table in tables for line in [*one(table), ""])
 
@@ -72,7 +76,7 @@ def markdown(tables: Sequence[Table]) -> str:
         return [
             f"### {table.title}",
             "",
-            f"mean (standard deviation over seeds), nats; {table.setting}",
+            f"mean (standard deviation over seeds), nats; {_setting(table)}",
             "",
             line(["", *columns]),
             line(["---", *["---:"] * len(columns)]),
@@ -94,7 +98,7 @@ def latex(tables: Sequence[Table]) -> str:
     def one(table: Table) -> list[str]:
         columns = [heading(column) for column in table.cells]
         return [
-            f"% {table.title}; {table.setting}",
+            f"% {table.title}; {_setting(table)}",
             r"\begin{tabular}{l" + "r" * len(columns) + "}",
             r"\toprule",
             line([table.title, *columns]),
