@@ -136,6 +136,10 @@ def posteriors(
             axes, panel = grid[i, j], panels[row, column]
             posterior = panel["posterior"]
             axes.pcolormesh(*posterior.axes, posterior.density.T, cmap="Blues", rasterized=True)
+            shown = np.argwhere(posterior.density > 1e-3 * posterior.density.max())
+            ends = zip(posterior.axes, shown.min(axis=0), shown.max(axis=0), strict=True)
+            (left, right), (bottom, top) = ((axis[low], axis[high]) for axis, low, high in ends)
+            axes.set(xlim=(left, right), ylim=(bottom, top))
             axes.plot(*panel["particles"].T, ".", color="tab:orange", markersize=2.5)
             ellipse = panel["q_mean"] + panel["q_stddev"] * circle
             axes.plot(*ellipse.T, color="tab:red", linewidth=1)

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags as absl_flags
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, checkpoint, data, evaluate, grid, plots, weights
+from aiwae_jax import ais, checkpoint, data, evaluate, grid, plots, train, weights
 from aiwae_jax.types import Model, Params
 from experiments import build, command, flags, launch, progress, workdir
 from experiments.flags import common
@@ -230,8 +230,8 @@ def main(argv: Sequence[str]) -> None:
     rows = ["IWAE", *(f"T={t}" for t in fv.T)]
     columns = [f"K={k}" for k in fv.K]
     cells = {(r, c): cells[r, c] for r in rows for c in columns}
-    training = planned[0].config.training
-    draw(out, dataset, cells, images, classes, f"stages={training.num_stages}")
+    epochs = train.paper_epochs(planned[0].config.training.num_stages)
+    draw(out, dataset, cells, images, classes, f"{epochs} epochs")
     print(_summary(cells, rows, columns))
     print(f"pictures: {out}")
 

@@ -4,8 +4,8 @@ import os
 import pathlib
 import tempfile
 
-# Compiling is most of what the tests do, and less optimized code for tiny sizes saves a third.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# Compiling is most of what the tests do, and unoptimized code for tiny sizes saves half of it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Two workers have a core each; what needs several devices runs in a process of its own.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 # Programs that are the same in two tests, processes or runs are compiled once.

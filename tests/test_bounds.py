@@ -134,6 +134,7 @@ def largest_difference_of_acceptance():
     return np.abs(difference).max()
 
 
+@pytest.mark.slow
 def test_reverse_chains_visit_the_same_distributions_with_the_same_step_sizes():
     assert largest_difference_of_acceptance() < 0.2
 
@@ -192,6 +193,7 @@ def test_students_quantile(num_degrees):
     assert bounds._student_t_95(num_degrees) == pytest.approx(expected, rel=5e-3)
 
 
+@pytest.mark.slow
 def test_search_goes_on_where_a_datum_has_no_weight_at_all():
     def broken(x, z):
         return jnp.where(x[0] > 0, LOG_JOINT(x, z), -jnp.inf)

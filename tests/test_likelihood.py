@@ -270,6 +270,7 @@ def test_killed_evaluation_continues_to_the_same_bits_and_repeats_nothing(monkey
     chex.assert_trees_all_equal(resumed, whole)
 
 
+@pytest.mark.slow
 def test_store_gives_nothing_back_for_another_question():
     """Another key, other settings, more data or other parameters are not found in it."""
     store = {}
@@ -311,6 +312,7 @@ def test_plan_of_other_settings_is_refused(plan):
         evaluate.log_likelihood(jax.random.key(0), LOG_JOINT, POSTERIOR, DATA, SMALL, plan=plan)
 
 
+@pytest.mark.slow
 def test_diagnostics_leave_out_what_fills_up_the_last_chunk():
     data = DATA[:11].copy()
     data[-1] = 40.0  # an outlier, whose repeats would dominate the last chunk

@@ -26,6 +26,7 @@ def state_after(num_steps, *arguments):
     return built.run_steps(built.init(), num_steps)
 
 
+@pytest.mark.slow
 def test_each_repeat_is_the_run_of_its_own_seed():
     together = state_after(3, "--seed=7", "--repeats=2")
     assert together.num_steps == 3

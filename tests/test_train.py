@@ -21,6 +21,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 def test_a_train_step_with_coarse_forces_learns_as_the_exact_one():
     """Rounded forces move the particles a little, and the θ-gradient with them."""
     model = models.bernoulli_vae(12, 3, hidden_sizes=(8, 8), initialization="torch")
