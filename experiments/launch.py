@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from absl import flags as absl_flags
+
 from aiwae_jax import data, evaluate, train
 from experiments import command, flags, progress, repeats, workdir
 from experiments import evaluate as evaluate_command
@@ -128,6 +130,22 @@ def plan(
         arguments = (*arguments, f"--workdir={root / name}")
         planned.append(Planned(name, arguments, config, found, seconds))
     return sorted(planned, key=lambda cell: cell.seconds)
+
+
+def shared_flags(fv: absl_flags.FlagValues, for_runs: Sequence[str]) -> list[str]:
+    """Arguments of all cells, from a command's own flags and those that it hands on."""
+    shared = [f"--dataset={fv.dataset}", *for_runs]
+    return shared if fv.data_dir is None else [*shared, f"--data_dir={fv.data_dir}"]
+
+
+def prepare(
+    root: pathlib.Path, fv: absl_flags.FlagValues, cells: Sequence[Sequence[str]]
+) -> tuple[data.Dataset, list[Planned]]:
+    """Loads the data of all cells, plans, and prints the plan."""
+    dataset = data.load(fv.dataset, fv.data_dir)
+    planned = plan(root, dataset, cells, machine_rate())
+    print(f"{dataset.title}, cells below {root}:\n{describe(planned)}", flush=True)
+    return dataset, planned
 
 
 def describe(planned: Sequence[Planned]) -> str:

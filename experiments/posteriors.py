@@ -200,9 +200,7 @@ def main(argv: Sequence[str]) -> None:
     usage = "Draws p(z|x) of models with two latents: python -m experiments.posteriors"
     for_runs = common.parse(fv, argv, usage, known_only=True)
     root = pathlib.Path(fv.workdir).expanduser().absolute()
-    shared = [f"--dataset={fv.dataset}", "--latent_dim=2", "--eval=none", *for_runs]
-    if fv.data_dir is not None:
-        shared.append(f"--data_dir={fv.data_dir}")
+    shared = launch.shared_flags(fv, ["--latent_dim=2", "--eval=none", *for_runs])
     arguments = launch.cells_of(["iwae", "aiwae"], fv.K, fv.T, shared)
     for cell in arguments:
         training = flags.parse_run(["run", *cell]).training
@@ -212,10 +210,8 @@ def main(argv: Sequence[str]) -> None:
         )
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "figures"
     workdir.make_folder(out, "--out")
-    dataset = data.load(fv.dataset, fv.data_dir)
+    dataset, planned = launch.prepare(root, fv, arguments)
     images, classes = one_image_per_class(dataset)
-    planned = launch.plan(root, dataset, arguments, launch.machine_rate())
-    print(f"{dataset.title}, cells below {root}:\n{launch.describe(planned)}", flush=True)
     failed = launch.run(root, planned, len(dataset.train))
     if failed:
         raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from aiwae_jax import data
 from experiments import command, flags, launch, workdir
 from experiments.flags import common
 from experiments.table import collect, render
@@ -77,15 +76,10 @@ def main(argv: Sequence[str]) -> None:
             not any(flag.startswith("--method=") for flag in for_runs),
             "--method: the methods of a table are --methods=iwae,aiwae.",
         )
-        shared = [f"--dataset={fv.dataset}", *for_runs]
-        if fv.data_dir is not None:
-            shared.append(f"--data_dir={fv.data_dir}")
-        cells = launch.cells_of(fv.methods, fv.K, fv.T, shared)
+        cells = launch.cells_of(fv.methods, fv.K, fv.T, launch.shared_flags(fv, for_runs))
         for cell in cells:
             flags.parse_run(["run", *cell])  # complains before anything is loaded
-        dataset = data.load(fv.dataset, fv.data_dir)
-        planned = launch.plan(root, dataset, cells, launch.machine_rate())
-        print(f"{dataset.title}, cells below {root}:\n{launch.describe(planned)}", flush=True)
+        dataset, planned = launch.prepare(root, fv, cells)
         if fv.dry_run:
             return
         failed = launch.run(root, planned, len(dataset.train))
