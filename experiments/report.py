@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.metadata
-import os
 import pathlib
 import platform
 from typing import Any
@@ -14,7 +13,7 @@ from aiwae_jax import data, metrics, paper, plots, train
 from aiwae_jax.evaluate import PAPER_SETTINGS, Likelihood
 from aiwae_jax.samplers import TARGET_ACCEPTANCE
 from aiwae_jax.types import Model, Params
-from experiments import flags
+from experiments import devices, flags
 from experiments.flags import Evaluation, Training
 
 # key in report.json -> (name in the paper, whether it has a standard error)
@@ -46,7 +45,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+        "machine": f"{platform.system()} {platform.machine()}, {devices.num_cores()} CPU cores",
     }
 
 

@@ -75,3 +75,19 @@ def test_the_command_line_runs_on_two_devices(tmp_path):
     assert found.returncode == 0, found.stderr
     assert "each batch over 2 of 2 x cpu" in found.stdout
     assert "bidirectional gap" in found.stdout
+
+
+def test_one_device_for_each_core_that_may_be_used():
+    """Under `taskset` two devices on one core would only wait for each other."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("the system pins no processes")
+    script = (
+        "import os\nos.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])\n"
+        "from experiments import devices\ndevices.configure()\n"
+        "import jax\nprint(jax.device_count())"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    out = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "1"
