@@ -90,6 +90,17 @@ def sigmoid_schedule(num_temperatures: int, *, radius: float = 4.0) -> chex.Arra
 SCHEDULES = {"linear": linear_schedule, "sigmoid": sigmoid_schedule}
 
 
+def make_schedule(schedule: str, num_temperatures: int) -> chex.Array:
+    """The schedule of a name in `SCHEDULES`, `[T]`.
+
+    Raises:
+      ValueError: for an unknown name, or fewer than two temperatures.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"`schedule` must be one of {', '.join(SCHEDULES)}; got {schedule!r}.")
+    return SCHEDULES[schedule](num_temperatures)
+
+
 def interpolate(beta: chex.Array, initial: chex.Array, target: chex.Array) -> chex.Array:
     """(1-β)·initial + β·target (the logarithm of Eq. 7), without 0·inf at the two ends."""
     mixed = (1.0 - beta) * initial + beta * target
@@ -144,6 +155,26 @@ def _at_beta(state: AISState) -> hmc.HMCState:
     )
 
 
+def _to(state: AISState, moved: hmc.HMCState) -> AISState:
+    """The particle at the place that HMC brought it to."""
+    initial, target = moved.aux
+    return state._replace(position=moved.position, initial=initial, target=target)
+
+
+def _fns_at_beta(state, log_initial_fn, log_target_fn):
+    """What HMC asks of f_β with β = `state.beta`: position -> HMCState, and position -> force."""
+    log_density_fns = (log_initial_fn, log_target_fn)
+
+    def evaluate_fn(position):
+        initial, target = _evaluate_ends(position, log_density_fns)
+        return _at_beta(state._replace(position=position, initial=initial, target=target))
+
+    def force_fn(position):
+        return interpolate(state.beta, *(jax.grad(f)(position) for f in log_density_fns))
+
+    return evaluate_fn, force_fn
+
+
 def step(
     key: chex.PRNGKey,
     state: AISState,
@@ -173,30 +204,41 @@ def step(
       The new state and its `AISInfo`.
     """
     hmc.check_momentum(state.momentum, momentum_persistence)
-    log_density_fns = (log_initial_fn, log_target_fn)
     state = reweight(state, beta)
-
-    def evaluate_fn(position):
-        initial, target = _evaluate_ends(position, log_density_fns)
-        return _at_beta(state._replace(position=position, initial=initial, target=target))
-
-    def force_fn(position):
-        return interpolate(state.beta, *(jax.grad(f)(position) for f in log_density_fns))
-
     moved, info = hmc.transition(
         key,
         _at_beta(state),
-        evaluate_fn,
-        force_fn,
+        *_fns_at_beta(state, log_initial_fn, log_target_fn),
         step_size,
         num_leapfrog_steps=num_leapfrog_steps,
         momentum_persistence=momentum_persistence,
     )
-    initial, target = moved.aux
-    state = state._replace(
-        position=moved.position, initial=initial, target=target, momentum=moved.momentum
-    )
+    state = _to(state, moved)._replace(momentum=moved.momentum)
     return state, AISInfo(info.acceptance, info.is_nonfinite.astype(jnp.int32))
+
+
+def leapfrog(
+    state: AISState,
+    momentum: chex.Array,
+    log_initial_fn: LogDensityFn,
+    log_target_fn: LogDensityFn,
+    step_size: chex.Numeric,
+    *,
+    num_leapfrog_steps: int,
+) -> tuple[AISState, chex.Array]:
+    """The integration of one move at `state.beta`, which nobody accepts: `hmc.leapfrog` on f_β.
+
+    Returns:
+      The state at the end, its weight untouched, and the momentum `[D]` there.
+    """
+    moved, momentum = hmc.leapfrog(
+        _at_beta(state),
+        momentum,
+        *_fns_at_beta(state, log_initial_fn, log_target_fn),
+        step_size,
+        num_leapfrog_steps=num_leapfrog_steps,
+    )
+    return _to(state, moved), momentum
 
 
 def draw_momentum(key: chex.PRNGKey, z: chex.Array, momentum_persistence: float) -> PyTree:

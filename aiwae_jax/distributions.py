@@ -1,4 +1,4 @@
-"""Distributions of one datum or one latent: diagonal normal, Bernoulli from logits, closed-form KL.
+"""Distributions of one datum or one latent: normals, Bernoulli from logits, closed-form KL.
 
 Each is a NamedTuple of arrays, hence a pytree that passes through jit and vmap.
 """
@@ -55,6 +55,51 @@ class DiagNormal(NamedTuple):
         return (z - self.loc) / self.scale
 
 
+class FullNormal(NamedTuple):
+    """Normal distribution with any covariance.
+
+    Attributes:
+      loc: `[D]` mean.
+      factor: `[D, D]` lower triangular with positive diagonal; the covariance is factor·factorᵀ.
+    """
+
+    loc: chex.Array
+    factor: chex.Array
+
+    def sample(self, key: chex.PRNGKey) -> chex.Array:
+        """Draws `[D]` as loc + factor·ε, differentiable in both."""
+        return self.transport(jax.random.normal(key, self.loc.shape, self.loc.dtype))[0]
+
+    def log_prob(self, z: chex.Array) -> chex.Array:
+        """Log density `[]` at `z` `[D]`, nats."""
+        noise = self.inverse_transport(z)
+        return -0.5 * jnp.sum(jnp.square(noise) + _LOG_TWO_PI) - self._log_det()
+
+    def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
+        """Draws `[D]` and returns its log density `[]`."""
+        z = self.sample(key)
+        return z, self.log_prob(z)
+
+    def mean(self) -> chex.Array:
+        """Mean `[D]`."""
+        return self.loc
+
+    def stddev(self) -> chex.Array:
+        """Standard deviations `[D]`."""
+        return jnp.linalg.norm(self.factor, axis=1)
+
+    def transport(self, noise: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """Maps standard normal `noise` `[D]` to (z `[D]`, log |det ∂z/∂noise| `[]`)."""
+        return self.loc + self.factor @ noise, self._log_det()
+
+    def inverse_transport(self, z: chex.Array) -> chex.Array:
+        """The noise `[D]` that `transport` maps to `z` `[D]`."""
+        return jax.scipy.linalg.solve_triangular(self.factor, z - self.loc, lower=True)
+
+    def _log_det(self) -> chex.Array:
+        return jnp.sum(jnp.log(jnp.diagonal(self.factor)))
+
+
 def standard_normal(size: int, dtype=jnp.float32) -> DiagNormal:
     """The prior N(0, I) over `[size]`."""
     return DiagNormal(jnp.zeros(size, dtype), jnp.ones(size, dtype))
@@ -101,17 +146,19 @@ class Bernoulli(NamedTuple):
 
 def has_closed_form_kl(q: Any, p: Any) -> bool:
     """Whether `kl_divergence(q, p)` is defined."""
-    return isinstance(q, DiagNormal) and isinstance(p, DiagNormal)
+    return isinstance(q, DiagNormal | FullNormal) and isinstance(p, DiagNormal)
 
 
-def kl_divergence(q: DiagNormal, p: DiagNormal) -> chex.Array:
-    """KL(q || p) of two diagonal normals in closed form, `[]`, nats.
+def kl_divergence(q: DiagNormal | FullNormal, p: DiagNormal) -> chex.Array:
+    """KL(q || p) of a normal from a diagonal one in closed form, `[]`, nats.
 
     Raises:
       TypeError: for any other pair; see `has_closed_form_kl`.
     """
     if not has_closed_form_kl(q, p):
         raise TypeError(f"No closed-form KL of {type(q).__name__} from {type(p).__name__}.")
-    variance_ratio = jnp.square(q.scale / p.scale)
+    # Of the covariance, the KL needs the diagonal and the determinant.
+    pivots = q.scale if isinstance(q, DiagNormal) else jnp.diagonal(q.factor)
+    variance_ratio = jnp.square(q.stddev() / p.scale)
     mean_shift = jnp.square((q.loc - p.loc) / p.scale)
-    return 0.5 * jnp.sum(variance_ratio + mean_shift - 1.0 - jnp.log(variance_ratio))
+    return 0.5 * jnp.sum(variance_ratio + mean_shift - 1.0 - 2.0 * jnp.log(pivots / p.scale))

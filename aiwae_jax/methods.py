@@ -4,13 +4,26 @@
 |---|---|---|
 | VAE | importance(1), elbo | same phase |
 | IWAE | importance(K), bound | same phase |
+| STL | importance(K, no score), bound | same phase |
+| DReG | importance(K), bound | importance(K, no score), dreg |
 | AIWAE | annealed(K, T), log_joint | importance(1), elbo |
+| AIWAE-wake | annealed(K, T), log_joint | same particles, log_posterior |
+| Hoffman | hmc_from_posterior(M), log_joint | importance(1), elbo |
+| wake-wake | importance(K), log_joint | same particles, log_posterior |
+| wake-sleep | importance(K), log_joint | ancestral, log_posterior |
+| both | importance(K), log_joint | importance(K) and ancestral, mean of log_posterior |
+| HVAE, HVI, UHA | hvae(K), hvi(K), uha(K, T); bound | same phase, and ψ |
+
+A method of your own is written the same way, from these samplers and objectives or from your own:
+`train` runs any tuple of phases.
 """
 
 from typing import Any
 
-from aiwae_jax import objectives, samplers
+from aiwae_jax import hamiltonian, objectives, samplers
 from aiwae_jax.types import Method, Model, phase
+
+RWS_PHI = ("wake", "sleep", "both")
 
 
 def vae(model: Model) -> Method:
@@ -22,6 +35,25 @@ def iwae(model: Model, num_particles: int) -> Method:
     """Importance weighted auto-encoder (Burda et al. 2015): L_K (Eq. 3) for both networks."""
     sampler = samplers.importance(model, num_particles)
     return (phase(("theta", "phi"), sampler, objectives.bound()),)
+
+
+def stl(model: Model, num_particles: int) -> Method:
+    """IWAE with "sticking the landing" (Roeder et al. 2017, Eq. 8): no score of q in φ's gradient.
+
+    Less noise than IWAE, none at the exact posterior; for K > 1 biased for φ. θ's gradient is
+    IWAE's.
+    """
+    sampler = samplers.importance(model, num_particles, with_score=False)
+    return (phase(("theta", "phi"), sampler, objectives.bound()),)
+
+
+def dreg(model: Model, num_particles: int) -> Method:
+    """IWAE with doubly reparameterized gradients for φ (Tucker et al. 2018, Eq. 8); unbiased."""
+    without_score = samplers.importance(model, num_particles, with_score=False)
+    return (
+        phase(("theta",), samplers.importance(model, num_particles), objectives.bound()),
+        phase(("phi",), without_score, objectives.dreg()),
+    )
 
 
 def aiwae(
@@ -49,3 +81,102 @@ def aiwae(
         phase(("theta",), annealed, objective),
         phase(("phi",), samplers.importance(model, 1), objectives.elbo(model)),
     )
+
+
+def aiwae_wake(
+    model: Model,
+    num_particles: int,
+    num_temperatures: int,
+    num_leapfrog_steps: int = 5,
+    *,
+    particle_chunk: int | None = None,
+    **options: Any,
+) -> Method:
+    """AIWAE whose φ takes wake updates from the same annealed particles (the paper's section 6).
+
+    Arguments as in `aiwae`. Raises ValueError for a posterior without a density.
+    """
+    annealed = samplers.annealed(
+        *(model, num_particles, num_temperatures, num_leapfrog_steps),
+        particle_chunk=particle_chunk,
+        **options,
+    )
+    objective = objectives.total(
+        objectives.log_joint(model, particle_chunk=particle_chunk), objectives.log_posterior(model)
+    )
+    return (phase(("theta", "phi"), annealed, objective),)
+
+
+def hoffman(
+    model: Model, num_moves: int, num_leapfrog_steps: int = 5, *, force_precision: str = "float32"
+) -> Method:
+    """θ from the end of one HMC chain on the posterior, started at q (Hoffman 2017); φ by the ELBO.
+
+    The chain's end is no weighted sample: θ's gradient is biased until the chain has forgotten q.
+    """
+    chain = samplers.hmc_from_posterior(
+        model, num_moves, num_leapfrog_steps, force_precision=force_precision
+    )
+    return (
+        phase(("theta",), chain, objectives.log_joint(model)),
+        phase(("phi",), samplers.importance(model, 1), objectives.elbo(model)),
+    )
+
+
+def rws(model: Model, num_particles: int, rws_phi: str = "wake") -> Method:
+    """Reweighted wake-sleep (Bornschein & Bengio 2015): θ as IWAE's, φ towards the posterior.
+
+    φ follows the `rws_phi`: "wake" on the particles of θ, "sleep" on a dream of the model for each
+    datum, or "both", one update with the mean of the two gradients.
+
+    Raises:
+      ValueError: for an unknown `rws_phi`, or a posterior without a density.
+    """
+    importance = samplers.importance(model, num_particles)
+    log_joint, log_posterior = objectives.log_joint(model), objectives.log_posterior(model)
+    theta_phase = phase(("theta",), importance, log_joint)
+    dream = samplers.ancestral(model)
+    both = samplers.joined(wake=importance, sleep=dream)
+    builds = {
+        "wake": lambda: (
+            phase(("theta", "phi"), importance, objectives.total(log_joint, log_posterior)),
+        ),
+        "sleep": lambda: (theta_phase, phase(("phi",), dream, log_posterior)),
+        "both": lambda: (
+            theta_phase,
+            phase(("phi",), both, objectives.mean_of(wake=log_posterior, sleep=log_posterior)),
+        ),
+    }
+    if rws_phi not in builds:
+        raise ValueError(f"`rws_phi` must be one of {', '.join(RWS_PHI)}, got {rws_phi!r}.")
+    return builds[rws_phi]()
+
+
+def hvae(model: Model, num_particles: int = 1, num_leapfrog_steps: int = 5, **options) -> Method:
+    """Hamiltonian VAE (Caterini et al. 2018); `options` as in `hamiltonian.hvae`."""
+    sampler = hamiltonian.hvae(model, num_particles, num_leapfrog_steps, **options)
+    return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
+
+
+def hvi(
+    model: Model,
+    num_particles: int = 1,
+    num_moves: int = 2,
+    num_leapfrog_steps: int = 3,
+    **options: Any,
+) -> Method:
+    """Hamiltonian variational inference (Salimans et al. 2015); as `hamiltonian.hvi`."""
+    sampler = hamiltonian.hvi(model, num_particles, num_moves, num_leapfrog_steps, **options)
+    return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
+
+
+def uha(
+    model: Model,
+    num_particles: int = 1,
+    num_temperatures: int = 8,
+    num_leapfrog_steps: int = 1,
+    **options: Any,
+) -> Method:
+    """Differentiable AIS (Geffner & Domke 2021; Zhang et al. 2021); as `hamiltonian.uha`."""
+    sampler = hamiltonian.uha(model, num_particles, num_temperatures, num_leapfrog_steps, **options)
+    return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)

@@ -1,15 +1,16 @@
-"""Builders of `Model`s. Here: the paper's model, one Gaussian layer under Bernoulli pixels."""
+"""Builders of `Model`s: one or two stochastic layers under Bernoulli pixels."""
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import distributions, networks
-from aiwae_jax.types import LogJointFn, Model, Params, PyTree
+from aiwae_jax import distributions, flows, networks
+from aiwae_jax.types import LogJointFn, Model, Params, Posterior, PyTree
 
 # name -> (initialization of the linear layers, whether the decoder's output bias starts at the
 # logit of the mean training image)
@@ -26,6 +27,26 @@ def mean_image_logits(mean_image: chex.Array) -> chex.Array:
     return jnp.log(probabilities) - jnp.log1p(-probabilities)
 
 
+def _output_bias(
+    initialization: str, mean_image: chex.Array | None, data_size: int
+) -> tuple[str, chex.Array | None]:
+    """How linear layers are initialized, and the bias that the decoder's output starts with."""
+    if initialization not in INITIALIZATIONS:
+        raise ValueError(
+            f"`initialization` must be one of {sorted(INITIALIZATIONS)}, got {initialization!r}."
+        )
+    linear, with_mean_bias = INITIALIZATIONS[initialization]
+    if not with_mean_bias:
+        return linear, None
+    if mean_image is None:
+        raise ValueError(f"`initialization` {initialization!r} needs `mean_image`, got None.")
+    if np.shape(mean_image) != (data_size,):
+        raise ValueError(
+            f"`mean_image` must have shape [{data_size}], got {list(np.shape(mean_image))}."
+        )
+    return linear, mean_image_logits(mean_image)
+
+
 def bernoulli_vae(
     data_size: int,
     latent_size: int,
@@ -33,6 +54,8 @@ def bernoulli_vae(
     hidden_sizes: Sequence[int] = (200, 200),
     mean_image: chex.Array | None = None,
     initialization: str = "torch_mean_bias",
+    posterior: str = "normal",
+    **flow_options: Any,
 ) -> Model:
     """The model of the paper (supplement A): z ~ N(0, I), p(x|z) Bernoulli, q(z|x) diagonal normal.
 
@@ -45,33 +68,29 @@ def bernoulli_vae(
       mean_image: `[X]` mean of the training images in [0, 1]; needed by the `*_mean_bias`
         initializations.
       initialization: a key of `INITIALIZATIONS`.
+      posterior: the family of q, a key of `flows.FAMILIES`.
+      **flow_options: `num_layers` of a flow.
 
     Raises:
-      ValueError: for an unknown initialization, or one that lacks its `mean_image`.
+      ValueError: for an unknown initialization or family, or a missing `mean_image`.
     """
-    if initialization not in INITIALIZATIONS:
-        raise ValueError(
-            f"`initialization` must be one of {sorted(INITIALIZATIONS)}, got {initialization!r}."
-        )
-    linear, with_mean_bias = INITIALIZATIONS[initialization]
-    if with_mean_bias and mean_image is None:
-        raise ValueError(f"`initialization` {initialization!r} needs `mean_image`, got None.")
-    if with_mean_bias and np.shape(mean_image) != (data_size,):
-        raise ValueError(
-            f"`mean_image` must have shape [{data_size}], got {list(np.shape(mean_image))}."
-        )
-    output_bias = mean_image_logits(mean_image) if with_mean_bias else None
-
+    linear, output_bias = _output_bias(initialization, mean_image, data_size)
+    if posterior not in flows.FAMILIES:
+        raise ValueError(f"`posterior` must be one of {sorted(flows.FAMILIES)}, got {posterior!r}.")
+    family = flows.FAMILIES[posterior](latent_size, **flow_options)
     decoder = networks.mlp(
         latent_size, hidden_sizes, [data_size], linear=linear, output_bias=output_bias
     )
     encoder = networks.mlp(
-        data_size, tuple(reversed(hidden_sizes)), [latent_size, latent_size], linear=linear
+        data_size, tuple(reversed(hidden_sizes)), family.head_sizes, linear=linear
     )
 
     def init(key: chex.PRNGKey) -> Params:
         theta_key, phi_key = jax.random.split(key)
-        return Params(theta=decoder.init(theta_key), phi=encoder.init(phi_key))
+        encoder_params = encoder.init(phi_key)
+        flow_params = family.init(jax.random.fold_in(phi_key, 1))
+        phi = {"encoder": encoder_params, "flow": flow_params} if flow_params else encoder_params
+        return Params(theta=decoder.init(theta_key), phi=phi)
 
     def prior(theta: PyTree) -> distributions.DiagNormal:
         del theta
@@ -80,16 +99,105 @@ def bernoulli_vae(
     def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32"):
         return distributions.Bernoulli(*decoder.apply(theta, z, precision))
 
+    def encode(phi: PyTree, x: chex.Array) -> Posterior:
+        chex.assert_rank(x, 1)
+        encoder_params = phi["encoder"] if "flow" in phi else phi
+        return family.build(phi.get("flow", {}), *encoder.apply(encoder_params, x))
+
+    return _model(init, prior, likelihood, encode, has_density=family.has_density)
+
+
+def two_layer_vae(
+    data_size: int,
+    latent_size: int,
+    *,
+    hidden_sizes: Sequence[int] = (200, 200),
+    mean_image: chex.Array | None = None,
+    initialization: str = "torch_mean_bias",
+) -> Model:
+    """The IWAE paper's model of two stochastic layers (Burda et al. 2015, section 5 and Figure 3).
+
+    h2 ~ N(0, I) `[D]`, p(h1|h2) diagonal normal `[2D]`, p(x|h1) Bernoulli; q(h1|x) q(h2|h1), both
+    diagonal normal. The networks between h1 and h2 have half the hidden units. There D = 50 and the
+    hidden layers are 200 and 100 wide. The latent is z = (h1, h2) `[3D]`.
+
+    Args:
+      data_size: X.
+      latent_size: D, of the upper layer.
+      hidden_sizes: of the networks between x and h1.
+      mean_image: as in `bernoulli_vae`.
+      initialization: as in `bernoulli_vae`.
+
+    Raises:
+      ValueError: as `bernoulli_vae`.
+    """
+    linear, output_bias = _output_bias(initialization, mean_image, data_size)
+    lower, upper = 2 * latent_size, latent_size
+    upper_hidden = [max(size // 2, 1) for size in hidden_sizes]
+    mlp = functools.partial(networks.mlp, linear=linear)
+    decoder = mlp(lower, hidden_sizes, [data_size], output_bias=output_bias)
+    lower_prior = mlp(upper, upper_hidden, [lower, lower])
+    lower_encoder = mlp(data_size, tuple(reversed(hidden_sizes)), [lower, lower])
+    upper_encoder = mlp(lower, tuple(reversed(upper_hidden)), [upper, upper])
+
+    def init(key: chex.PRNGKey) -> Params:
+        keys = jax.random.split(key, 4)
+        return Params(
+            theta={"decoder": decoder.init(keys[0]), "h1": lower_prior.init(keys[1])},
+            phi={"h1": lower_encoder.init(keys[2]), "h2": upper_encoder.init(keys[3])},
+        )
+
+    def diag_normal(network, params, inputs):
+        loc, log_scale = network.apply(params, inputs)
+        return distributions.DiagNormal(loc, jnp.exp(log_scale))
+
+    def prior(theta: PyTree) -> flows.Transported:
+        """h2 first, then h1, of which it is the condition."""
+        h2_given = distributions.standard_normal(upper)
+
+        def transport(noise):
+            h2 = noise[lower:]
+            h1, log_det = diag_normal(lower_prior, theta["h1"], h2).transport(noise[:lower])
+            return jnp.concatenate([h1, h2]), log_det
+
+        def inverse_transport(z):
+            h2 = z[lower:]
+            h1 = diag_normal(lower_prior, theta["h1"], h2).inverse_transport(z[:lower])
+            return jnp.concatenate([h1, h2_given.inverse_transport(h2)])
+
+        return flows.Transported(lower + upper, transport, inverse_transport, has_density=True)
+
+    def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32"):
+        return distributions.Bernoulli(*decoder.apply(theta["decoder"], z[:lower], precision))
+
+    def encode(phi: PyTree, x: chex.Array) -> flows.Transported:
+        chex.assert_rank(x, 1)
+        q1 = diag_normal(lower_encoder, phi["h1"], x)  # once per datum
+
+        def transport(noise):
+            h1, lower_log_det = q1.transport(noise[:lower])
+            q2 = diag_normal(upper_encoder, phi["h2"], h1)
+            h2, upper_log_det = q2.transport(noise[lower:])
+            return jnp.concatenate([h1, h2]), lower_log_det + upper_log_det
+
+        def inverse_transport(z):
+            q2 = diag_normal(upper_encoder, phi["h2"], z[:lower])
+            noises = q1.inverse_transport(z[:lower]), q2.inverse_transport(z[lower:])
+            return jnp.concatenate(noises)
+
+        return flows.Transported(lower + upper, transport, inverse_transport, has_density=True)
+
+    return _model(init, prior, likelihood, encode, has_density=True)
+
+
+def _model(init, prior, likelihood, posterior, *, has_density: bool) -> Model:
+    """A model from its prior, its likelihood (in any precision) and its posterior."""
+
     def log_joint(
         theta: PyTree, x: chex.Array, z: chex.Array, precision: str = "float32"
     ) -> chex.Array:
         chex.assert_rank([x, z], 1)
         return likelihood(theta, z, precision).log_prob(x) + prior(theta).log_prob(z)
-
-    def posterior(phi: PyTree, x: chex.Array) -> distributions.DiagNormal:
-        chex.assert_rank(x, 1)
-        loc, log_scale = encoder.apply(phi, x)
-        return distributions.DiagNormal(loc, jnp.exp(log_scale))
 
     def sample(key: chex.PRNGKey, theta: PyTree) -> tuple[chex.Array, chex.Array]:
         z_key, x_key = jax.random.split(key)
@@ -99,4 +207,13 @@ def bernoulli_vae(
     def log_joint_in(precision: str) -> LogJointFn:
         return functools.partial(log_joint, precision=precision)
 
-    return Model(init, log_joint, posterior, prior, sample, likelihood, log_joint_in)
+    return Model(
+        init,
+        log_joint,
+        posterior,
+        prior,
+        sample,
+        likelihood,
+        log_joint_in,
+        has_posterior_density=has_density,
+    )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from aiwae_jax.types import PyTree
@@ -103,6 +104,43 @@ class MLP(nnx.Module):
         return tuple(head(inputs) for head in self.heads)
 
 
+class AutoregressiveMLP(nnx.Module):
+    """One masked tanh layer and two masked heads (MADE, Germain et al. 2015), with a context.
+
+    Output i of each head depends on inputs 0 .. i-1 and on the context.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        context_size: int,
+        hidden_size: int,
+        linear: Callable[..., nnx.Linear],
+        rngs: nnx.Rngs,
+    ):
+        self.size = size
+        self.hidden_size = hidden_size
+        self.from_inputs = linear(size, hidden_size, rngs)
+        self.from_context = linear(context_size, hidden_size, rngs)
+        self.heads = nnx.List([linear(hidden_size, size, rngs) for _ in range(2)])
+
+    def __call__(self, inputs: chex.Array, context: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """Applies the network to one input `[size]` and its context."""
+        places = np.arange(self.size)
+        # A hidden unit of degree d sees inputs 0 .. d and feeds outputs d+1 and later.
+        degrees = np.arange(self.hidden_size) % max(self.size - 1, 1)
+        hidden = jnp.tanh(
+            _masked(self.from_inputs, inputs, places[:, None] <= degrees)
+            + self.from_context(context)
+        )
+        return tuple(_masked(head, hidden, degrees[:, None] < places) for head in self.heads)
+
+
+def _masked(layer: nnx.Linear, inputs: chex.Array, mask: np.ndarray) -> chex.Array:
+    kernel = jnp.where(mask, layer.kernel[...], 0.0)
+    return jnp.matmul(inputs, kernel, precision=layer.precision) + layer.bias[...]
+
+
 class Network(NamedTuple):
     """A network as a pair of pure functions.
 
@@ -158,5 +196,25 @@ def mlp(
         params: PyTree, inputs: chex.Array, precision: str = "float32"
     ) -> tuple[chex.Array, ...]:
         return nnx.merge(graphdef(precision), params)(inputs)
+
+    return Network(init, apply)
+
+
+def autoregressive(size: int, context_size: int, hidden_size: int) -> Network:
+    """An `AutoregressiveMLP` as pure functions; `apply(params, inputs, context)`."""
+
+    def build(key: chex.PRNGKey) -> AutoregressiveMLP:
+        layer = functools.partial(_torch_linear, **PRECISIONS["float32"])
+        return AutoregressiveMLP(size, context_size, hidden_size, layer, nnx.Rngs(key))
+
+    @functools.cache
+    def graphdef() -> nnx.GraphDef:
+        return nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))[0]
+
+    def init(key: chex.PRNGKey) -> PyTree:
+        return nnx.to_pure_dict(nnx.split(build(key))[1])
+
+    def apply(params: PyTree, inputs: chex.Array, context: chex.Array):
+        return nnx.merge(graphdef(), params)(inputs, context)
 
     return Network(init, apply)

@@ -1,31 +1,38 @@
 """Objectives: scalars of one particle set, in nats, to be maximised."""
 
+from collections.abc import Callable, Iterable
+
+import chex
 import jax
 import jax.numpy as jnp
 
 from aiwae_jax import distributions, weights
-from aiwae_jax.types import Model, Objective
+from aiwae_jax.types import LogDensityFn, Model, Objective, Params, Particles
 
 
 def elbo(model: Model) -> Objective:
     """The evidence lower bound L(θ, φ) (Eq. 1 and 2), averaged over the particles.
 
     Where q and the prior have a closed-form KL it is used, as in the authors' code:
-    log p(x|z) - KL(q(z|x) || p(z)); otherwise log p(x, z) - log q(z|x). The particles must come
-    from q by reparameterization; their weights are not used.
+    log p(x|z) - KL(q(z|x) || p(z)); otherwise the mean of the log weights, log p(x, z) - log q(z|x)
+    for particles of q. Those of another reparameterized sampler, which brings no posterior along,
+    have the bound of its own density.
     """
 
     def value(params, particles):
         x, posterior, prior = particles.x, particles.posterior, model.prior(params.theta)
-        if posterior is None:
-            posterior = model.posterior(params.phi, x)
+        if posterior is None or not distributions.has_closed_form_kl(posterior, prior):
+            return jnp.mean(particles.log_weights)
         log_joint = jax.vmap(lambda z: model.log_joint(params.theta, x, z))(particles.z)
-        if distributions.has_closed_form_kl(posterior, prior):
-            log_likelihood = log_joint - jax.vmap(prior.log_prob)(particles.z)
-            return jnp.mean(log_likelihood) - distributions.kl_divergence(posterior, prior)
-        return jnp.mean(log_joint - jax.vmap(posterior.log_prob)(particles.z))
+        log_likelihood = log_joint - jax.vmap(prior.log_prob)(particles.z)
+        return jnp.mean(log_likelihood) - distributions.kl_divergence(posterior, prior)
 
-    return Objective(value, trains=("theta", "phi"), needs_reparameterized=True)
+    return Objective(
+        value,
+        trains=("theta", "phi", "psi"),
+        needs_reparameterized=True,
+        needs_properly_weighted=True,
+    )
 
 
 def bound() -> Objective:
@@ -55,21 +62,123 @@ def log_joint(model: Model, *, particle_chunk: int | None = None) -> Objective:
         the memory, and each is computed once more on the way back.
     """
 
+    def log_p_fn(params, particles):
+        def log_p(z_k):
+            return model.log_joint(params.theta, particles.x, z_k)
+
+        return log_p
+
+    value = _weighted_mean(log_p_fn, particle_chunk)
+    return Objective(value, trains=("theta",))
+
+
+def log_posterior(model: Model) -> Objective:
+    """Σ_k w̃_k log q_φ(z_k|x): the wake and sleep updates of φ (Bornschein & Bengio 2015, Eq. 11).
+
+    Its φ-gradient descends KL(p(z|x) || q): with weighted particles of the datum it is the wake
+    update, with dreams, for their own x, the sleep update. Gradients are stopped at z and at the
+    weights; self-normalized as `log_joint`.
+
+    Raises:
+      ValueError: for a model whose posterior's density cannot be had at a given z.
+    """
+    if not model.has_posterior_density:
+        raise ValueError(
+            "`log_posterior` needs log q at points that q did not draw, which this model's "
+            "posterior does not have; use a normal or full-covariance posterior, or train φ by "
+            "`elbo` or `bound`."
+        )
+
+    def log_q_fn(params, particles):
+        posterior = particles.posterior
+        if posterior is None:
+            posterior = model.posterior(params.phi, particles.x)
+        return posterior.log_prob
+
+    return Objective(_weighted_mean(log_q_fn), trains=("phi",))
+
+
+def _weighted_mean(
+    log_density_fn: Callable[[Params, Particles], LogDensityFn], particle_chunk: int | None = None
+) -> Callable[[Params, Particles], chex.Array]:
+    """Σ_k w̃_k log f(z_k), gradients stopped at z and w̃; -inf without any positive weight."""
+
     def value(params, particles):
         normalized = jax.lax.stop_gradient(weights.normalize(particles.log_weights))
         is_used = normalized > 0
-        # A particle without weight may sit where log p is not finite; it is moved to the origin so
+        # A particle without weight may sit where log f is not finite; it is moved to the origin so
         # that not even 0 * NaN reaches the gradient.
         z = jnp.where(is_used[:, None], jax.lax.stop_gradient(particles.z), 0.0)
-
-        def log_p_fn(z_k):
-            return model.log_joint(params.theta, particles.x, z_k)
-
+        density = log_density_fn(params, particles)
         if particle_chunk is None:
-            log_p = jax.vmap(log_p_fn)(z)
+            log_f = jax.vmap(density)(z)
         else:
-            log_p = jax.lax.map(jax.checkpoint(log_p_fn), z, batch_size=particle_chunk)
-        total = jnp.sum(normalized * jnp.where(is_used, log_p, 0.0))
+            log_f = jax.lax.map(jax.checkpoint(density), z, batch_size=particle_chunk)
+        total = jnp.sum(normalized * jnp.where(is_used, log_f, 0.0))
         return jnp.where(jnp.any(is_used), total, -jnp.inf)
 
-    return Objective(value, trains=("theta",))
+    return value
+
+
+def dreg() -> Objective:
+    """Σ_k stop(w̃_k²) log w_k: the doubly reparameterized φ-gradient of L_K (Tucker et al. 2018).
+
+    With log weights that have no score of q in them, it is unbiased for ∇_φ L_K, and its
+    signal-to-noise ratio grows with K where that of `bound` falls. Its value is no bound.
+    """
+
+    def value(params, particles):
+        del params  # they enter through the weights
+        normalized = jax.lax.stop_gradient(weights.normalize(particles.log_weights))
+        is_used = normalized > 0
+        log_weights = jnp.where(is_used, particles.log_weights, 0.0)
+        total = jnp.sum(jnp.square(normalized) * log_weights)
+        return jnp.where(jnp.any(is_used), total, -jnp.inf)
+
+    return Objective(
+        value,
+        trains=("phi",),
+        needs_reparameterized=True,
+        needs_properly_weighted=True,
+        needs_no_score=True,
+    )
+
+
+def total(*objectives: Objective) -> Objective:
+    """The sum of objectives of the same particles, where each trains parameters of its own.
+
+    Raises:
+      ValueError: if two of them train the same parameters.
+    """
+    trained = [name for objective in objectives for name in objective.trains]
+    if len(set(trained)) < len(trained):
+        raise ValueError(
+            f"`objectives` must train different parameters, got {', '.join(trained)}; what trains "
+            "the same ones belongs in one objective."
+        )
+    return _combined(
+        objectives,
+        lambda params, sets: sum(objective.value(params, sets) for objective in objectives),
+    )
+
+
+def mean_of(**objectives: Objective) -> Objective:
+    """The mean of objectives, each of the particle set of its name from `samplers.joined`."""
+    return _combined(
+        objectives.values(),
+        lambda params, sets: (
+            sum(objective.value(params, sets[name]) for name, objective in objectives.items())
+            / len(objectives)
+        ),
+    )
+
+
+def _combined(objectives: Iterable[Objective], value: Callable) -> Objective:
+    """An objective that needs what any of them needs."""
+    return Objective(
+        value,
+        trains=tuple(sorted({name for o in objectives for name in o.trains})),
+        needs_reparameterized=any(o.needs_reparameterized for o in objectives),
+        needs_properly_weighted=any(o.needs_properly_weighted for o in objectives),
+        needs_no_score=any(o.needs_no_score for o in objectives),
+    )

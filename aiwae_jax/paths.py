@@ -13,7 +13,7 @@ import chex
 import jax
 
 from aiwae_jax import distributions
-from aiwae_jax.types import LogDensityFn, PyTree
+from aiwae_jax.types import LogDensityFn, Model, PyTree
 
 
 class Path(NamedTuple):
@@ -65,3 +65,17 @@ def in_base_space(log_joint_fn: Callable, initial_fn: Callable, x: PyTree) -> Pa
 
 
 SPACES = {"latent": in_latent_space, "base": in_base_space}
+
+
+def check_space(chain_space: str, model: Model) -> None:
+    """Raises ValueError for an unknown space, or for one that the model's posterior cannot serve.
+
+    A chain in z asks for log q at every point it visits, one in base space never does.
+    """
+    if chain_space not in SPACES:
+        raise ValueError(f"`chain_space` must be one of {', '.join(SPACES)}; got {chain_space!r}.")
+    if chain_space == "latent" and not model.has_posterior_density:
+        raise ValueError(
+            "`chain_space`='latent' needs log q at points that q did not draw, which this model's "
+            "posterior does not have; use 'base'."
+        )

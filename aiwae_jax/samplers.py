@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, forces, hmc, paths, weights
+from aiwae_jax import ais, distributions, forces, hmc, paths, weights
 from aiwae_jax.types import Model, Particles, Sampler
 
 TARGET_ACCEPTANCE = 0.6  # the authors'
@@ -18,24 +18,71 @@ def _check_num_particles(num_particles: int) -> None:
         raise ValueError(f"`num_particles` must be at least 1, got {num_particles}.")
 
 
-def importance(model: Model, num_particles: int) -> Sampler:
+def importance(model: Model, num_particles: int, *, with_score: bool = True) -> Sampler:
     """Importance sampling from q: z_k ~ q_φ(z|x), w_k = p_θ(x, z_k) / q_φ(z_k|x) (Eq. 3).
 
     Properly weighted, and reparameterized: z and the weights carry gradients to θ and φ.
+
+    Args:
+      model: the model.
+      num_particles: K.
+      with_score: False leaves out, of ∇_φ log w_k, the score ∂ log q_φ(z)/∂φ at fixed z, whose mean
+        is zero at K = 1: only the path through z remains (Roeder et al. 2017). Values and
+        θ-gradients are the same. Where q's density is not to be had at a given z, this costs D
+        forward derivatives of its `transport` and a linear system for each particle.
 
     Raises:
       ValueError: if `num_particles` < 1.
     """
     _check_num_particles(num_particles)
+    if with_score:
+        sample_fn = _sample_and_log_prob
+    elif model.has_posterior_density:
+        sample_fn = _sample_with_frozen_density
+    else:
+        sample_fn = _sample_with_score_from_transport
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name
         posterior = model.posterior(params.phi, x)
-        z, log_q = jax.vmap(posterior.sample_and_log_prob)(jax.random.split(key, num_particles))
+        frozen = model.posterior(jax.lax.stop_gradient(params.phi), x)
+        z, log_q = jax.vmap(partial(sample_fn, posterior, frozen))(
+            jax.random.split(key, num_particles)
+        )
         log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
         return Particles(x, z, weights.zero_if_broken(log_p - log_q), posterior), {}
 
-    return Sampler(draw, is_properly_weighted=True, is_reparameterized=True)
+    return Sampler(draw, is_properly_weighted=True, is_reparameterized=True, with_score=with_score)
+
+
+def _sample_and_log_prob(posterior, frozen, key):
+    del frozen
+    return posterior.sample_and_log_prob(key)
+
+
+def _sample_with_frozen_density(posterior, frozen, key):
+    """(z, log q(z)), the latter with a gradient through z alone."""
+    z = posterior.sample(key)
+    return z, frozen.log_prob(z)
+
+
+def _sample_with_score_from_transport(posterior, frozen, key):
+    """The same where only z = f(ε) is known: ∇_z log q(z) = J⁻ᵀ ∇_ε [log N(ε) - log |det J|]."""
+    shape = jax.eval_shape(posterior.sample, key)
+    noise = jax.random.normal(key, shape.shape, shape.dtype)
+    z, _ = posterior.transport(noise)
+
+    def log_density(noise):
+        return (
+            distributions.standard_normal(noise.shape[0], noise.dtype).log_prob(noise)
+            - frozen.transport(noise)[1]
+        )
+
+    jacobian = jax.jacfwd(lambda noise: frozen.transport(noise)[0])(noise)
+    log_q, gradient = jax.value_and_grad(log_density)(noise)
+    score = jnp.linalg.solve(jacobian.T, gradient)
+    # The value of log q, and the score as its derivative in z.
+    return z, log_q + jnp.vdot(score, z - jax.lax.stop_gradient(z))
 
 
 def annealed(
@@ -83,13 +130,8 @@ def annealed(
     """
     _check_num_particles(num_particles)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
-    for name, value, known in (
-        ("schedule", schedule, ais.SCHEDULES),
-        ("chain_space", chain_space, paths.SPACES),
-    ):
-        if value not in known:
-            raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {value!r}.")
-    betas = ais.SCHEDULES[schedule](num_temperatures)
+    betas = ais.make_schedule(schedule, num_temperatures)
+    paths.check_space(chain_space, model)
     first_step_size, largest_step_size = _STEP_SIZES[chain_space]
     if initial_step_size is not None:
         first_step_size = initial_step_size
@@ -134,15 +176,136 @@ def annealed(
             info = ais.AISInfo(info.acceptance.mean(axis=0), info.num_nonfinite.sum())
         return Particles(x, z, log_weights, posterior), {**info._asdict(), "step_sizes": state}
 
-    def adapt(step_sizes, info):
-        return hmc.adapt_step_size(
-            step_sizes, info["acceptance"], target=target_acceptance, largest=largest_step_size
-        )
-
     return Sampler(
         draw,
         is_properly_weighted=True,
         is_reparameterized=False,
         init=lambda: jnp.full(num_temperatures - 1, first_step_size),
+        adapt=_adapt(target_acceptance, largest_step_size),
+    )
+
+
+def _adapt(target_acceptance: float, largest_step_size: float):
+    """A sampler's `adapt`, for one step size per move."""
+
+    def adapt(step_sizes, info):
+        return hmc.adapt_step_size(
+            step_sizes, info["acceptance"], target=target_acceptance, largest=largest_step_size
+        )
+
+    return adapt
+
+
+def hmc_from_posterior(
+    model: Model,
+    num_moves: int,
+    num_leapfrog_steps: int = 5,
+    *,
+    initial_step_size: float = _STEP_SIZES["latent"][0],
+    target_acceptance: float = TARGET_ACCEPTANCE,
+    force_precision: str = "float32",
+) -> Sampler:
+    """HMC on log p_θ(x, z) started at a draw from q (Hoffman 2017): one particle of unit weight.
+
+    Its weight says nothing of p(x): not properly weighted. Step sizes, one for each move, are
+    shared and adapted as in `annealed`.
+
+    Args:
+      model: the model; any posterior will do.
+      num_moves: M; 0 leaves the draw from q.
+      num_leapfrog_steps: L of each move.
+      initial_step_size: where every step size starts.
+      target_acceptance: where the adaptation steers.
+      force_precision: as in `annealed`.
+
+    Raises:
+      ValueError: if M < 0 or L < 1, or if the model has no other precision.
+    """
+    if num_moves < 0:
+        raise ValueError(f"`num_moves` must be at least 0, got {num_moves}.")
+    hmc.check_num_leapfrog_steps(num_leapfrog_steps)
+    log_joint = forces.log_joint_fn(model, force_precision)
+
+    def draw(key, params, x, state, *, axis_name=None):
+        params = jax.lax.stop_gradient(params)
+        start_key, chain_key = jax.random.split(key)
+        log_density_fn = partial(log_joint, params.theta, x)
+
+        def body(hmc_state, inputs):
+            m, step_size = inputs
+            hmc_state, info = hmc.step(
+                jax.random.fold_in(chain_key, m),
+                hmc_state,
+                log_density_fn,
+                step_size,
+                num_leapfrog_steps=num_leapfrog_steps,
+            )
+            info = ais.AISInfo(info.acceptance, info.is_nonfinite.astype(jnp.int32))
+            return hmc_state, ais.reduce_info(info, axis_name)
+
+        start = hmc.init(model.posterior(params.phi, x).sample(start_key), log_density_fn)
+        end, info = jax.lax.scan(body, start, (jnp.arange(num_moves), state))
+        info = info._replace(num_nonfinite=info.num_nonfinite.sum())
+        particles = Particles(x, end.position[None], jnp.zeros(1, end.position.dtype))
+        return particles, {**info._asdict(), "step_sizes": state}
+
+    return Sampler(
+        draw,
+        is_properly_weighted=False,
+        is_reparameterized=False,
+        init=lambda: jnp.full(num_moves, initial_step_size),
+        adapt=_adapt(target_acceptance, _STEP_SIZES["latent"][1]),
+    )
+
+
+def ancestral(model: Model) -> Sampler:
+    """A dream: (x, z) ~ p_θ(x, z), one particle of unit weight, whatever the datum.
+
+    The particle's x is the dreamt one. Gradients are stopped; not properly weighted, for it says
+    nothing of the datum's p(x).
+    """
+
+    def draw(key, params, x, state, *, axis_name=None):
+        del x, state, axis_name
+        x, z = jax.lax.stop_gradient(model.sample(key, params.theta))
+        return Particles(x, z[None], jnp.zeros(1, z.dtype)), {}
+
+    return Sampler(draw, is_properly_weighted=False, is_reparameterized=False)
+
+
+def joined(**samplers: Sampler) -> Sampler:
+    """Draws one particle set of each sampler, for `objectives.mean_of` with the same names.
+
+    Its particles and states are dictionaries; its diagnostics end in the names.
+    """
+
+    def draw(key, params, x, state, *, axis_name=None):
+        keys = jax.random.split(key, len(samplers))
+        found, info = {}, {}
+        for each, (name, sampler) in zip(keys, samplers.items(), strict=True):
+            found[name], its_info = sampler.draw(each, params, x, state[name], axis_name=axis_name)
+            info[name] = its_info
+        return found, {f"{key}_{n}": v for n, each in info.items() for key, v in each.items()}
+
+    def adapt(state, info):
+        def its_own(name):
+            return {
+                k.removesuffix(f"_{name}"): v for k, v in info.items() if k.endswith(f"_{name}")
+            }
+
+        return {name: s.adapt(state[name], its_own(name)) for name, s in samplers.items()}
+
+    def init_params(key):
+        psi = {}
+        for i, sampler in enumerate(samplers.values()):
+            psi |= sampler.init_params(jax.random.fold_in(key, i))
+        return psi
+
+    return Sampler(
+        draw,
+        is_properly_weighted=False,
+        is_reparameterized=all(s.is_reparameterized for s in samplers.values()),
+        init=lambda: {name: sampler.init() for name, sampler in samplers.items()},
         adapt=adapt,
+        init_params=init_params,
     )

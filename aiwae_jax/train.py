@@ -65,11 +65,11 @@ def init_state(
     """Fresh parameters, optimizer states and sampler states."""
     model_key, psi_key = jax.random.split(key)
     params = model.init(model_key)
-    psi = [
-        phase.sampler.init_params(jax.random.fold_in(psi_key, i)) for i, phase in enumerate(method)
-    ]
-    if jax.tree.leaves(psi):
-        params = params._replace(psi=tuple(psi))
+    psi = {}
+    for i, phase in enumerate(method):
+        psi |= phase.sampler.init_params(jax.random.fold_in(psi_key, i))
+    if psi:
+        params = params._replace(psi=psi)
     opt_states = Params(*(tx.init(p) for tx, p in zip(optimizers, params, strict=True)))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -100,7 +100,8 @@ def _objective_and_info(
     @partial(jax.vmap, out_axes=(0, 0, None), axis_name="batch")
     def draw_and_judge(key, x):
         particles, info = phase.sampler.draw(key, params, x, sampler_state, axis_name="batch")
-        return phase.objective.value(params, particles), particles.log_weights, info
+        log_weights = particles.log_weights if phase.sampler.is_properly_weighted else ()
+        return phase.objective.value(params, particles), log_weights, info
 
     values, log_weights, info = draw_and_judge(keys, batch)
     chex.assert_shape(values, keys.shape)

@@ -25,12 +25,12 @@ class Params(NamedTuple):
     Attributes:
       theta: the generative model p_θ(x, z).
       phi: the approximate posterior q_φ(z|x).
-      psi: what a sampler or objective learns beside them; empty for most methods.
+      psi: what samplers learn beside them, by name; empty for most methods.
     """
 
     theta: PyTree
     phi: PyTree
-    psi: PyTree = ()
+    psi: dict[str, PyTree] | tuple = ()
 
 
 class Particles(NamedTuple):
@@ -97,6 +97,9 @@ class Model(NamedTuple):
         it.
       log_joint_in: `log_joint_in(precision) -> log_joint` computed in "tensorfloat32" or
         "bfloat16"; only its gradients are used, as forces.
+      has_posterior_density: whether the posterior's `log_prob` can be had, with gradients, at any
+        z. A flow whose inverse is only numerical gives the density of its own samples
+        (`sample_and_log_prob`); what needs more refuses such a model when it is built.
     """
 
     init: Callable[[chex.PRNGKey], Params]
@@ -106,6 +109,7 @@ class Model(NamedTuple):
     sample: Callable[[chex.PRNGKey, PyTree], tuple[PyTree, chex.Array]]
     likelihood: Callable[[PyTree, chex.Array], Any] | None = None
     log_joint_in: Callable[[str], LogJointFn] | None = None
+    has_posterior_density: bool = True
 
 
 Info = Mapping[str, chex.Array]
@@ -120,9 +124,9 @@ def _keep_state(state: PyTree, info: Info) -> PyTree:
     return state
 
 
-def _no_params(key: chex.PRNGKey) -> PyTree:
+def _no_params(key: chex.PRNGKey) -> dict[str, PyTree]:
     del key
-    return ()
+    return {}
 
 
 class Sampler(NamedTuple):
@@ -134,17 +138,20 @@ class Sampler(NamedTuple):
         they come out unbatched: means for rates, sums for counts (whose names start with `num_`).
       is_properly_weighted: whether E[mean exp(log_weights)] = p(x).
       is_reparameterized: whether z and the weights carry gradients to the parameters.
+      with_score: whether those gradients hold the score ∂ log q_φ(z)/∂φ at fixed z.
       init: `init() -> state`, what the sampler carries from step to step (step sizes).
       adapt: `adapt(state, info) -> state`, after each training step.
-      init_params: `init_params(key) -> psi`.
+      init_params: `init_params(key) -> {name: parameters}`, what the sampler learns by gradient. It
+        finds it in `params.psi[name]`; phases whose samplers share a name share the parameters.
     """
 
     draw: Callable[..., tuple[Particles, Info]]
     is_properly_weighted: bool
     is_reparameterized: bool
+    with_score: bool = True
     init: Callable[[], PyTree] = _no_state
     adapt: Callable[[PyTree, Info], PyTree] = _keep_state
-    init_params: Callable[[chex.PRNGKey], PyTree] = _no_params
+    init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
 
 
 class Objective(NamedTuple):
@@ -156,12 +163,14 @@ class Objective(NamedTuple):
       trains: the parameters for which its gradient means something.
       needs_reparameterized: whether that gradient flows through z and the weights.
       needs_properly_weighted: whether it is a bound only for properly weighted particles.
+      needs_no_score: whether its gradient counts on weights without the score of q.
     """
 
     value: Callable[[Params, Particles], chex.Array]
     trains: tuple[str, ...]
     needs_reparameterized: bool = False
     needs_properly_weighted: bool = False
+    needs_no_score: bool = False
 
 
 class Phase(NamedTuple):
@@ -204,5 +213,10 @@ def phase(updates: tuple[str, ...], sampler: Sampler, objective: Objective) -> P
         raise ValueError(
             "`objective` is a bound only for properly weighted particles, and `sampler` does not "
             "weight properly; use importance or annealed particles."
+        )
+    if objective.needs_no_score and sampler.with_score:
+        raise ValueError(
+            "`objective` takes the gradient of log w through z alone, and `sampler` has the score "
+            "of q in it; use importance(..., with_score=False)."
         )
     return Phase(tuple(updates), sampler, objective)

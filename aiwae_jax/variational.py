@@ -31,9 +31,9 @@ def _importance_bound(key, indices, x, log_joint_fn, initial_fn, *, num_blocks, 
         initial = initial_fn(x)
 
         def block(block_key):
-            z = jax.vmap(initial.sample)(jax.random.split(block_key, block_size))
-            log_p = jax.vmap(lambda z_k: log_joint_fn(x, z_k))(z)
-            return log_p - jax.vmap(initial.log_prob)(z)
+            keys = jax.random.split(block_key, block_size)
+            z, log_q = jax.vmap(initial.sample_and_log_prob)(keys)
+            return jax.vmap(lambda z_k: log_joint_fn(x, z_k))(z) - log_q
 
         log_weights = jax.lax.map(
             block, jax.random.split(jax.random.fold_in(key, index), num_blocks)

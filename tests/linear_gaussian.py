@@ -59,3 +59,11 @@ def exact_log_likelihood(theta, x):
     _, log_det = jnp.linalg.slogdet(covariance)
     quadratic = residual @ jnp.linalg.solve(covariance, residual)
     return -0.5 * (quadratic + log_det + X * jnp.log(2 * jnp.pi))
+
+
+def exact_posterior(theta, x):
+    """p(z|x), a normal with full covariance."""
+    precision = jnp.eye(D) + theta["weight"].T @ theta["weight"] / NOISE**2
+    covariance = jnp.linalg.inv(precision)
+    mean = covariance @ theta["weight"].T @ (x - theta["bias"]) / NOISE**2
+    return distributions.FullNormal(mean, jnp.linalg.cholesky(covariance))

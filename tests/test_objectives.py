@@ -207,10 +207,11 @@ def test_log_joint_in_chunks_of_particles_is_the_same(particle_chunk):
     chex.assert_trees_all_close(whole, chunked, rtol=1e-5, atol=1e-6)
 
 
-def test_elbo_without_a_posterior_at_hand_asks_the_model():
+def test_elbo_of_particles_that_are_no_samples_of_q_is_the_mean_of_their_weights():
     particles, _ = samplers.importance(MODEL, 3).draw(jax.random.key(0), lg.params(), X, ())
-    value = objectives.elbo(MODEL).value
-    assert value(lg.params(), particles) == value(lg.params(), particles._replace(posterior=None))
+    particles = particles._replace(posterior=None)
+    value = objectives.elbo(MODEL).value(lg.params(), particles)
+    np.testing.assert_allclose(value, particles.log_weights.mean(), rtol=1e-6)
 
 
 def test_a_particle_without_weight_at_a_broken_place_leaves_the_gradient_clean():
@@ -250,6 +251,20 @@ def test_a_particle_without_weight_at_a_broken_place_leaves_the_gradient_clean()
             "only for properly weighted",
         ),
         (
+            lambda: phase(("phi",), samplers.importance(MODEL, 2), objectives.dreg()),
+            "`sampler` has the score of q in it",
+        ),
+        (
+            lambda: phase(
+                ("theta", "phi"), samplers.hmc_from_posterior(MODEL, 2), objectives.bound()
+            ),
+            "`sampler` stops gradients",
+        ),
+        (
+            lambda: objectives.total(objectives.bound(), objectives.log_joint(MODEL)),
+            "`objectives` must train different parameters",
+        ),
+        (
             lambda: phase(("gamma",), samplers.importance(MODEL, 2), objectives.bound()),
             "`updates` must name parameters",
         ),
@@ -258,3 +273,203 @@ def test_a_particle_without_weight_at_a_broken_place_leaves_the_gradient_clean()
 def test_mismatched_phases_are_refused_when_built(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def phi_gradients(sampler, objective, num=20_000, key=8):
+    """`[num, parameters of φ]` gradients of independent sets."""
+
+    def one(key):
+        def value(params):
+            particles, _ = sampler.draw(key, params, X, sampler.init())
+            return objective.value(params, particles)
+
+        leaves = jax.tree.leaves(jax.grad(value)(lg.params()).phi)
+        return jnp.concatenate([leaf.ravel() for leaf in leaves])
+
+    keys = jax.random.split(jax.random.key(key), num)
+    return np.asarray(jax.jit(jax.vmap(one))(keys), np.float64)
+
+
+def largest_z_score(first, second):
+    """Of the difference of two means, over the columns."""
+    error = np.sqrt(first.var(axis=0) / len(first) + second.var(axis=0) / len(second))
+    return float(np.max(np.abs(first.mean(axis=0) - second.mean(axis=0)) / error))
+
+
+def test_dreg_agrees_with_iwae_in_mean_and_has_less_variance():
+    iwae = phi_gradients(samplers.importance(MODEL, 5), objectives.bound())
+    without_score = samplers.importance(MODEL, 5, with_score=False)
+    dreg = phi_gradients(without_score, objectives.dreg(), key=9)
+    assert largest_z_score(iwae, dreg) < 4.0
+    assert np.all(dreg.var(axis=0) < 0.8 * iwae.var(axis=0))
+
+
+def test_stl_agrees_with_iwae_in_mean_for_one_particle_and_is_biased_for_five():
+    scores = {}
+    for num in (1, 5):
+        iwae = phi_gradients(samplers.importance(MODEL, num), objectives.bound())
+        stl = phi_gradients(
+            samplers.importance(MODEL, num, with_score=False), objectives.bound(), key=9
+        )
+        scores[num] = largest_z_score(iwae, stl)
+    assert scores[1] < 4.0
+    assert scores[5] > 8.0
+
+
+def test_stl_has_no_noise_at_the_exact_posterior():
+    exact = MODEL._replace(
+        posterior=lambda phi, x: distributions.FullNormal(phi["loc"], phi["factor"])
+    )
+    q = lg.exact_posterior(lg.params().theta, X)
+    params = lg.params()._replace(phi={"loc": q.loc, "factor": q.factor})
+    for with_score, is_zero in ((False, True), (True, False)):
+        sampler = samplers.importance(exact, 1, with_score=with_score)
+        found = gradient(sampler, objectives.bound(), params=params).phi
+        assert (max(np.abs(leaf).max() for leaf in jax.tree.leaves(found)) < 1e-4) == is_zero
+
+
+def test_leaving_the_score_out_changes_neither_values_nor_the_theta_gradient():
+    samplers_ = [samplers.importance(MODEL, 5, with_score=s) for s in (True, False)]
+    first, second = (s.draw(jax.random.key(0), lg.params(), X, ())[0] for s in samplers_)
+    chex.assert_trees_all_close(first.log_weights, second.log_weights, rtol=1e-6)
+    gradients = [gradient(s, objectives.bound()).theta for s in samplers_]
+    chex.assert_trees_all_close(*gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_reweighted_wake_sleep_has_the_theta_gradient_of_iwae():
+    sampler = samplers.importance(MODEL, 5)
+    wake = gradient(sampler, methods.rws(MODEL, 5)[0].objective).theta
+    chex.assert_trees_all_close(
+        wake, gradient(sampler, objectives.bound()).theta, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_wake_update_descends_the_inclusive_kl():
+    """∇_φ E_{p(z|x)}[log q_φ(z)], with one set of many particles and a ratio's standard error."""
+    num = 40_000
+    sampler = samplers.importance(MODEL, num)
+    particles, _ = sampler.draw(jax.random.key(1), lg.params(), X, ())
+    found = jax.grad(
+        lambda phi: objectives.log_posterior(MODEL).value(
+            lg.params()._replace(phi=phi), particles._replace(posterior=None)
+        )
+    )(lg.params().phi)
+    posterior = lg.exact_posterior(lg.params().theta, X)
+    q = lg.posterior(lg.params().phi, X)
+    # ∂/∂loc of E[log q] = (E[z] - loc)/σ², and of log σ it is E[(z - loc)²]/σ² - 1.
+    shift = posterior.loc - q.loc
+    by_loc = shift / q.scale**2
+    by_log_scale = (posterior.stddev() ** 2 + shift**2) / q.scale**2 - 1.0
+    w = np.asarray(weights.normalize(particles.log_weights), np.float64)
+    z, loc, scale = (np.asarray(a, np.float64) for a in (particles.z, q.loc, q.scale))
+    noise = (z - loc) / scale**2
+    error = np.sqrt((w[:, None] ** 2 * (noise - np.asarray(by_loc)) ** 2).sum(axis=0))
+    assert np.all(np.abs(found["bias"] - by_loc) < 4 * error)
+    squares = ((z - loc) / scale) ** 2 - 1.0
+    error = np.sqrt((w[:, None] ** 2 * (squares - np.asarray(by_log_scale)) ** 2).sum(axis=0))
+    assert np.all(np.abs(found["log_scale"] - by_log_scale) < 4 * error)
+
+
+def test_sleep_update_is_of_the_dreams_own_datum():
+    """One dream at a time, against log q(z|x') written out; the datum itself does not matter."""
+    sampler = samplers.ancestral(MODEL)
+    params = lg.params()
+    for x in (X, -X):
+        particles, _ = sampler.draw(jax.random.key(3), params, x, ())
+        dream_x, dream_z = lg.sample(jax.random.key(3), params.theta)
+        chex.assert_trees_all_equal(particles.x, dream_x)
+        value = objectives.log_posterior(MODEL).value(params, particles)
+        expected = lg.posterior(params.phi, dream_x).log_prob(dream_z)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_both_updates_together_are_the_mean_of_the_two():
+    phase_of_phi = methods.rws(MODEL, 4, "both")[1]
+    key = jax.random.key(2)
+    found = gradient(phase_of_phi.sampler, phase_of_phi.objective, key=2).phi
+    keys = jax.random.split(key, 2)
+    parts = []
+    for each, sampler in zip(
+        keys, (samplers.importance(MODEL, 4), samplers.ancestral(MODEL)), strict=True
+    ):
+        particles, _ = sampler.draw(each, lg.params(), X, ())
+
+        def value(phi, particles=particles):
+            objective = objectives.log_posterior(MODEL)
+            particles = particles._replace(posterior=None)
+            return objective.value(lg.params()._replace(phi=phi), particles)
+
+        parts.append(jax.grad(value)(lg.params().phi))
+    mean = jax.tree.map(lambda a, b: 0.5 * (a + b), *parts)
+    chex.assert_trees_all_close(found, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_aiwae_wake_without_annealing_is_the_wake_update():
+    """T = 2 and a step size of 0: the particles of importance sampling, with its weights."""
+    annealed = methods.aiwae_wake(MODEL, 5, 2)[0]
+    particles, _ = annealed.sampler.draw(jax.random.key(4), lg.params(), X, jnp.zeros(1))
+    q = lg.posterior(lg.params().phi, X)
+    by_importance = particles._replace(
+        log_weights=jax.vmap(lambda z: lg.log_joint(lg.params().theta, X, z) - q.log_prob(z))(
+            particles.z
+        ),
+        posterior=None,
+    )
+    wake = methods.rws(MODEL, 5)[0].objective
+    gradients = [
+        jax.grad(lambda params, o=o, p=p: o.value(params, p))(lg.params())
+        for o, p in (
+            (annealed.objective, particles._replace(posterior=None)),
+            (wake, by_importance),
+        )
+    ]
+    chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_hoffman_without_moves_is_the_theta_update_of_the_vae():
+    theta_phase = methods.hoffman(MODEL, 0)[0]
+    particles, _ = theta_phase.sampler.draw(jax.random.key(5), lg.params(), X, jnp.zeros(0))
+    q = lg.posterior(lg.params().phi, X)
+    log_q = jax.vmap(q.log_prob)(particles.z)
+    gradients = [
+        jax.grad(lambda theta, o=o, p=p: o.value(lg.params()._replace(theta=theta), p))(
+            lg.params().theta
+        )
+        for o, p in (
+            (theta_phase.objective, particles),
+            (objectives.elbo(MODEL), particles._replace(posterior=q, log_weights=-log_q)),
+        )
+    ]
+    chex.assert_trees_all_close(*gradients, rtol=1e-5, atol=1e-6)
+    assert np.all(np.abs(particles.z[0] - q.loc) < 5 * q.scale)
+
+
+def test_hoffman_with_many_moves_has_the_theta_gradient_of_the_log_likelihood():
+    """The mean over 20,000 chains of one particle each."""
+    theta_phase = methods.hoffman(MODEL, 30, 3)[0]
+    num = 20_000
+
+    def one(key):
+        def value(theta):
+            params = lg.params()._replace(theta=theta)
+            particles, _ = theta_phase.sampler.draw(key, params, X, jnp.full(30, 0.3))
+            return theta_phase.objective.value(params, particles)
+
+        return jax.grad(value)(lg.params().theta)
+
+    found = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(6), num))
+    exact = jax.grad(lg.exact_log_likelihood)(lg.params().theta, X)
+    for name, values in found.items():
+        error = np.asarray(values).std(axis=0) / num**0.5
+        assert np.all(np.abs(values.mean(axis=0) - exact[name]) < 4 * error), name
+
+
+def test_base_and_latent_space_are_the_same_chain_where_q_has_unit_scale():
+    unit = MODEL._replace(posterior=lambda phi, x: distributions.DiagNormal(x[:2], jnp.ones(2)))
+    found = []
+    for space in ("latent", "base"):
+        sampler = samplers.annealed(unit, 6, 5, 3, chain_space=space)
+        draw = jax.jit(sampler.draw)
+        particles, _ = draw(jax.random.key(7), lg.params(), X, jnp.full(4, 0.4))
+        found.append((particles.z, particles.log_weights))
+    chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-4)
