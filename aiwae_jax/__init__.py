@@ -5,6 +5,7 @@
 
 from aiwae_jax import (
     ais,
+    differentiable,
     distributions,
     evaluate,
     flows,
@@ -22,6 +23,7 @@ from aiwae_jax import (
 __version__ = "0.1.0"
 __all__ = [
     "ais",
+    "differentiable",
     "distributions",
     "evaluate",
     "flows",

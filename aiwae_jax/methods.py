@@ -20,7 +20,7 @@ A method of your own is written the same way, from these samplers and objectives
 
 from typing import Any
 
-from aiwae_jax import hamiltonian, objectives, samplers
+from aiwae_jax import differentiable, objectives, samplers
 from aiwae_jax.types import Method, Model, phase
 
 RWS_PHI = ("wake", "sleep", "both")
@@ -153,8 +153,8 @@ def rws(model: Model, num_particles: int, rws_phi: str = "wake") -> Method:
 
 
 def hvae(model: Model, num_particles: int = 1, num_leapfrog_steps: int = 5, **options) -> Method:
-    """Hamiltonian VAE (Caterini et al. 2018); `options` as in `hamiltonian.hvae`."""
-    sampler = hamiltonian.hvae(model, num_particles, num_leapfrog_steps, **options)
+    """Hamiltonian VAE (Caterini et al. 2018); `options` as in `differentiable.hvae`."""
+    sampler = differentiable.hvae(model, num_particles, num_leapfrog_steps, **options)
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
 
 
@@ -165,8 +165,8 @@ def hvi(
     num_leapfrog_steps: int = 3,
     **options: Any,
 ) -> Method:
-    """Hamiltonian variational inference (Salimans et al. 2015); as `hamiltonian.hvi`."""
-    sampler = hamiltonian.hvi(model, num_particles, num_moves, num_leapfrog_steps, **options)
+    """Hamiltonian variational inference (Salimans et al. 2015); as `differentiable.hvi`."""
+    sampler = differentiable.hvi(model, num_particles, num_moves, num_leapfrog_steps, **options)
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
 
 
@@ -177,6 +177,8 @@ def uha(
     num_leapfrog_steps: int = 1,
     **options: Any,
 ) -> Method:
-    """Differentiable AIS (Geffner & Domke 2021; Zhang et al. 2021); as `hamiltonian.uha`."""
-    sampler = hamiltonian.uha(model, num_particles, num_temperatures, num_leapfrog_steps, **options)
+    """Differentiable AIS (Geffner & Domke 2021; Zhang et al. 2021); as `differentiable.uha`."""
+    sampler = differentiable.uha(
+        model, num_particles, num_temperatures, num_leapfrog_steps, **options
+    )
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)

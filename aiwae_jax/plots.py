@@ -154,3 +154,31 @@ def posteriors(
     lines = [textwrap.fill(text, 16 + 30 * len(columns)) for text in (title, key)]
     figure.suptitle("\n".join(lines), fontsize=9)
     figure.savefig(path, dpi=110)
+
+
+def cost_curves(
+    path: str | os.PathLike,
+    curves: dict[str, Sequence[tuple[float, float, float]]],
+    title: str,
+    *,
+    axis_labels: tuple[str, str],
+) -> None:
+    """Draws a few points (cost, value, its standard deviation) for each name, the costs in log."""
+    figure = _figure(8.5, 5.5)
+    axes = figure.subplots()
+    markers = "osD^v<>P"
+    for i, (name, points) in enumerate(curves.items()):
+        x, y, error = np.array(sorted(points)).T
+        axes.errorbar(
+            *(x, y, error),
+            marker=markers[i // 10 % len(markers)],
+            linewidth=1,
+            capsize=2,
+            label=name,
+            color=f"C{i % 10}",
+        )
+    axes.set(xscale="log", xlabel=axis_labels[0], ylabel=axis_labels[1])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.suptitle(textwrap.fill(title, 100), fontsize=9)
+    figure.savefig(path, dpi=120)

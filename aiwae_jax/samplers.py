@@ -35,29 +35,24 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
       ValueError: if `num_particles` < 1.
     """
     _check_num_particles(num_particles)
-    if with_score:
-        sample_fn = _sample_and_log_prob
-    elif model.has_posterior_density:
-        sample_fn = _sample_with_frozen_density
+    if model.has_posterior_density:
+        without_score = _sample_with_frozen_density
     else:
-        sample_fn = _sample_with_score_from_transport
+        without_score = _sample_with_score_from_transport
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name
         posterior = model.posterior(params.phi, x)
-        frozen = model.posterior(jax.lax.stop_gradient(params.phi), x)
-        z, log_q = jax.vmap(partial(sample_fn, posterior, frozen))(
-            jax.random.split(key, num_particles)
-        )
+        if with_score:
+            draw_one = posterior.sample_and_log_prob
+        else:
+            frozen = model.posterior(jax.lax.stop_gradient(params.phi), x)
+            draw_one = partial(without_score, posterior, frozen)
+        z, log_q = jax.vmap(draw_one)(jax.random.split(key, num_particles))
         log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
         return Particles(x, z, weights.zero_if_broken(log_p - log_q), posterior), {}
 
     return Sampler(draw, is_properly_weighted=True, is_reparameterized=True, with_score=with_score)
-
-
-def _sample_and_log_prob(posterior, frozen, key):
-    del frozen
-    return posterior.sample_and_log_prob(key)
 
 
 def _sample_with_frozen_density(posterior, frozen, key):

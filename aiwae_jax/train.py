@@ -4,7 +4,7 @@ Nothing here knows a method by name: a method is a tuple of phases, and each pha
 differentiates its objective with respect to the parameters it moves, and applies their optimizers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -44,14 +44,31 @@ def paper_epochs(num_stages: int) -> int:
     return (3**num_stages - 1) // 2
 
 
-def paper_learning_rate(steps_per_epoch: int, num_stages: int = 8) -> optax.Schedule:
-    """Learning rate 0.001 * 10^(-i/7) during stage i of 3^i epochs (supplement A).
+def stage_ends(
+    steps_per_epoch: int, num_stages: int = 8, *, epochs: float | None = None
+) -> list[int]:
+    """Steps done at the end of each stage.
 
-    A stage's rate does not depend on `num_stages`, so a run can be extended by later stages.
+    Args:
+      steps_per_epoch: full batches in the data.
+      num_stages: stages 0 .. num_stages-1 of 3^i epochs each.
+      epochs: what all stages together are stretched or shortened to; by default nothing.
     """
-    rates = [0.001 * 10 ** (-i / 7) for i in range(num_stages)]
-    boundaries = [paper_epochs(i) * steps_per_epoch for i in range(1, num_stages)]
-    return optax.join_schedules([optax.constant_schedule(rate) for rate in rates], boundaries)
+    stretch = 1.0 if epochs is None else epochs / paper_epochs(num_stages)
+    ends = [paper_epochs(i) * stretch * steps_per_epoch for i in range(1, num_stages + 1)]
+    return [max(round(end), 1) for end in ends]
+
+
+def paper_learning_rate(ends: Sequence[int]) -> optax.Schedule:
+    """Learning rate 0.001 * 10^(-i/7) during stage i (supplement A).
+
+    A stage's rate does not depend on the number of stages, so that a run can be extended.
+
+    Args:
+      ends: of the stages, in steps; from `stage_ends`.
+    """
+    rates = [0.001 * 10 ** (-i / 7) for i in range(len(ends))]
+    return optax.join_schedules([optax.constant_schedule(rate) for rate in rates], ends[:-1])
 
 
 def adam(learning_rate: optax.ScalarOrSchedule, *, eps: float = 1e-4) -> Optimizers:

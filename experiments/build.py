@@ -20,6 +20,7 @@ class Run(NamedTuple):
       model: the model.
       num_devices: devices that share each batch.
       steps_per_epoch: full batches in the training set.
+      stage_ends: steps done at the end of each stage.
       init: `init() -> LoopState` at step 0; several repeats have a leading axis for them.
       run_steps: `run_steps(loop_state, num_steps) -> LoopState`.
       learning_rate: `learning_rate(step)`.
@@ -28,38 +29,29 @@ class Run(NamedTuple):
     model: Model
     num_devices: int
     steps_per_epoch: int
+    stage_ends: list[int]
     init: Callable[[], train.LoopState]
     run_steps: Callable[[train.LoopState, int], train.LoopState]
     learning_rate: Callable[[int], float]
 
 
-def _build_method(training: Training, model: Model) -> Method:
-    builders = {
-        "vae": lambda: methods.vae(model),
-        "iwae": lambda: methods.iwae(model, training.num_particles),
-        "aiwae": lambda: methods.aiwae(
-            model,
-            training.num_particles,
-            training.num_temperatures,
-            training.num_leapfrog_steps,
-            schedule=training.schedule,
-            chain_space=training.chain_space,
-            force_precision=training.force_precision,
-            particle_chunk=training.particle_chunk,
-        ),
-    }
-    return builders[training.method]()
+def build_method(training: Training, model: Model) -> Method:
+    """The configured method, by its builder in `aiwae_jax.methods`."""
+    return getattr(methods, training.method)(model, **training.method_options)
 
 
 def build_model(training: Training, dataset: data.Dataset) -> Model:
-    """The paper's model at the configured sizes."""
-    return models.bernoulli_vae(
-        dataset.train.shape[1],
-        training.latent_size,
-        hidden_sizes=(training.hidden_size, training.hidden_size),
-        mean_image=dataset.mean_image(),
-        initialization=training.initialization,
-    )
+    """The configured model: the paper's, or the IWAE paper's with two layers."""
+    sizes = {
+        "data_size": dataset.train.shape[1],
+        "latent_size": training.latent_size,
+        "hidden_sizes": (training.hidden_size, training.hidden_size),
+    }
+    start = {"mean_image": dataset.mean_image(), "initialization": training.initialization}
+    if training.model == "two_layer":
+        return models.two_layer_vae(**sizes, **start)
+    flow = {} if training.num_flow_layers is None else {"num_layers": training.num_flow_layers}
+    return models.bernoulli_vae(**sizes, **start, posterior=training.posterior, **flow)
 
 
 def build(training: Training, dataset: data.Dataset) -> Run:
@@ -76,8 +68,9 @@ def build(training: Training, dataset: data.Dataset) -> Run:
         )
     steps_per_epoch = num_examples // training.batch_size
     model = build_model(training, dataset)
-    method = _build_method(training, model)
-    learning_rate = train.paper_learning_rate(steps_per_epoch, training.num_stages)
+    method = build_method(training, model)
+    ends = train.stage_ends(steps_per_epoch, training.num_stages, epochs=training.epochs)
+    learning_rate = train.paper_learning_rate(ends)
     optimizers = train.adam(learning_rate, eps=training.adam_eps)
     train_step = train.make_train_step(method, optimizers, loss_reduction=training.loss_reduction)
     batch_fn = partial(data.binarize, max_level=dataset.max_level)
@@ -110,6 +103,7 @@ def build(training: Training, dataset: data.Dataset) -> Run:
         num_devices=over_devices.num_devices,
         model=model,
         steps_per_epoch=steps_per_epoch,
+        stage_ends=ends,
         init=lambda: jax.device_put(jax.jit(init)(init_key), on_each_device),
         run_steps=lambda state, num_steps: run_steps(root_key, state, images, num_steps),
         learning_rate=lambda step: float(learning_rate(step)),

@@ -203,6 +203,7 @@ def main(argv: Sequence[str]) -> None:
             f"The run was trained on {stored['data']['title']} of another content."
         )
     evaluation = arguments.evaluation(training.dataset)
+    flags.check_evaluation(training, evaluation)
     run = build.build(training, dataset)
     template = run.init()  # first, because it takes a while and a running run replaces checkpoints
     restored = checkpoint.Checkpoints(folder / "checkpoints").restore(template)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from absl import flags as absl_flags
 
 from aiwae_jax import data, evaluate, train
-from experiments import command, flags, progress, repeats, workdir
+from experiments import command, cost, flags, progress, repeats, workdir
 from experiments import evaluate as evaluate_command
 from experiments.benchmark import limit, timing
 from experiments.flags import common
@@ -60,22 +60,19 @@ def machine_rate() -> float:
 
 def operations(config: flags.Config, dataset: data.Dataset) -> tuple[float, float]:
     """Floating-point operations of a run's training and of its evaluation, nearly."""
-    t, size = config.training, dataset.train.shape[1]
-    decoder = t.latent_size * t.hidden_size + t.hidden_size**2 + t.hidden_size * size
-    encoder = size * t.hidden_size + t.hidden_size**2 + 2 * t.hidden_size * t.latent_size
-    per_image = 6 * (encoder + t.num_particles * decoder)  # forward, and back to all weights
-    if t.num_temperatures is not None:
-        num_forces = (t.num_temperatures - 1) * t.num_leapfrog_steps + 1
-        per_image += 4 * decoder * (t.num_particles * num_forces + 1)
-    num_used = train.paper_epochs(t.num_stages) * len(dataset.train)
-    evaluating = 0
+    t, per_image = config.training, cost.of(config.training, dataset)
+    evaluating = 0.0
     if config.evaluation is not None:
         settings = config.evaluation.settings()
         num_images = 2 * (config.evaluation.num_examples or len(dataset.test))
         num_data = num_images + 2 * config.evaluation.num_simulated
-        evaluating += 4 * decoder * evaluate.num_gradients(settings, num_data)
-        evaluating += 2 * decoder * num_images * config.evaluation.num_bound_samples
-    return t.num_repeats * num_used * per_image, t.num_repeats * evaluating
+        # A sample of the bound is a forward pass, half of a gradient.
+        evaluating = per_image.gradient * (
+            evaluate.num_gradients(settings, num_data)
+            + 0.5 * num_images * config.evaluation.num_bound_samples
+        )
+    training = t.total_epochs * len(dataset.train) * per_image.step
+    return t.num_repeats * training, t.num_repeats * evaluating
 
 
 def _latest_step(folder: pathlib.Path) -> int:
@@ -88,16 +85,18 @@ def look(folder: pathlib.Path, config: flags.Config, num_examples: int) -> Found
     """Looks at a cell's folder, which may not be there yet, or hold another run by its name."""
     if not (folder / "config.json").exists() or workdir.config_differences(folder, config.training):
         return Found(0.0, False)
-    epochs = train.paper_epochs(config.training.num_stages)
-    steps = epochs * max(num_examples // config.training.batch_size, 1)
+    training = config.training
+    per_epoch = max(num_examples // training.batch_size, 1)
+    steps = train.stage_ends(per_epoch, training.num_stages, epochs=training.epochs)[-1]
     share = min(_latest_step(folder) / steps, 1.0)
     if config.evaluation is None:
         return Found(share, share >= 1.0)
     return Found(
         share,
         all(
-            evaluate_command.find_report(repeat, config.evaluation, float(epochs)) is not None
-            for repeat in repeats.of(config.training, folder)
+            evaluate_command.find_report(repeat, config.evaluation, training.total_epochs)
+            is not None
+            for repeat in repeats.of(training, folder)
         ),
     )
 
@@ -139,13 +138,12 @@ def shared_flags(fv: absl_flags.FlagValues, for_runs: Sequence[str]) -> list[str
 
 
 def prepare(
-    root: pathlib.Path, fv: absl_flags.FlagValues, cells: Sequence[Sequence[str]]
-) -> tuple[data.Dataset, list[Planned]]:
-    """Loads the data of all cells, plans, and prints the plan."""
-    dataset = data.load(fv.dataset, fv.data_dir)
+    root: pathlib.Path, dataset: data.Dataset, cells: Sequence[Sequence[str]]
+) -> list[Planned]:
+    """Plans, and prints the plan."""
     planned = plan(root, dataset, cells, machine_rate())
     print(f"{dataset.title}, cells below {root}:\n{describe(planned)}", flush=True)
-    return dataset, planned
+    return planned
 
 
 def describe(planned: Sequence[Planned]) -> str:
@@ -235,16 +233,26 @@ def cells_of(
     found = []
     for method in methods:
         common.one_of("methods", method, list(flags.METHODS))
-        takes = flags.METHODS[method]
-        its_own = shared
-        if not takes.is_annealed:
-            its_own = [flag for flag in shared if _name(flag) not in flags.ANNEALED_FLAGS]
+        takes = flags.METHODS[method].defaults
+        its_own = its_own_flags(method, shared)
         for num, temperature in itertools.product(
-            [f"--K={num}" for num in particles] if takes.with_particles else ["--K=1"],
-            [[f"--T={t}"] for t in temperatures] if takes.is_annealed else [[]],
+            [f"--K={num}" for num in particles] if "num_particles" in takes else ["--K=1"],
+            [[f"--T={t}"] for t in temperatures] if "num_temperatures" in takes else [[]],
         ):
             found.append([f"--method={method}", num, *temperature, *its_own])
     return found
+
+
+def its_own_flags(method: str, shared: Sequence[str]) -> list[str]:
+    """Those of the shared flags that the method takes, or that belong to no method.
+
+    Raises:
+      flags.UsageError: for an unknown method.
+    """
+    common.one_of("methods", method, list(flags.METHODS))
+    takes = flags.METHODS[method].defaults
+    others = [flags.flag_of(name) for name in flags.FIELDS if name not in takes]
+    return [flag for flag in shared if _name(flag) not in others]
 
 
 def _name(flag: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags as absl_flags
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, checkpoint, data, evaluate, grid, plots, train, weights
+from aiwae_jax import ais, checkpoint, data, evaluate, grid, plots, weights
 from aiwae_jax.types import Model, Params
 from experiments import build, command, flags, launch, progress, workdir
 from experiments.flags import common
@@ -210,7 +210,8 @@ def main(argv: Sequence[str]) -> None:
         )
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "figures"
     workdir.make_folder(out, "--out")
-    dataset, planned = launch.prepare(root, fv, arguments)
+    dataset = data.load(fv.dataset, fv.data_dir)
+    planned = launch.prepare(root, dataset, arguments)
     images, classes = one_image_per_class(dataset)
     failed = launch.run(root, planned, len(dataset.train))
     if failed:
@@ -226,7 +227,7 @@ def main(argv: Sequence[str]) -> None:
     rows = ["IWAE", *(f"T={t}" for t in fv.T)]
     columns = [f"K={k}" for k in fv.K]
     cells = {(r, c): cells[r, c] for r in rows for c in columns}
-    epochs = train.paper_epochs(planned[0].config.training.num_stages)
+    epochs = planned[0].config.training.total_epochs
     draw(out, dataset, cells, images, classes, f"{epochs} epochs")
     print(_summary(cells, rows, columns))
     print(f"pictures: {out}")

@@ -31,6 +31,16 @@ METRICS = {
 _STEP_SIZES = {"pilot": "tuned on pilot chains and frozen", "paper": "adapted on the chains"}
 
 
+# Beside method and K, what heads a report's table where a method has it.
+_SHOWN = {
+    "num_temperatures": "T",
+    "num_moves": "moves",
+    "num_leapfrog_steps": "L",
+    "rws_phi": "phi",
+    "tempering": "tempering",
+}
+
+
 def environment() -> dict[str, Any]:
     """Versions and device that produced a number."""
     names = ("aiwae_jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -113,9 +123,16 @@ def differences_from_paper(
 def table(report: dict[str, Any]) -> str:
     """The result row as people read it, with the paper's number beside where there is one."""
     training = report["config"]["training"]
-    settings = f"{training['method']} K={training['num_particles']}"
-    if training["num_temperatures"] is not None:
-        settings += f" T={training['num_temperatures']} L={training['num_leapfrog_steps']}"
+    settings = " ".join(
+        [
+            f"{training['method']} K={training['num_particles']}",
+            *(
+                f"{flag}={training[name]}"
+                for name, flag in _SHOWN.items()
+                if training[name] is not None
+            ),
+        ]
+    )
     evaluation = report["config"]["evaluation"]
     num_temperatures = report["evaluation"]["num_temperatures"]
     lines = [

@@ -68,12 +68,10 @@ class Trainer:
     @property
     def total_steps(self) -> int:
         """Steps of all stages."""
-        return train.paper_epochs(self._config.training.num_stages) * self._run.steps_per_epoch
+        return self._run.stage_ends[-1]
 
     def _is_stage_end(self) -> bool:
-        stages = range(1, self._config.training.num_stages + 1)
-        ends = {train.paper_epochs(n) * self._run.steps_per_epoch for n in stages}
-        return self.step in ends
+        return self.step in self._run.stage_ends
 
     def save(self) -> None:
         """Writes a checkpoint of this very step."""
@@ -133,7 +131,9 @@ class Trainer:
         chunk = 1  # the first chunk also compiles, so the second learns the pace
         try:
             while self.step < self.total_steps:
-                num_steps = min(chunk, per_epoch - self.step % per_epoch)
+                num_steps = min(
+                    *(chunk, per_epoch - self.step % per_epoch, self.total_steps - self.step)
+                )
                 seconds = self._advance(num_steps)
                 pace = num_steps / max(seconds, 1e-9)
                 chunk = max(1, int(pace * _SECONDS_PER_CHUNK))
@@ -174,14 +174,14 @@ def main(argv: Sequence[str]) -> None:
     config = flags.parse_run(argv)
     dataset = data.load(config.training.dataset, config.data_dir)
     run = build.build(config.training, dataset)
-    epochs = train.paper_epochs(config.training.num_stages)
+    epochs = config.training.total_epochs
     print(
         f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images "
         f"({dataset.source})"
     )
     print(flags.describe(config))
     print(
-        f"schedule: {epochs} epochs of {run.steps_per_epoch} steps, each batch over "
+        f"schedule: {epochs:g} epochs of {run.steps_per_epoch} steps, each batch over "
         f"{run.num_devices} of {report.environment()['device']}",
         flush=True,
     )
@@ -201,7 +201,7 @@ def main(argv: Sequence[str]) -> None:
             dataset=dataset,
             model=run.model,
             params=trainer.loop_state.train.params,
-            epochs=float(epochs),
+            epochs=epochs,
             is_finished=True,
             wall_time=trainer.wall_time,
         )

@@ -114,7 +114,8 @@ def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
     return [
         f"--{FLAGS_OF.get(name, name)}={there.get(name)} there, {value} here"
         for name, value in dataclasses.asdict(training).items()
-        if there.get(name) != value and not (name == "num_stages" and there.get(name, 0) <= value)
+        if there.get(name) != value
+        and not (name == "num_stages" and there.get(name, 0) <= value and training.epochs is None)
     ]
 
 

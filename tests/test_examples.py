@@ -34,3 +34,14 @@ def test_readme_shows_run_chain_in_at_most_15_lines():
 def test_readme_python_runs(block, capsys):
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_own_method_trains_through_the_same_step(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    runpy.run_path(str(ROOT / "examples" / "own_method.py"))["main"](num_steps=600)
+    printed = capsys.readouterr().out
+    true, learned = (float(v) for v in re.findall(r"parameters: (-[\d.]+) nats", printed))
+    bound = float(re.search(r"steps: (-[\d.]+) nats", printed).group(1))
+    assert abs(learned - true) < 0.2
+    assert bound < learned

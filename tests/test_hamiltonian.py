@@ -7,21 +7,29 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import distributions, hamiltonian, methods, objectives, samplers, train
+from aiwae_jax import (
+    differentiable,
+    distributions,
+    hamiltonian,
+    methods,
+    objectives,
+    samplers,
+    train,
+)
 
 MODEL = lg.model()
 EXACT = MODEL._replace(posterior=lambda phi, x: lg.exact_posterior(lg.params().theta, x))
 X = jnp.asarray(lg.DATUM)
 LOG_P = float(lg.exact_log_likelihood(lg.params().theta, X))
 SAMPLERS = {
-    "hvae": lambda m: hamiltonian.hvae(m, 1, 3, tempering="none", initial_step_size=0.3),
-    "hvae tempered": lambda m: hamiltonian.hvae(m, 1, 3, initial_step_size=0.3),
-    "hvae learned": lambda m: hamiltonian.hvae(
+    "hvae": lambda m: differentiable.hvae(m, 1, 3, tempering="none", initial_step_size=0.3),
+    "hvae tempered": lambda m: differentiable.hvae(m, 1, 3, initial_step_size=0.3),
+    "hvae learned": lambda m: differentiable.hvae(
         m, 1, 3, tempering="learned", initial_temperature=3.0, initial_step_size=0.3
     ),
-    "hvi": lambda m: hamiltonian.hvi(m, 1, 2, 2, hidden_size=4, initial_step_size=0.3),
-    "uha": lambda m: hamiltonian.uha(m, 1, 4, 2, initial_step_size=0.3),
-    "uha base": lambda m: hamiltonian.uha(
+    "hvi": lambda m: differentiable.hvi(m, 1, 2, 2, hidden_size=4, initial_step_size=0.3),
+    "uha": lambda m: differentiable.uha(m, 1, 4, 2, initial_step_size=0.3),
+    "uha base": lambda m: differentiable.uha(
         m, 1, 4, 2, initial_step_size=0.4, chain_space="base", schedule="sigmoid"
     ),
 }
@@ -70,8 +78,8 @@ def test_weighting_test_catches_a_momentum_that_starts_cold(monkeypatch):
 @pytest.mark.parametrize(
     "sampler",
     [
-        hamiltonian.hvae(MODEL, 3, 0, tempering="none"),
-        hamiltonian.hvi(MODEL, 3, 0, 1),
+        differentiable.hvae(MODEL, 3, 0, tempering="none"),
+        differentiable.hvi(MODEL, 3, 0, 1),
     ],
 )
 def test_without_moves_the_weights_are_those_of_importance_sampling(sampler):
@@ -97,8 +105,8 @@ def test_exact_posterior_makes_every_weight_the_evidence(kind):
 @pytest.mark.parametrize("kind", ["hvae", "uha"])
 def test_at_the_exact_posterior_the_gap_falls_with_the_step_size(kind):
     build = {
-        "hvae": lambda **o: hamiltonian.hvae(EXACT, 1, 4, tempering="none", **o),
-        "uha": lambda **o: hamiltonian.uha(EXACT, 1, 4, 2, **o),
+        "hvae": lambda **o: differentiable.hvae(EXACT, 1, 4, tempering="none", **o),
+        "uha": lambda **o: differentiable.uha(EXACT, 1, 4, 2, **o),
     }[kind]
     gaps, errors = [], []
     for step_size in (0.8, 0.4, 0.1):
@@ -114,7 +122,7 @@ def test_at_the_exact_posterior_the_gap_falls_with_the_step_size(kind):
 def test_uha_approaches_the_evidence_as_temperatures_grow_and_steps_shrink():
     gaps = {}
     for num, step_size in ((4, 0.4), (32, 0.25), (256, 0.15)):
-        sampler = hamiltonian.uha(MODEL, 1, num, 3, initial_step_size=step_size)
+        sampler = differentiable.uha(MODEL, 1, num, 3, initial_step_size=step_size)
         gaps[num] = LOG_P - log_weights_of(sampler, 4_000).mean()
     assert gaps[4] > 4.0 * gaps[32] > 6.0 * gaps[256] > 0.0
 
@@ -205,7 +213,7 @@ def test_memory_grows_with_temperatures_less_so_with_rematerialization_and_not_f
 
 def test_rematerialization_changes_no_gradient():
     def gradient(with_rematerialization):
-        sampler = hamiltonian.uha(
+        sampler = differentiable.uha(
             MODEL, 2, 4, 2, with_rematerialization=with_rematerialization, initial_step_size=0.2
         )
         params = lg.params()._replace(psi=sampler.init_params(jax.random.key(7)))
@@ -222,20 +230,23 @@ def test_rematerialization_changes_no_gradient():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: hamiltonian.hvae(MODEL, 1, 2, tempering="hot"), "`tempering` must be one of none"),
         (
-            lambda: hamiltonian.hvae(MODEL, 1, 2, tempering="learned", initial_temperature=1.0),
+            lambda: differentiable.hvae(MODEL, 1, 2, tempering="hot"),
+            "`tempering` must be one of",
+        ),
+        (
+            lambda: differentiable.hvae(MODEL, 1, 2, tempering="learned", initial_temperature=1.0),
             "above it to be learned, got 1.0",
         ),
         (
-            lambda: hamiltonian.hvae(MODEL, 1, 2, initial_step_size=0.7).init_params(0),
+            lambda: differentiable.hvae(MODEL, 1, 2, initial_step_size=0.7).init_params(0),
             "`initial_step_size` must lie between 0 and `largest_step_size`=0.5, got 0.7",
         ),
-        (lambda: hamiltonian.hvi(MODEL, 1, -1), "`num_moves` must be at least 0, got -1"),
-        (lambda: hamiltonian.uha(MODEL, 1, 1), "`num_temperatures` counts both"),
-        (lambda: hamiltonian.uha(MODEL, 0, 4), "`num_particles` must be at least 1, got 0"),
+        (lambda: differentiable.hvi(MODEL, 1, -1), "`num_moves` must be at least 0, got -1"),
+        (lambda: differentiable.uha(MODEL, 1, 1), "`num_temperatures` counts both"),
+        (lambda: differentiable.uha(MODEL, 0, 4), "`num_particles` must be at least 1, got 0"),
         (
-            lambda: hamiltonian.uha(MODEL._replace(has_posterior_density=False), 1, 4),
+            lambda: differentiable.uha(MODEL._replace(has_posterior_density=False), 1, 4),
             "needs log q at points that q did not draw",
         ),
     ],

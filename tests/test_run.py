@@ -316,7 +316,7 @@ def test_parameters_that_become_nan_stop_the_run_and_save_nothing(tmp_path, monk
         (["--stages=0"], "--stages must be at least 1"),
         (["--stages=13"], "--stages must be at most 12"),
         (["--method=vae", "--K=5"], "vae uses one sample"),
-        (["--method=iwae", "--T=5"], "--T belongs to annealed sampling"),
+        (["--method=iwae", "--T=5"], "--T does not belong to --method=iwae"),
         (["--eval_temperatures=1"], "--eval_temperatures must be at least 2"),
         (["--eval_bound_samples=30"], "multiple of 50"),
         (["--eval_examples=1"], "--eval_examples must be 0 (all) or at least 2"),
@@ -327,7 +327,10 @@ def test_parameters_that_become_nan_stop_the_run_and_save_nothing(tmp_path, monk
         (["--adam_eps=0"], "--adam_eps must be positive"),
         (["--repeats=0"], "--repeats must be at least 1, got 0"),
         (["--K=6", "--particle_chunk=4"], "--particle_chunk=4 must divide --K=6"),
-        (["--method=iwae", "--force_precision=bfloat16"], "--force_precision belongs to annealed"),
+        (
+            ["--method=iwae", "--force_precision=bfloat16"],
+            "--force_precision does not belong to --method=iwae",
+        ),
     ],
 )
 def test_bad_flags_are_one_clear_line_and_exit_code_2(arguments, message, tmp_path, capsys):

@@ -300,12 +300,18 @@ def test_batch_larger_than_the_data_is_refused():
 
 def test_learning_rate_and_epochs_are_the_papers():
     assert [train.paper_epochs(n) for n in (1, 2, 4, 8)] == [1, 4, 40, 3280]
-    schedule = train.paper_learning_rate(steps_per_epoch=10)
+    schedule = train.paper_learning_rate(train.stage_ends(10))
     ends = [(0, 0), (9, 0), (10, 1), (39, 1), (40, 2), (400, 4), (32799, 7)]
     for step, stage in ends:
         np.testing.assert_allclose(schedule(step), 0.001 * 10 ** (-stage / 7), rtol=1e-6)
 
 
 def test_more_stages_do_not_change_the_earlier_ones():
-    short, long = train.paper_learning_rate(10, 2), train.paper_learning_rate(10, 8)
+    short, long = (train.paper_learning_rate(train.stage_ends(10, n)) for n in (2, 8))
     assert all(short(step) == long(step) for step in range(0, 40, 3))
+
+
+def test_stages_are_stretched_alike():
+    assert train.stage_ends(10, 3) == [10, 40, 130]
+    assert train.stage_ends(10, 3, epochs=26) == [20, 80, 260]
+    assert train.stage_ends(10, 3, epochs=1.3) == [1, 4, 13]

@@ -7,20 +7,18 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from experiments.flags import common, evaluation, training
+from experiments.flags import common, evaluation, methods, training
 from experiments.flags.common import UsageError
 from experiments.flags.evaluation import Evaluation
+from experiments.flags.methods import FIELDS, FLAGS_OF, METHODS, flag_of
 from experiments.flags.training import (
-    ANNEALED_FLAGS,
-    FLAGS_OF,
-    METHODS,
     PAPER_BATCH_SIZES,
     PAPER_STAGES,
     Training,
 )
 
 __all__ = [
-    "ANNEALED_FLAGS",
+    "FIELDS",
     "FLAGS_OF",
     "METHODS",
     "PAPER_BATCH_SIZES",
@@ -30,7 +28,9 @@ __all__ = [
     "Evaluation",
     "Training",
     "UsageError",
+    "check_evaluation",
     "describe",
+    "flag_of",
     "parse_evaluate",
     "parse_run",
 ]
@@ -60,13 +60,25 @@ def parse_run(argv: Sequence[str]) -> Config:
     common.parse(
         fv, argv, "Trains and measures a model: python -m experiments.run --dataset=digits"
     )
-    settings = training.parse(fv)
+    settings, evaluating = training.parse(fv), evaluation.parse(fv, fv.dataset)
+    check_evaluation(settings, evaluating)
     return Config(
         training=settings,
-        evaluation=evaluation.parse(fv, fv.dataset),
+        evaluation=evaluating,
         data_dir=fv.data_dir,
         workdir=fv.workdir or training.default_workdir(settings),
         checkpoint_minutes=fv.checkpoint_minutes,
+    )
+
+
+def check_evaluation(trained: Training, evaluating: Evaluation | None) -> None:
+    """Raises UsageError for an evaluation that the trained posterior cannot serve."""
+    common.require(
+        evaluating is None
+        or evaluating.chain_space == "base"
+        or trained.posterior not in methods.WITHOUT_DENSITY,
+        f"Chains in z need log q at points that q did not draw, which --posterior="
+        f"{trained.posterior} has no density for; use --eval_chain_space=base.",
     )
 
 

@@ -1,29 +1,16 @@
 """Flags of a training run; the paper's letters K, T and L are translated here."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any
 
 from absl import flags as absl_flags
 
-from aiwae_jax import ais, data, models, networks, paths
-from experiments.flags import common
+from aiwae_jax import data, models, train
+from experiments.flags import common, methods
+from experiments.flags.methods import METHODS
 
-
-class MethodFlags(NamedTuple):
-    """How a method uses the flags: K, and those of annealing."""
-
-    default_particles: int
-    with_particles: bool
-    is_annealed: bool
-
-
-METHODS = {
-    "aiwae": MethodFlags(5, True, True),
-    "iwae": MethodFlags(5, True, False),
-    "vae": MethodFlags(1, False, False),
-}
-ANNEALED_FLAGS = ("T", "L", "schedule", "chain_space", "particle_chunk", "force_precision")
-PAPER_BATCH_SIZES = {"aiwae": 128, "iwae": 20, "vae": 20}
+# The authors' are 128 for AIWAE and 20 for IWAE.
+PAPER_BATCH_SIZES = dict.fromkeys(METHODS, 20) | {"aiwae": 128, "aiwae_wake": 128}
 PAPER_STAGES = 8
 # `--preset`: defaults of flags, which a flag on the command line overrides.
 PRESETS = {
@@ -57,19 +44,24 @@ class Training:
     force_precision: str = "float32"
     particle_chunk: int | None = None
     num_repeats: int = 1
+    model: str = "one_layer"
+    posterior: str = "normal"
+    num_flow_layers: int | None = None
+    num_moves: int | None = None
+    rws_phi: str | None = None
+    tempering: str | None = None
+    with_rematerialization: bool | None = None
+    epochs: float | None = None
 
+    @property
+    def total_epochs(self) -> float:
+        """Passes over the training set, of all stages together."""
+        return float(self.epochs or train.paper_epochs(self.num_stages))
 
-# field -> flag, where their names differ.
-FLAGS_OF = {
-    "num_particles": "K",
-    "num_temperatures": "T",
-    "num_leapfrog_steps": "L",
-    "latent_size": "latent_dim",
-    "hidden_size": "hidden_dim",
-    "num_stages": "stages",
-    "initialization": "init",
-    "num_repeats": "repeats",
-}
+    @property
+    def method_options(self) -> dict[str, Any]:
+        """Arguments of the method's builder."""
+        return {name: getattr(self, name) for name in METHODS[self.method].defaults}
 
 
 def define(fv: absl_flags.FlagValues) -> None:
@@ -78,25 +70,7 @@ def define(fv: absl_flags.FlagValues) -> None:
         "dataset", "digits", f"Data set: {', '.join(data.NAMES)}.", flag_values=fv
     )
     absl_flags.DEFINE_string("method", "aiwae", f"Method: {', '.join(METHODS)}.", flag_values=fv)
-    absl_flags.DEFINE_integer(
-        "K",
-        None,
-        "The paper's K: (annealed) importance samples per image. Default 5; vae has 1.",
-        flag_values=fv,
-    )
-    absl_flags.DEFINE_integer(
-        "T",
-        None,
-        "The paper's T: number of inverse temperatures, counting β=0 and β=1, so T-1 HMC moves. "
-        "Default 8; aiwae only.",
-        flag_values=fv,
-    )
-    absl_flags.DEFINE_integer(
-        "L",
-        None,
-        "The paper's L: leapfrog integration steps per HMC move. Default 5; aiwae only.",
-        flag_values=fv,
-    )
+    methods.define(fv)
     absl_flags.DEFINE_integer("latent_dim", 50, "Dimension of the latent z.", flag_values=fv)
     absl_flags.DEFINE_integer(
         "hidden_dim", 200, "Units in each of the two tanh layers of both networks.", flag_values=fv
@@ -150,34 +124,11 @@ def define(fv: absl_flags.FlagValues) -> None:
         "to repeat_<i>/, the run a summary.json with mean and standard deviation.",
         flag_values=fv,
     )
-    absl_flags.DEFINE_enum(
-        "schedule",
-        "linear",
-        list(ais.SCHEDULES),
-        "Temperatures: evenly spaced, as in the paper, or dense at both ends; aiwae only.",
-        flag_values=fv,
-    )
-    absl_flags.DEFINE_enum(
-        "chain_space",
-        "latent",
-        list(paths.SPACES),
-        "Where the chains move: `latent` moves z, as the paper; `base` moves the noise that q "
-        "turns into z, so that q's standard deviations become the mass matrix; aiwae only.",
-        flag_values=fv,
-    )
-    absl_flags.DEFINE_enum(
-        "force_precision",
-        "float32",
-        list(networks.PRECISIONS),
-        "Precision of the gradients inside HMC; energies and weights stay fp32, so that the "
-        "sampler stays exact. Faster where the hardware multiplies tf32 or bf16; aiwae only.",
-        flag_values=fv,
-    )
-    absl_flags.DEFINE_integer(
-        "particle_chunk",
+    absl_flags.DEFINE_float(
+        "epochs",
         None,
-        "Particles of an image at work at once, a divisor of K: bounds the memory for a large K. "
-        "Default all; aiwae only.",
+        "Passes over the data in all, instead of the stages' own number: each of the --stages is "
+        "stretched alike. Such a run cannot be extended.",
         flag_values=fv,
     )
     absl_flags.DEFINE_string(
@@ -205,7 +156,7 @@ def parse(fv: absl_flags.FlagValues) -> Training:
     common.one_of("method", fv.method, list(METHODS))
     for name in (
         *("K", "L", "latent_dim", "hidden_dim", "batch_size", "stages"),
-        *("repeats", "particle_chunk"),
+        *("repeats", "particle_chunk", "moves", "flow_layers"),
     ):
         common.check_at_least(name, fv[name].value, 1)
     common.check_at_least("T", fv.T, 2)
@@ -217,31 +168,18 @@ def parse(fv: absl_flags.FlagValues) -> Training:
         fv.stages is None or fv.stages <= 12, "--stages must be at most 12 (265,720 epochs)."
     )
     common.require(1e-30 < fv.adam_eps < 1e30, f"--adam_eps must be positive, got {fv.adam_eps}.")
-    for name in ("K", "T", "L", "latent_dim", "hidden_dim"):
+    for name in ("K", "T", "L", "moves", "latent_dim", "hidden_dim"):
         common.require((fv[name].value or 0) <= 10**6, f"--{name} must be at most 1,000,000.")
-    common.require(fv.checkpoint_minutes > 0, "--checkpoint_minutes must be positive.")
-    method = METHODS[fv.method]
     common.require(
-        method.with_particles or fv.K in (None, 1),
-        f"--K={fv.K}: {fv.method} uses one sample; for several use --method=iwae or aiwae.",
+        fv.epochs is None or 0.0 < fv.epochs <= 10**6,
+        f"--epochs must be positive and at most 1,000,000, got {fv.epochs}.",
     )
-    for name in ANNEALED_FLAGS:
-        common.require(
-            method.is_annealed or fv[name].value == fv[name].default,
-            f"--{name} belongs to annealed sampling, which --method={fv.method} does not do; "
-            f"leave it out or use --method=aiwae.",
-        )
-
+    common.require(fv.checkpoint_minutes > 0, "--checkpoint_minutes must be positive.")
     preset = PRESETS[fv.preset]
 
     def value(name: str):
         return fv[name].value if fv[name].present else preset.get(name, fv[name].value)
 
-    num_particles = fv.K or method.default_particles
-    common.require(
-        num_particles % (fv.particle_chunk or num_particles) == 0,
-        f"--particle_chunk={fv.particle_chunk} must divide --K={num_particles}.",
-    )
     is_digits = fv.dataset == "digits"
     batch_size = value("batch_size") or (DIGITS_BATCH_SIZE if is_digits else PAPER_BATCH_SIZES)
     if isinstance(batch_size, dict):
@@ -249,9 +187,6 @@ def parse(fv: absl_flags.FlagValues) -> Training:
     return Training(
         dataset=fv.dataset,
         method=fv.method,
-        num_particles=num_particles,
-        num_temperatures=(fv.T or 8) if method.is_annealed else None,
-        num_leapfrog_steps=(fv.L or 5) if method.is_annealed else None,
         latent_size=fv.latent_dim,
         hidden_size=fv.hidden_dim,
         batch_size=batch_size,
@@ -260,11 +195,10 @@ def parse(fv: absl_flags.FlagValues) -> Training:
         loss_reduction=fv.loss_reduction,
         initialization=value("init"),
         seed=fv.seed,
-        schedule=fv.schedule,
-        chain_space=fv.chain_space,
-        force_precision=fv.force_precision,
-        particle_chunk=fv.particle_chunk,
         num_repeats=fv.repeats,
+        epochs=fv.epochs,
+        **methods.posterior_settings(fv),
+        **methods.method_settings(fv),
     )
 
 
@@ -273,6 +207,15 @@ def default_workdir(training: Training) -> str:
     parts = [training.dataset, training.method, f"K{training.num_particles}"]
     if training.num_temperatures is not None:
         parts.append(f"T{training.num_temperatures}")
+    if training.num_moves is not None:
+        parts.append(f"M{training.num_moves}")
+    special = {"model": "one_layer", "posterior": "normal", "rws_phi": "wake", "tempering": "fixed"}
+    settings = dataclasses.asdict(training)
+    parts += [
+        settings[name] for name, usual in special.items() if settings[name] not in (None, usual)
+    ]
+    if training.epochs is not None:
+        parts.append(f"{training.epochs:g}epochs")
     parts += [f"b{training.batch_size}", f"seed{training.seed}"]
     if training.num_repeats > 1:
         parts.append(f"repeats{training.num_repeats}")

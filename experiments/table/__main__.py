@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
+from aiwae_jax import data
 from experiments import command, flags, launch, workdir
 from experiments.flags import common
 from experiments.table import collect, render
@@ -79,7 +80,8 @@ def main(argv: Sequence[str]) -> None:
         cells = launch.cells_of(fv.methods, fv.K, fv.T, launch.shared_flags(fv, for_runs))
         for cell in cells:
             flags.parse_run(["run", *cell])  # complains before anything is loaded
-        dataset, planned = launch.prepare(root, fv, cells)
+        dataset = data.load(fv.dataset, fv.data_dir)
+        planned = launch.prepare(root, dataset, cells)
         if fv.dry_run:
             return
         failed = launch.run(root, planned, len(dataset.train))

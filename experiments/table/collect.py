@@ -12,9 +12,10 @@ from experiments.report import METRICS
 COLUMN_KEYS = (
     *("num_particles", "method", "num_temperatures", "num_leapfrog_steps", "batch_size"),
     *("schedule", "chain_space", "force_precision"),
+    *("model", "posterior", "num_flow_layers", "num_moves", "rws_phi", "tempering"),
 )
 # What changes no distribution: where the random numbers begin, and how the work is laid out.
-_IRRELEVANT = ("seed", "num_repeats", "particle_chunk")
+_IRRELEVANT = ("seed", "num_repeats", "particle_chunk", "with_rematerialization")
 
 
 class Column(NamedTuple):
@@ -28,6 +29,12 @@ class Column(NamedTuple):
     schedule: str
     chain_space: str
     force_precision: str
+    model: str
+    posterior: str
+    num_flow_layers: int | None
+    num_moves: int | None
+    rws_phi: str | None
+    tempering: str | None
 
     def order(self) -> tuple:
         """As in the paper: by K; IWAE before AIWAE; by T."""
@@ -37,7 +44,7 @@ class Column(NamedTuple):
             self.method,
             self.num_temperatures or 0,
             self.num_leapfrog_steps or 0,
-            *self[4:],
+            *((value is not None, value or 0) for value in self[4:]),
         )
 
 

@@ -11,6 +11,18 @@ _LABELS = {key: name for key, (name, _) in METRICS.items()} | {
 }
 
 
+# What a heading does not say.
+_USUAL = {
+    "schedule": "linear",
+    "chain_space": "latent",
+    "force_precision": "float32",
+    "rws_phi": "wake",
+    "tempering": "fixed",
+    "model": "one_layer",
+    "posterior": "normal",
+}
+
+
 def heading(column: Column) -> str:
     """K=5 AIWAE T=8 b128."""
     parts = [f"K={column.num_particles}", column.method.upper()]
@@ -18,8 +30,15 @@ def heading(column: Column) -> str:
         parts.append(f"T={column.num_temperatures}")
     if column.num_leapfrog_steps not in (None, 5):  # the paper's
         parts.append(f"L={column.num_leapfrog_steps}")
-    special = (column.schedule, column.chain_space, column.force_precision)
-    parts += [value for value in special if value not in ("linear", "latent", "float32")]
+    if column.num_moves is not None:
+        parts.append(f"M={column.num_moves}")
+    parts += [
+        getattr(column, name)
+        for name, usual in _USUAL.items()
+        if getattr(column, name) not in (None, usual)
+    ]
+    if column.num_flow_layers is not None:
+        parts.append(f"x{column.num_flow_layers}")
     return " ".join([*parts, f"b{column.batch_size}"])
 
 

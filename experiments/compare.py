@@ -1,0 +1,316 @@
+"""Methods side by side at equal cost: `python -m experiments.compare --dataset=digits`.
+
+Every method is trained twice: for the same number of epochs, and for the same number of decoder
+gradient evaluations, that of the dearest method. All are measured by the same AIS on the same
+images.
+"""
+
+import csv
+import io
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import flags as absl_flags
+
+from aiwae_jax import data, plots, train
+from experiments import build, command, cost, evaluate, flags, launch, repeats, workdir
+from experiments.benchmark import timing
+from experiments.flags import common
+from experiments.report import METRICS, format_mean
+
+_METHODS = (
+    *("vae", "iwae", "stl", "dreg", "rws", "rws+rws_phi=sleep", "rws+rws_phi=both"),
+    *("hoffman", "hvae", "hvi", "uha", "aiwae", "aiwae_wake"),
+)
+_BUDGETS = ("epochs", "gradients")
+_MINIMUM = {"bidirectional_gap": "bidirectional gap"}
+_LABELS = {key: name for key, (name, _) in METRICS.items()} | _MINIMUM
+
+
+class Variant(NamedTuple):
+    """A method with flags of its own.
+
+    Attributes:
+      name: as given, `iwae+posterior=iaf`.
+      arguments: of `experiments.run`.
+      cost: per training image.
+    """
+
+    name: str
+    arguments: list[str]
+    cost: cost.Cost
+
+
+class Row(NamedTuple):
+    """A variant at one budget.
+
+    Attributes:
+      variant: its name.
+      budget: "epochs" or "gradients".
+      epochs: trained.
+      num_gradients: of training, in all, for one seed.
+      values: metric -> (mean, standard deviation over seeds or None).
+      minutes: of training, all seeds together.
+    """
+
+    variant: str
+    budget: str
+    epochs: float
+    num_gradients: float
+    values: dict[str, tuple[float, float | None]]
+    minutes: float
+
+
+class Speed(NamedTuple):
+    """What a train step takes here."""
+
+    seconds: float
+    temporary_bytes: int
+
+
+def _define(fv: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_string("workdir", "runs/compare", "Folder of all runs.", flag_values=fv)
+    absl_flags.DEFINE_string(
+        "out", None, "Folder of table and picture. Default <workdir>/comparison.", flag_values=fv
+    )
+    absl_flags.DEFINE_string("dataset", "digits", "Data set.", flag_values=fv)
+    absl_flags.DEFINE_list(
+        "methods",
+        list(_METHODS),
+        "Methods, separated by commas, each with flags of its own after plus signs: "
+        "iwae+K=50,iwae+posterior=iaf. Any other flag goes to experiments.run, for all alike.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_list(
+        "budgets",
+        list(_BUDGETS),
+        "At equal epochs, at as many gradient evaluations as the dearest method's, or both.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_bool("dry_run", False, "Prints the plan only.", flag_values=fv)
+
+
+def variants_of(
+    names: Sequence[str], shared: Sequence[str], dataset: data.Dataset
+) -> list[Variant]:
+    """Parses the names and counts what each costs.
+
+    Raises:
+      flags.UsageError: for one that cannot be run.
+    """
+    found = []
+    for name in names:
+        method, *its_own = name.split("+")
+        arguments = [
+            *launch.its_own_flags(method, shared),
+            f"--method={method}",
+            *(f"--{flag}" for flag in its_own),
+        ]
+        training = flags.parse_run(["run", *arguments]).training
+        found.append(Variant(name, arguments, cost.of(training, dataset)))
+    return found
+
+
+def cells_of(variants: Sequence[Variant], budgets: Sequence[str]) -> dict[tuple[str, str], list]:
+    """(variant, budget) -> arguments; where both budgets are the same, one run serves both."""
+    dearest = max(variant.cost.step / variant.cost.gradient for variant in variants)
+    found = {}
+    for variant in variants:
+        training = flags.parse_run(["run", *variant.arguments]).training
+        for budget in budgets:
+            arguments = list(variant.arguments)
+            stretch = dearest / variant.cost.num_gradients
+            folder = re.sub(r"[^\w.=-]+", "-", variant.name)
+            if budget == "gradients" and stretch > 1.0:
+                arguments.append(f"--epochs={training.total_epochs * stretch:.6g}")
+                folder += "-equal-gradients"
+            found[variant.name, budget] = [*arguments, f"--workdir={folder}"]
+    return found
+
+
+def measure_speed(
+    variants: Sequence[Variant], dataset: data.Dataset, num_repeats: int = 5
+) -> dict[str, Speed]:
+    """Compiles a train step of each variant, and times them in turn."""
+    calls, memory = {}, {}
+    for variant in variants:
+        training = flags.parse_run(["run", *variant.arguments]).training
+        model = build.build_model(training, dataset)
+        method, optimizers = build.build_method(training, model), train.adam(1e-3)
+        key = jax.random.key(0)
+        state = train.init_state(key, model, method, optimizers)
+        batch = jnp.asarray(dataset.train[: training.batch_size] > 0, jnp.float32)
+        step = train.make_train_step(method, optimizers).lower(key, state, batch).compile()
+        memory[variant.name] = step.memory_analysis().temp_size_in_bytes
+        calls[variant.name] = _Stepping(step, key, state, batch)
+    seconds = timing.interleaved(calls, num_repeats)
+    return {name: Speed(seconds[name], memory[name]) for name in calls}
+
+
+class _Stepping:
+    """Calls of a compiled step, each with the state that the last one left."""
+
+    def __init__(self, step, key, state, batch):
+        self._step, self._key, self._state, self._batch = step, key, state, batch
+
+    def __call__(self):
+        self._state, _ = self._step(self._key, self._state, self._batch)
+        jax.block_until_ready(self._state)
+
+
+def rows_of(
+    root: pathlib.Path,
+    cells: dict[tuple[str, str], list[str]],
+    variants: Sequence[Variant],
+    num_examples: int,
+) -> list[Row]:
+    """Reads the reports of all cells that have them."""
+    costs = {variant.name: variant.cost.num_gradients for variant in variants}
+    found = []
+    for (name, budget), arguments in cells.items():
+        config = flags.parse_run(["run", *arguments])
+        training, folder = config.training, root / config.workdir
+        reports = [
+            evaluate.find_report(repeat, config.evaluation, training.total_epochs)
+            for repeat in repeats.of(training, folder)
+        ]
+        if None in reports:
+            continue
+        keys = [key for key in _LABELS if key in reports[0]]
+        found.append(
+            Row(
+                variant=name,
+                budget=budget,
+                epochs=training.total_epochs,
+                num_gradients=costs[name] * training.total_epochs * num_examples,
+                values={k: repeats.mean_and_std([r[k] for r in reports]) for k in keys},
+                minutes=reports[0]["wall_time"]["training_seconds"] / 60,
+            )
+        )
+    return found
+
+
+def table(
+    rows: Sequence[Row], variants: Sequence[Variant], speeds: dict[str, Speed]
+) -> list[dict[str, str]]:
+    """A line for each row, texts by column."""
+    costs = {variant.name: variant.cost.num_gradients for variant in variants}
+    lines = []
+    for row in sorted(rows, key=lambda row: (row.budget, row.values["nll_test"][0])):
+        lines.append(
+            {
+                "at equal": row.budget,
+                "method": row.variant,
+                **{
+                    _LABELS[key]: format_mean(f"{mean:.2f}", std)
+                    for key, (mean, std) in row.values.items()
+                    if key not in ("nll_train", "nvlb_train", "generalization_gap")
+                },
+                "epochs": f"{row.epochs:.4g}",
+                "gradients": f"{row.num_gradients:.2e}",
+                "gradients per image": f"{costs[row.variant]:.1f}",
+                "ms per step": f"{1e3 * speeds[row.variant].seconds:.2f}",
+                "temporary MiB": f"{speeds[row.variant].temporary_bytes / 2**20:.1f}",
+                "minutes": f"{row.minutes:.1f}",
+            }
+        )
+    return lines
+
+
+def markdown(lines: Sequence[dict[str, str]], title: str, setting: str) -> str:
+    """The table, under its data set and setting."""
+
+    def join(texts: Sequence[str]) -> str:
+        return "| " + " | ".join(texts) + " |"
+
+    head = list(lines[0])
+    body = [join([line.get(name, "") for name in head]) for line in lines]
+    return "\n".join(
+        [f"### {title}", "", setting, "", join(head), join(["---"] * len(head)), *body, ""]
+    )
+
+
+def write(
+    out: pathlib.Path,
+    rows: Sequence[Row],
+    lines: Sequence[dict[str, str]],
+    title: str,
+    setting: str,
+) -> None:
+    """Writes comparison.md, .csv and .png."""
+    workdir.write_text(out / "comparison.md", markdown(lines, title, setting))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(lines[0]), restval="")
+    writer.writeheader()
+    writer.writerows(lines)
+    workdir.write_text(out / "comparison.csv", text.getvalue())
+    curves: dict[str, list[tuple[float, float, float]]] = {}
+    for row in rows:
+        mean, std = row.values["nll_test"]
+        curves.setdefault(row.variant, []).append((row.num_gradients, mean, std or 0.0))
+    plots.cost_curves(
+        out / "comparison.png",
+        curves,
+        f"{title}: NLL (test) against gradient evaluations of training; lower left is better",
+        axis_labels=("evaluations of ∇ log p(x, z) in training", "NLL (test), nats"),
+    )
+
+
+def _setting(arguments: Sequence[str], report_of: Any) -> str:
+    environment = report_of["environment"]
+    return (
+        "mean (standard deviation over seeds), nats; one gradient is log p(x, z) and its gradient "
+        "in z for one z, a train step's matrix products are counted in these; `minutes` of "
+        f"training, all seeds together; flags of all: {' '.join(arguments)}; made by "
+        f"{environment['device']} on {environment['machine']}, jax {environment['versions']['jax']}"
+    )
+
+
+@command.exit_codes
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    fv = absl_flags.FlagValues()
+    _define(fv)
+    common.define(fv)
+    usage = "Compares methods at equal cost: python -m experiments.compare --dataset=digits"
+    for_runs = common.parse(fv, argv, usage, known_only=True)
+    for budget in fv.budgets:
+        common.one_of("budgets", budget, _BUDGETS)
+    common.require(
+        "--eval=none" not in for_runs, "--eval=none: a comparison needs the evaluations."
+    )
+    root = pathlib.Path(fv.workdir).expanduser().absolute()
+    out = pathlib.Path(fv.out).expanduser() if fv.out else root / "comparison"
+    workdir.make_folder(out, "--out")
+    dataset = data.load(fv.dataset, fv.data_dir)
+    shared = launch.shared_flags(fv, for_runs)
+    variants = variants_of(fv.methods, shared, dataset)
+    cells = cells_of(variants, fv.budgets)
+    distinct = list({tuple(arguments): None for arguments in cells.values()})
+    planned = launch.prepare(root, dataset, distinct)
+    if fv.dry_run:
+        return
+    failed = launch.run(root, planned, len(dataset.train))
+    rows = rows_of(root, cells, variants, len(dataset.train))
+    if not rows:
+        raise workdir.WorkdirError("No cell has a report yet.")
+    speeds = measure_speed(variants, dataset)
+    lines = table(rows, variants, speeds)
+    example = next((root / rows[0].variant).parent.rglob("report.json"))
+    setting = _setting(
+        [flag for flag in shared if "_dir" not in flag], workdir.read_report(example)
+    )
+    write(out, rows, lines, dataset.title, setting)
+    print(markdown(lines, dataset.title, setting))
+    print(f"written: {out}")
+    if failed:
+        raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
