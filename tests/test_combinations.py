@@ -44,7 +44,7 @@ GRID = [(v, f) for v in VARIANTS for f in FAMILIES if is_admissible(v, f)]
 # Each method and each family at least once; `vae` to `aiwae` with a normal are in test_run.
 DIAGONAL = [
     *[("aiwae_wake", "full"), ("rws", "two_layer"), ("hoffman", "planar"), ("dreg", "iaf")],
-    *[("stl", "full"), ("hvae", "normal"), ("hvi", "planar"), ("uha", "two_layer")],
+    *[("stl", "full"), ("hvae", "normal"), ("hvi", "normal"), ("uha", "normal")],
 ]
 
 
@@ -57,9 +57,17 @@ def test_methods_and_posteriors_combine(variant, family, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("variant", "family"), GRID)
-def test_every_admissible_pair_runs_to_a_report(variant, family, tmp_path):
-    assert main(*arguments(variant, family), f"--workdir={tmp_path}") == 0
+@pytest.mark.parametrize(("variant", "family"), [pair for pair in GRID if pair not in DIAGONAL])
+def test_every_admissible_pair_runs(variant, family, tmp_path):
+    given = [*arguments(variant, family), f"--workdir={tmp_path}", "--eval=none", "--epochs=0.2"]
+    assert main(*given) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_posterior_is_evaluated(family, tmp_path):
+    """Which knows no method."""
+    assert main(*arguments("dreg", family), f"--workdir={tmp_path}") == 0
     report = json.loads((tmp_path / "report.json").read_text())
     for key in ("nll_test", "nvlb_test", "bidirectional_gap"):
         assert np.isfinite(report[key])
@@ -104,9 +112,7 @@ def test_flows_are_annealed_in_base_space_without_being_asked():
 
 
 def test_epochs_stretch_the_stages(tmp_path):
-    given = [*TINY, "--method=vae", "--epochs=1.5", f"--workdir={tmp_path}"]
+    given = [*TINY, "--method=vae", "--epochs=1.5", "--eval=none", f"--workdir={tmp_path}"]
     assert main(*given) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["epochs"] == 1.5
     assert (tmp_path / "checkpoints" / "33").exists()  # 1.5 epochs of 22 steps
     assert main(*given, "--stages=2") == 2  # would be another schedule

@@ -1,5 +1,7 @@
 """Posterior families: log-determinants, inverses, proper weights, what they refuse."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -115,8 +117,14 @@ def linear_gaussian_with(name):
     )
 
 
-@pytest.mark.parametrize("name", ["full", "planar", "iaf"])
-@pytest.mark.parametrize("kind", ["importance", "annealed"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(["full", "planar"], ["importance", "annealed"]),
+        ("iaf", "importance"),
+        pytest.param("iaf", "annealed", marks=pytest.mark.slow),
+    ],
+)
 def test_mean_weight_is_the_evidence(name, kind):
     model = linear_gaussian_with(name)
     sampler = {

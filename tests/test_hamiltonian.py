@@ -197,6 +197,7 @@ def temporary_memory(build, num_temperatures):
     )
 
 
+@pytest.mark.slow
 def test_memory_grows_with_temperatures_less_so_with_rematerialization_and_not_for_aiwae():
     builds = {
         "uha": lambda t: methods.uha(MODEL, 8, t, 5),
