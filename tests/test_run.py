@@ -443,5 +443,8 @@ def test_presets_are_defaults_that_other_flags_override():
     assert training("--preset=paper", "--method=iwae").batch_size == 20
     best = training("--preset=best")
     assert (best.batch_size, best.adam_eps, best.num_stages) == (20, 1e-8, 4)
+    assert best.chain_space == "base"
     assert training("--preset=best", "--batch_size=7").batch_size == 7
+    assert training("--preset=best", "--chain_space=latent").chain_space == "latent"
+    assert training("--preset=best", "--method=iwae").batch_size == 20
     assert training("--preset=default") == training()

@@ -243,8 +243,12 @@ def posterior_settings(fv: absl_flags.FlagValues) -> dict[str, Any]:
     return {"model": fv.model, "posterior": fv.posterior, "num_flow_layers": num_layers}
 
 
-def method_settings(fv: absl_flags.FlagValues) -> dict[str, Any]:
+def method_settings(fv: absl_flags.FlagValues, preset: dict[str, Any]) -> dict[str, Any]:
     """The fields that belong to some methods only; those of others are left at their defaults.
+
+    Args:
+      fv: the flags; what they do not give comes from the preset.
+      preset: flag -> value; what it does not have is the method's default.
 
     Raises:
       common.UsageError: for a flag that the method does not take.
@@ -261,7 +265,8 @@ def method_settings(fv: absl_flags.FlagValues) -> dict[str, Any]:
     settings = {"num_particles": 1, "num_temperatures": None, "num_leapfrog_steps": None}
     for name, value in given.items():
         if name in method.defaults:
-            settings[name] = method.defaults[name] if value is None else value
+            default = preset.get(flag_of(name), method.defaults[name])
+            settings[name] = default if value is None else value
         elif name != "num_particles":
             common.require(
                 value is None,
