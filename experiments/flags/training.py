@@ -80,7 +80,8 @@ def define(fv: absl_flags.FlagValues) -> None:
         "default",
         list(PRESETS),
         "Defaults of the other flags: `paper` keeps to the authors' in everything, `best` is what "
-        "gave the best likelihood at equal epochs here (batch 20, Adam's ε 1e-8, chains in base space).",
+        "gave the best likelihood at equal epochs here (batch 20, Adam's ε 1e-8, chains in base "
+        "space).",
         flag_values=fv,
     )
     absl_flags.DEFINE_integer(
