@@ -40,7 +40,10 @@ def is_admissible(variant, family):
     return not (family in WITHOUT_DENSITY and METHODS[method].needs_density)
 
 
-GRID = [(v, f) for v in VARIANTS for f in FAMILIES if is_admissible(v, f)]
+GRID = [
+    *((v, f) for v in METHODS for f in FAMILIES if is_admissible(v, f)),
+    *((v, "normal") for v in VARIANTS if v not in METHODS),
+]
 # Each method and each family at least once; `vae` to `aiwae` with a normal are in test_run.
 DIAGONAL = [
     *[("aiwae_wake", "full"), ("rws", "two_layer"), ("hoffman", "planar"), ("dreg", "iaf")],
