@@ -88,12 +88,14 @@ def init_state(
     if psi:
         params = params._replace(psi=psi)
     opt_states = Params(*(tx.init(p) for tx, p in zip(optimizers, params, strict=True)))
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_states=opt_states,
         sampler_states=tuple(phase.sampler.init() for phase in method),
     )
+    # A weakly typed leaf would become a strong one in the first step, and compile the second anew.
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
 
 def _phase_names(method: Method) -> list[str]:

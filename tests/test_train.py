@@ -238,6 +238,19 @@ def test_cutting_an_epoch_into_chunks_changes_no_bit_and_traces_once():
     assert int(whole.train.step) == 10
 
 
+@pytest.mark.parametrize("name", [*METHODS, "hvae", "hvi", "uha"])
+def test_a_step_keeps_every_type(name):
+    """A weak type that a step makes strong would compile the next step anew."""
+    settings = {"tempering": "learned"} if name == "hvae" else {}
+    method = METHODS.get(name) or getattr(methods, name)(MODEL, **settings)
+    optimizers, key = train.adam(1e-3), jax.random.key(0)
+    before = jax.eval_shape(lambda key: train.init_state(key, MODEL, method, optimizers), key)
+    after, _ = jax.eval_shape(train.make_train_step(method, optimizers), key, before, batch(2))
+    chex.assert_trees_all_equal_structs(before, after)
+    types = [[(a.shape, a.dtype, a.weak_type) for a in jax.tree.leaves(t)] for t in (before, after)]
+    assert types[0] == types[1]
+
+
 def test_totals_start_anew_with_each_epoch():
     loop_state = run_loop([5, 3])
     averages = train.epoch_averages(loop_state.totals, 3)
