@@ -11,9 +11,8 @@ run: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q --durations=10
 
-# Long statistics earn back some of the optimization that the fast tests do without (conftest.py).
 slow: $(STAMP)
-	XLA_FLAGS=--xla_backend_optimization_level=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q --durations=10
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

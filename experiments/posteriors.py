@@ -228,7 +228,7 @@ def main(argv: Sequence[str]) -> None:
     columns = [f"K={k}" for k in fv.K]
     cells = {(r, c): cells[r, c] for r in rows for c in columns}
     epochs = planned[0].config.training.total_epochs
-    draw(out, dataset, cells, images, classes, f"{epochs} epochs")
+    draw(out, dataset, cells, images, classes, f"{epochs:g} epochs")
     print(_summary(cells, rows, columns))
     print(f"pictures: {out}")
 

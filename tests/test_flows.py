@@ -146,7 +146,7 @@ def test_mean_weight_is_the_evidence(name, kind):
 def test_likelihood_from_a_flow_has_both_its_bounds(name):
     model, theta = linear_gaussian_with(name), lg.params().theta
     functions = Partial(model.log_joint, theta), Partial(lambda x: model.posterior(None, x))
-    settings = evaluate.Settings(num_temperatures=1000, num_chains=64)
+    settings = evaluate.Settings(num_temperatures=1000, num_chains=32)
     data = np.stack([lg.DATUM, -lg.DATUM])
     found = evaluate.log_likelihood(jax.random.key(1), *functions, data, settings)
     exact = [lg.exact_log_likelihood(theta, x) for x in data]
