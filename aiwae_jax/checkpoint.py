@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from aiwae_jax import processes
 from aiwae_jax.types import PyTree
 
 NUM_KEPT = 2
@@ -110,7 +111,7 @@ class Checkpoints:
         number = 0
         while (target := self._folder / f"{step}.damaged{number or ''}").exists():
             number += 1
-        damaged.rename(target)
+        processes.on_primary(lambda: damaged.rename(target))
         self._manager.reload()
 
     def _restore_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:

@@ -58,8 +58,8 @@ def log_joint(model: Model, *, particle_chunk: int | None = None) -> Objective:
 
     Args:
       model: the model.
-      particle_chunk: particles of a datum differentiated at once; default all. Smaller chunks bound
-        the memory, and each is computed once more on the way back.
+      particle_chunk: particles of a datum differentiated at once, a divisor of K; default all.
+        Smaller chunks bound the memory, and each is computed once more on the way back.
     """
 
     def log_p_fn(params, particles):
@@ -110,10 +110,16 @@ def _weighted_mean(
         # that not even 0 * NaN reaches the gradient.
         z = jnp.where(is_used[:, None], jax.lax.stop_gradient(particles.z), 0.0)
         density = log_density_fn(params, particles)
-        if particle_chunk is None:
+        num_particles = z.shape[0]
+        if particle_chunk is None or particle_chunk >= num_particles:
             log_f = jax.vmap(density)(z)
-        else:
-            log_f = jax.lax.map(jax.checkpoint(density), z, batch_size=particle_chunk)
+        elif num_particles % particle_chunk:
+            raise ValueError(
+                f"`particle_chunk`={particle_chunk} must divide the {num_particles} particles."
+            )
+        else:  # chunks as in `samplers.annealed`
+            chunks = jnp.swapaxes(z.reshape(particle_chunk, -1, z.shape[1]), 0, 1)
+            log_f = jax.lax.map(jax.vmap(jax.checkpoint(density)), chunks).T.reshape(num_particles)
         total = jnp.sum(normalized * jnp.where(is_used, log_f, 0.0))
         return jnp.where(jnp.any(is_used), total, -jnp.inf)
 

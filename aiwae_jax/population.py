@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, paths, sharding, weights
+from aiwae_jax import ais, paths, processes, sharding, weights
 from aiwae_jax.types import PyTree
 
 LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
@@ -212,12 +212,41 @@ class Pace:
         self._moves_per_second = 0.0
 
     def num_moves(self) -> int:
-        """How many moves the next segment should make."""
-        return max(1, int(self._moves_per_second * self._seconds))
+        """How many moves the next segment should make, by the clock of process 0."""
+        return int(
+            processes.of_primary(np.asarray(max(1, int(self._moves_per_second * self._seconds))))
+        )
 
     def record(self, num_moves: int, seconds: float) -> None:
         """Learns from a segment."""
         self._moves_per_second = num_moves / max(seconds, 1e-6)
+
+
+class Placement:
+    """Where data go: as evenly as possible over all devices, those of other processes included.
+
+    Each process has some of the data, so their number is filled up to a multiple of that of the
+    processes; whoever reads the results takes the first `num_data`.
+    """
+
+    def __init__(self, num_data: int):
+        num_processes = jax.process_count()
+        self._num_filled = -(-num_data // num_processes) * num_processes
+        self._mesh = sharding.largest_mesh(self._num_filled)
+
+    def split(self, tree: PyTree, *, filler: Any = None) -> PyTree:
+        """Rows of each leaf over the devices; filled up with `filler`, by default the last row."""
+
+        def fill(array):
+            missing = self._num_filled - len(array)
+            last = np.asarray(array)[-1:] if filler is None else np.array([filler])
+            return np.concatenate([array, np.repeat(last, missing, axis=0)]) if missing else array
+
+        return jax.device_put(jax.tree.map(fill, tree), sharding.over_data(self._mesh))
+
+    def replicate(self, tree: PyTree) -> PyTree:
+        """Each leaf on all devices."""
+        return jax.device_put(tree, sharding.replicated(self._mesh))
 
 
 class Annealed(NamedTuple):
@@ -281,12 +310,12 @@ def run(
       pace: chooses the segments' lengths.
     """
     pace = pace or Pace()
-    is_counted = np.arange(len(indices)) < (len(indices) if num_counted is None else num_counted)
-    over_devices = sharding.over_data(len(indices))
-    key, functions = jax.device_put((key, functions), sharding.replicated(over_devices))
-    indices, x, latents, is_counted = jax.device_put(
-        (indices, x, latents, is_counted), over_devices
-    )
+    num_data = len(indices)
+    is_counted = np.arange(num_data) < (num_data if num_counted is None else num_counted)
+    place = Placement(num_data)
+    key, functions = place.replicate((key, functions))
+    indices, x, latents = place.split((indices, x, latents))
+    is_counted = place.split(is_counted, filler=False)
     keys, states = _start(key, indices, x, latents, *functions, kernel=kernel)
     num_all = len(betas) - 2
     found = Segment(*(np.zeros(num_all) for _ in range(3)), 0)
@@ -312,12 +341,13 @@ def run(
             np.asarray(target_acceptance),
             kernel=kernel,
         )
-        found.step_sizes[stretch] = segment.step_sizes[:num_moves]  # waits for the device
+        segment = processes.fetch(segment)  # waits for the device
+        found.step_sizes[stretch] = segment.step_sizes[:num_moves]
         found.acceptance[stretch] = segment.acceptance[:num_moves]
         found.work_variance[stretch] = segment.work_variance[:num_moves]
         found = found._replace(num_nonfinite=found.num_nonfinite + int(segment.num_nonfinite))
         pace.record(num_moves, time.monotonic() - began)
         first += num_moves
         moves_fn(num_moves)
-    finished = (np.asarray(a) for a in _finish(states, betas[-1]))
+    finished = (a[:num_data] for a in processes.fetch(_finish(states, betas[-1])))
     return Annealed(*finished, *found._replace(num_nonfinite=np.asarray(found.num_nonfinite)))

@@ -165,9 +165,12 @@ def annealed(
         if chunk == num_particles:
             z, log_weights, info = draw_chunk(keys)
         else:
-            keys = jnp.swapaxes(keys.reshape(2, -1, chunk), 0, 1)
+            # Particle k is in chunk k mod (K / chunk), so that a sharding of the particles splits
+            # every chunk, and not the loop over chunks.
+            keys = jnp.moveaxis(keys.reshape(2, chunk, -1), 2, 0)
             z, log_weights, info = jax.lax.map(draw_chunk, keys)
-            z, log_weights = z.reshape(num_particles, -1), log_weights.reshape(num_particles)
+            z = jnp.swapaxes(z, 0, 1).reshape(num_particles, -1)
+            log_weights = jnp.swapaxes(log_weights, 0, 1).reshape(num_particles)
             info = ais.AISInfo(info.acceptance.mean(axis=0), info.num_nonfinite.sum())
         return Particles(x, z, log_weights, posterior), {**info._asdict(), "step_sizes": state}
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from aiwae_jax import weights
 from aiwae_jax.types import Method, Model, Params, Phase, PyTree
@@ -243,7 +244,7 @@ def make_run_steps(
     *,
     num_examples: int,
     batch_size: int,
-    sharding: jax.sharding.Sharding | None = None,
+    sharding: NamedSharding | None = None,
 ) -> Callable[[chex.PRNGKey, LoopState, PyTree, Any], LoopState]:
     """Builds a jitted loop over steps within one epoch, data and shuffling on the device.
 
@@ -258,8 +259,8 @@ def make_run_steps(
       batch_fn: `batch_fn(key, raw) -> batch`, applied at every use (binarization, say).
       num_examples: leading size N of the data.
       batch_size: B <= N.
-      sharding: of each batch over devices (`sharding.over_data(batch_size)`); data and states are
-        then to be replicated on the same mesh.
+      sharding: of each batch over devices (`sharding.over_data(mesh)`); data and states are then to
+        be replicated on the same mesh, and stay so.
 
     Returns:
       `run_steps(key, loop_state, data, num_steps) -> loop_state`, with `loop_state` donated and
@@ -275,7 +276,9 @@ def make_run_steps(
         )
     steps_per_epoch = num_examples // batch_size
 
-    @partial(jax.jit, donate_argnums=1)
+    on_each_device = sharding and NamedSharding(sharding.mesh, PartitionSpec())
+
+    @partial(jax.jit, donate_argnums=1, out_shardings=on_each_device)
     def run_steps(key, loop_state, data, num_steps):
         shuffle_key, step_key = jax.random.split(key)
         epoch = loop_state.train.step // steps_per_epoch

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import population, weights
+from aiwae_jax import population, processes, weights
 from aiwae_jax.population import InitialFn, LogJointFn, ProgressFn
 from aiwae_jax.types import PyTree
 
@@ -81,19 +81,20 @@ def importance_bound(
             f"got {num_samples}."
         )
     chunk_size = min(chunk_size, num_data)
+    place = population.Placement(chunk_size)
+    functions = population.as_partial(log_joint_fn), population.as_partial(initial)
+    key, functions = place.replicate((key, functions))
     results = []
     with jax.default_matmul_precision("highest"):
         for indices, num_kept in population.chunks(num_data, chunk_size):
             found = _importance_bound(
                 key,
-                indices,
-                population.select(x, indices),
-                population.as_partial(log_joint_fn),
-                population.as_partial(initial),
+                *place.split((indices, population.select(x, indices))),
+                *functions,
                 num_blocks=num_samples // block_size,
                 block_size=block_size,
             )
-            results.append([np.asarray(a)[:num_kept] for a in found])
+            results.append([a[:num_kept] for a in processes.fetch(found)])
             if progress_fn is not None:
                 progress_fn(int(indices[-1]) + 1, num_data)
     bound, num_zero_weight = map(np.concatenate, zip(*results, strict=True))

@@ -7,10 +7,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from aiwae_jax import data, methods, models, sharding, train
 from aiwae_jax.types import Method, Model
-from experiments.flags import Training
+from experiments.flags import Layout, Training, UsageError
+
+_ANYWHERE = Layout()
 
 
 class Run(NamedTuple):
@@ -18,7 +21,7 @@ class Run(NamedTuple):
 
     Attributes:
       model: the model.
-      num_devices: devices that share each batch.
+      mesh: devices by axis, in words.
       steps_per_epoch: full batches in the training set.
       stage_ends: steps done at the end of each stage.
       init: `init() -> LoopState` at step 0; several repeats have a leading axis for them.
@@ -27,7 +30,7 @@ class Run(NamedTuple):
     """
 
     model: Model
-    num_devices: int
+    mesh: str
     steps_per_epoch: int
     stage_ends: list[int]
     init: Callable[[], train.LoopState]
@@ -54,11 +57,22 @@ def build_model(training: Training, dataset: data.Dataset) -> Model:
     return models.bernoulli_vae(**sizes, **start, posterior=training.posterior, **flow)
 
 
-def build(training: Training, dataset: data.Dataset) -> Run:
+def build_mesh(layout: Layout, batch_size: int) -> Mesh:
+    """The mesh that was asked for, or the largest data axis that divides the batch."""
+    try:
+        if layout.num_data is None:
+            return sharding.largest_mesh(batch_size, layout.num_particle)
+        return sharding.make_mesh(layout.num_data, layout.num_particle)
+    except ValueError as error:
+        raise UsageError(f"--mesh, --batch_size: {error}") from None
+
+
+def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE) -> Run:
     """Builds a run; nothing is compiled before it is called.
 
     Raises:
       data.DataError: if the batch is larger than the training set.
+      UsageError: for a mesh that there are no devices for.
     """
     num_examples = len(dataset.train)
     if training.batch_size > num_examples:
@@ -68,26 +82,30 @@ def build(training: Training, dataset: data.Dataset) -> Run:
         )
     steps_per_epoch = num_examples // training.batch_size
     model = build_model(training, dataset)
-    method = build_method(training, model)
+    mesh = build_mesh(layout, training.batch_size)
+    method = tuple(
+        phase._replace(sampler=sharding.over_particles(phase.sampler, mesh))
+        for phase in build_method(training, model)
+    )
     ends = train.stage_ends(steps_per_epoch, training.num_stages, epochs=training.epochs)
     learning_rate = train.paper_learning_rate(ends)
     optimizers = train.adam(learning_rate, eps=training.adam_eps)
     train_step = train.make_train_step(method, optimizers, loss_reduction=training.loss_reduction)
     batch_fn = partial(data.binarize, max_level=dataset.max_level)
-    over_devices = sharding.over_data(training.batch_size)
-    on_each_device = sharding.replicated(over_devices)
+    on_each_device = sharding.replicated(mesh)
     run_steps = train.make_run_steps(
         train_step,
         batch_fn,
         num_examples=num_examples,
         batch_size=training.batch_size,
-        sharding=over_devices,
+        sharding=sharding.over_data(mesh),
     )
-    images = jax.device_put(jnp.asarray(dataset.train), on_each_device)
+    images = jax.device_put(dataset.train, on_each_device)
+    like_images = jax.ShapeDtypeStruct(images.shape, images.dtype)
 
     def init(key: jax.Array) -> train.LoopState:
         state = train.init_state(key, model, method, optimizers)
-        return train.init_loop_state(train_step, state, batch_fn, images, training.batch_size)
+        return train.init_loop_state(train_step, state, batch_fn, like_images, training.batch_size)
 
     init_key, root_key = jax.random.split(jax.random.key(training.seed))
     if training.num_repeats > 1:
@@ -96,11 +114,16 @@ def build(training: Training, dataset: data.Dataset) -> Run:
             jnp.stack([jax.random.key(seed) for seed in seeds])
         )
         init = jax.vmap(init)
-        run_steps = jax.jit(jax.vmap(run_steps, in_axes=(0, 0, None, None)), donate_argnums=1)
+        run_steps = jax.jit(
+            jax.vmap(run_steps, in_axes=(0, 0, None, None)),
+            donate_argnums=1,
+            out_shardings=on_each_device,
+        )
     root_key = jax.device_put(root_key, on_each_device)
 
     return Run(
-        num_devices=over_devices.num_devices,
+        mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
+        or "1 device",
         model=model,
         steps_per_epoch=steps_per_epoch,
         stage_ends=ends,

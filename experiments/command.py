@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiwae_jax import checkpoint, data
+from aiwae_jax import checkpoint, data, processes
 from experiments import devices, flags, workdir
 
 
@@ -36,7 +36,11 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
         except (flags.UsageError, data.DataError, workdir.WorkdirError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        except (checkpoint.CheckpointError, workdir.NonFiniteError) as error:
+        except (
+            checkpoint.CheckpointError,
+            workdir.NonFiniteError,
+            processes.OtherProcessError,
+        ) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         except Interrupted as interruption:
@@ -56,6 +60,10 @@ class Interruption:
     def __init__(self):
         self.signal_number: int | None = None
         self._previous: dict[int, Any] = {}
+
+    def of_any_process(self) -> int | None:
+        """The signal that this or another process of the run has got; all must ask together."""
+        return processes.largest(self.signal_number or 0) or None
 
     def __enter__(self):
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,10 +1,14 @@
 """What must be told to JAX before it first touches a device."""
 
 import os
+import sys
 
 import jax
 
-from aiwae_jax import data
+from aiwae_jax import data, processes
+from experiments.flags import Layout, UsageError
+
+_SECONDS_TO_JOIN = 300
 
 
 def num_cores() -> int:
@@ -27,3 +31,28 @@ def configure() -> None:
             return
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(data.cache_folder() / "compiled"))
+
+
+def join(layout: Layout) -> None:
+    """Joins the other processes of a run, if there are any; only process 0 keeps its stdout.
+
+    Raises:
+      UsageError: if they cannot be found.
+    """
+    if not layout.is_distributed:
+        return
+    try:
+        jax.distributed.initialize(
+            coordinator_address=layout.coordinator,
+            num_processes=layout.num_processes,
+            process_id=layout.process_id,
+            initialization_timeout=_SECONDS_TO_JOIN,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"--distributed: the other processes could not be joined ({reason}); where no "
+            "cluster's environment tells, give --coordinator, --num_processes and --process_id."
+        ) from None
+    if not processes.is_primary():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open to the end of the process

@@ -4,14 +4,15 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from aiwae_jax import checkpoint, data, evaluate
+from aiwae_jax import checkpoint, data, evaluate, processes
 from aiwae_jax.types import Model, Params
-from experiments import build, command, flags, measure, repeats, report, store, workdir
+from experiments import build, command, devices, flags, measure, repeats, report, store, workdir
 from experiments.flags import Evaluation, Training
 
 _PICTURE_SEED = 0
@@ -45,16 +46,33 @@ def write_reports(
     evaluation: Evaluation,
     interruption: command.Interruption,
 ) -> None:
-    """Measures each repeat of a run, or finds its report; prints them, and what sums them up."""
-    params = jax.device_get(trained.params)  # training and evaluation may use different devices
+    """Measures each repeat of a run, or finds its report; prints them, and what sums them up.
+
+    Raises:
+      command.Interrupted: on SIGINT or SIGTERM.
+      workdir.WorkdirError: if another process is measuring this run.
+    """
+    with workdir.claim_evaluation(folder):
+        _write_reports(folder, trained, evaluation, interruption)
+
+
+def _write_reports(
+    folder: pathlib.Path,
+    trained: Trained,
+    evaluation: Evaluation,
+    interruption: command.Interruption,
+) -> None:
+    params = processes.fetch(trained.params)  # training and evaluation may use different devices
     reports = []
     for repeat in repeats.of(trained.training, folder):
-        content = find_report(repeat, evaluation, trained.epochs)
-        if content is not None:
+        content = processes.on_primary(partial(find_report, repeat, evaluation, trained.epochs))
+        if processes.of_primary(np.asarray(content is not None)):
             print("already evaluated like this; here is the existing report")
         else:
             one = trained._replace(params=repeat.select(params))
             content = _write_report(repeat, one, evaluation, interruption)
+        if not processes.is_primary():
+            continue
         if repeat.number is not None:
             print(f"\n{repeat.folder.name}, seed {repeat.training.seed}:")
         if not trained.is_finished:
@@ -95,11 +113,17 @@ def _write_report(
     trained: Trained,
     evaluation: Evaluation,
     interruption: command.Interruption,
-) -> dict[str, Any]:
-    """Measures one model and writes report.json, evaluation.npz and the pictures."""
+) -> dict[str, Any] | None:
+    """Measures one model and writes report.json, evaluation.npz and the pictures.
+
+    Only process 0 writes, and has something to return.
+    """
     folder, dataset, model, params = repeat.folder, trained.dataset, trained.model, trained.params
     pieces = store.FolderStore(folder / f"evaluation-{evaluation.force_precision}")
-    measured = measure.measure(model, params, dataset, evaluation, pieces, interruption)
+    shared = pieces if jax.process_count() == 1 else store.SharedStore(pieces)
+    measured = measure.measure(model, params, dataset, evaluation, shared, interruption)
+    if not processes.is_primary():
+        return None
     entries = measured.entries
     # The numbers may have cost hours: they are written before anything else is tried.
     _keep_previous_report(folder)
@@ -192,6 +216,7 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     arguments = flags.parse_evaluate(argv)
+    devices.join(arguments.layout)
     if arguments.against is not None:
         pair = (pathlib.Path(path).expanduser() for path in (arguments.workdir, arguments.against))
         print(paired_difference(*pair))
@@ -204,7 +229,7 @@ def main(argv: Sequence[str]) -> None:
         )
     evaluation = arguments.evaluation(training.dataset)
     flags.check_evaluation(training, evaluation)
-    run = build.build(training, dataset)
+    run = build.build(training, dataset, arguments.layout)
     template = run.init()  # first, because it takes a while and a running run replaces checkpoints
     restored = checkpoint.Checkpoints(folder / "checkpoints").restore(template)
     if restored is None:

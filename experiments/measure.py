@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import MutableMapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +15,6 @@ from aiwae_jax import data, evaluate, forces
 from aiwae_jax.types import Model, Params
 from experiments import command, progress
 from experiments.flags import Evaluation
-from experiments.store import FolderStore
 
 # Gradient evaluations per image in the paper: 16 chains, 10,000 temperatures, 10 leapfrog steps.
 PAPER_GRADIENTS_PER_IMAGE = evaluate.num_gradients(evaluate.PAPER_SETTINGS, 1)
@@ -86,11 +86,11 @@ class _Watch:
             self._bar, self._title = progress.Progress(title, _STEPS), title
         self._done = done
         self._bar.update(done * _STEPS // max(total, 1))
-        if self._interruption.signal_number is not None:
+        if signal_number := self._interruption.of_any_process():
             raise command.Interrupted(
                 "Interrupted during evaluation; the trained model and all finished chunks are "
                 "kept. Start the same command again to continue.",
-                self._interruption.signal_number,
+                signal_number,
             )
 
     def titled(self, title: str):
@@ -215,7 +215,7 @@ def measure(
     params: Params,
     dataset: data.Dataset,
     evaluation: Evaluation,
-    store: FolderStore,
+    store: MutableMapping,
     interruption: command.Interruption,
 ) -> Measured:
     """Measures NLL, NVLB, gaps and active units.

@@ -7,6 +7,8 @@ import rich.console
 import rich.progress
 import rich.table
 
+from aiwae_jax import processes
+
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -46,13 +48,16 @@ class Progress:
         self._began = self._last_line = time.monotonic()
         self._first: tuple[float, int] | None = None  # time and units of the first update
         self._bar = None
-        if sys.stderr.isatty():
+        self._is_shown = processes.is_primary()
+        if self._is_shown and sys.stderr.isatty():
             self._bar = _bar(title)
             self._task = self._bar.add_task(title, total=total, completed=done, facts="compiling")
             self._bar.start()
 
     def update(self, done: int, facts: str = "") -> None:
         """Moves to `done` units."""
+        if not self._is_shown:
+            return
         now = time.monotonic()
         if self._first is None:
             self._first = now, done

@@ -1,179 +1,20 @@
 """Trains a model and measures it: `python -m experiments.run --dataset=omniglot --K=5 --T=8`."""
 
-import pathlib
 import sys
-import time
-import warnings
 from collections.abc import Sequence
 
-import jax
-import numpy as np
-
-from aiwae_jax import checkpoint, data, metrics, train
-from experiments import build, command, evaluate, flags, progress, repeats, report, workdir
-from experiments.flags import Config
-
-_SECONDS_PER_CHUNK = 1.0
-_MAX_SKIPPED = 100  # updates in a row, from an epoch's start
-
-
-_all_finite = jax.jit(train.all_finite)
-
-
-def _flat_record(averages: train.TrainInfo) -> dict[str, np.ndarray]:
-    """Names such as theta/objective, in the order of the phases' names from last to first."""
-    return {
-        f"{phase}/{name}": value
-        for phase, info in sorted(averages.items(), reverse=True)
-        for name, value in sorted(info.items())
-    }
-
-
-def _facts_line(record: dict[str, np.ndarray], epoch: float, images_per_second: float) -> str:
-    """The facts of the first phase that has them; θ's phase comes first."""
-    parts = [f"epoch {epoch:.4g}"]
-    for name, label, digits in (
-        ("objective", "objective", 2),
-        ("log_likelihood_bound", "log p(x) ≥", 2),
-        ("acceptance", "accept", 3),
-        ("step_sizes", "step", 3),
-    ):
-        values = [value for key, value in record.items() if key.endswith(f"/{name}")]
-        if values:
-            parts.append(f"{label} {np.mean(values[0]):.{digits}f}")
-    return "  ".join([*parts, f"{images_per_second:,.0f} img/s"])
-
-
-class Trainer:
-    """Trains one run to its end, in chunks of about a second, with checkpoints in between."""
-
-    def __init__(self, config: Config, run: build.Run, folder: pathlib.Path):
-        self._config, self._run = config, run
-        self._checkpoints = checkpoint.Checkpoints(folder / "checkpoints")
-        self.loop_state = run.init()
-        self.wall_time = {"training_seconds": 0.0}
-        restored = self._checkpoints.restore(self.loop_state, is_owner=True)
-        if restored is not None:
-            self.loop_state, facts = restored
-            self.wall_time = facts["wall_time"]
-        self.step = self.loop_state.num_steps
-        self._repeats = repeats.of(config.training, folder)
-        self._metrics = []
-        for repeat in self._repeats:
-            repeat.folder.mkdir(exist_ok=True)
-            self._metrics.append(metrics.MetricsWriter(repeat.folder, resume_step=self.step))
-        self._saved_at = time.monotonic()
-        self._has_warned = False
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all stages."""
-        return self._run.stage_ends[-1]
-
-    def _is_stage_end(self) -> bool:
-        return self.step in self._run.stage_ends
-
-    def save(self) -> None:
-        """Writes a checkpoint of this very step."""
-        facts = {"wall_time": self.wall_time, "is_finished": self.step >= self.total_steps}
-        self._checkpoints.save(self.step, self.loop_state, facts)
-        self._saved_at = time.monotonic()
-
-    def _advance(self, num_steps: int) -> float:
-        """Runs a chunk; returns its seconds."""
-        began = time.monotonic()
-        self.loop_state = self._run.run_steps(self.loop_state, num_steps)
-        jax.block_until_ready(self.loop_state)
-        seconds = time.monotonic() - began
-        self.step += num_steps
-        self.wall_time["training_seconds"] += seconds
-        if not _all_finite(self.loop_state.train.params):
-            raise workdir.NonFiniteError(
-                f"A parameter became NaN or infinite in the {num_steps} steps before step "
-                f"{self.step}; the last good checkpoint is of step "
-                f"{self._checkpoints.latest_step()}."
-            )
-        return seconds
-
-    def _check_skipped(self, steps_in_epoch: int) -> None:
-        """Says once when updates were skipped, and stops when all of an epoch's were."""
-        for phase, info in self.loop_state.totals.items():
-            num_skipped = int(np.max(info["num_skipped_updates"]))  # over repeats
-            if num_skipped and not self._has_warned:
-                self._has_warned = True
-                warnings.warn(
-                    f"{num_skipped} updates of {phase} were skipped near step {self.step}, because "
-                    "their gradient was not finite; metrics.jsonl counts them.",
-                    stacklevel=2,
-                )
-            if num_skipped == steps_in_epoch >= min(_MAX_SKIPPED, self._run.steps_per_epoch):
-                raise workdir.NonFiniteError(
-                    f"The gradient of {phase} was not finite in any of the {num_skipped} steps "
-                    f"before step {self.step}; the last good checkpoint is of step "
-                    f"{self._checkpoints.latest_step()}."
-                )
-
-    def _write_metrics(self, averages: train.TrainInfo, epoch: float) -> None:
-        """Writes an epoch's averages, for each repeat into its own file."""
-        facts = {"epoch": epoch, "learning_rate": self._run.learning_rate(self.step - 1)}
-        for repeat, writer in zip(self._repeats, self._metrics, strict=True):
-            writer.write(self.step, facts | _flat_record(repeat.select(averages)))
-
-    def train(self, interruption: command.Interruption) -> None:
-        """Trains to the end.
-
-        Raises:
-          command.Interrupted: after saving, on SIGINT or SIGTERM.
-          workdir.NonFiniteError: when parameters are no longer finite; nothing bad is saved.
-        """
-        training, per_epoch = self._config.training, self._run.steps_per_epoch
-        bar = progress.Progress("training", self.total_steps, self.step)
-        chunk = 1  # the first chunk also compiles, so the second learns the pace
-        try:
-            while self.step < self.total_steps:
-                num_steps = min(
-                    *(chunk, per_epoch - self.step % per_epoch, self.total_steps - self.step)
-                )
-                seconds = self._advance(num_steps)
-                pace = num_steps / max(seconds, 1e-9)
-                chunk = max(1, int(pace * _SECONDS_PER_CHUNK))
-
-                steps_in_epoch = (self.step - 1) % per_epoch + 1
-                self._check_skipped(steps_in_epoch)
-                averages = train.epoch_averages(self.loop_state.totals, steps_in_epoch)
-                epoch = self.step / per_epoch
-                if steps_in_epoch == per_epoch:
-                    self._write_metrics(averages, epoch)
-                images_per_second = pace * training.batch_size * training.num_repeats
-                bar.update(self.step, _facts_line(_flat_record(averages), epoch, images_per_second))
-
-                seconds_since_save = time.monotonic() - self._saved_at
-                is_due = seconds_since_save > 60 * self._config.checkpoint_minutes
-                if interruption.signal_number is not None or is_due or self._is_stage_end():
-                    self.save()
-                if interruption.signal_number is not None and self.step < self.total_steps:
-                    raise command.Interrupted(
-                        f"Interrupted; saved at step {self.step} of {self.total_steps}. Start the "
-                        "same command again to continue.",
-                        interruption.signal_number,
-                    )
-            self.save()
-        finally:
-            bar.close()
-
-    def close(self) -> None:
-        """Closes files and checkpoints."""
-        for writer in self._metrics:
-            writer.close()
-        self._checkpoints.close()
+from aiwae_jax import data
+from experiments import build, command, devices, evaluate, flags, report, workdir
+from experiments.trainer import Trainer
 
 
 @command.exit_codes
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     config = flags.parse_run(argv)
+    devices.join(config.layout)
     dataset = data.load(config.training.dataset, config.data_dir)
-    run = build.build(config.training, dataset)
+    run = build.build(config.training, dataset, config.layout)
     epochs = config.training.total_epochs
     print(
         f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images "
@@ -181,8 +22,8 @@ def main(argv: Sequence[str]) -> None:
     )
     print(flags.describe(config))
     print(
-        f"schedule: {epochs:g} epochs of {run.steps_per_epoch} steps, each batch over "
-        f"{run.num_devices} of {report.environment()['device']}",
+        f"schedule: {epochs:g} epochs of {run.steps_per_epoch} steps, over a mesh "
+        f"{run.mesh} of {report.environment()['device']}",
         flush=True,
     )
     with workdir.claim(config, dataset) as folder, command.Interruption() as interruption:

@@ -1,5 +1,6 @@
 """Finished pieces of a long evaluation, as files: a kill costs the piece in hand, no more."""
 
+import io
 import os
 import pathlib
 import shutil
@@ -8,6 +9,8 @@ import zlib
 from collections.abc import Iterator, MutableMapping
 
 import numpy as np
+
+from aiwae_jax import processes
 
 # What reading a damaged .npz file raises.
 DAMAGED_ARRAYS = (EOFError, ValueError, zipfile.BadZipFile, zlib.error)
@@ -53,3 +56,38 @@ class FolderStore(MutableMapping):
     def clear(self) -> None:
         """Removes the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class SharedStore(MutableMapping):
+    """A store that process 0 keeps for all; what it has, the others get from it."""
+
+    def __init__(self, store: FolderStore):
+        self._store = store
+
+    def __getitem__(self, name: str) -> dict[str, np.ndarray]:
+        def read() -> bytes:
+            file = io.BytesIO()
+            try:
+                np.savez(file, **self._store[name])
+            except KeyError:
+                return b""
+            return file.getvalue()
+
+        content = processes.bytes_of_primary(read)
+        if not content:
+            raise KeyError(name)
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def __setitem__(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        processes.on_primary(lambda: self._store.__setitem__(name, arrays))
+
+    def __delitem__(self, name: str) -> None:
+        processes.on_primary(lambda: self._store.__delitem__(name))
+
+    def __iter__(self) -> Iterator[str]:
+        names = processes.bytes_of_primary(lambda: "\n".join(self._store).encode())
+        return iter(names.decode().split())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

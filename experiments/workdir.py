@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from aiwae_jax import processes
 from aiwae_jax.data import Dataset
 from experiments.flags import FLAGS_OF, Config, Evaluation, Training
 from experiments.store import DAMAGED_ARRAYS
@@ -169,22 +170,55 @@ def claim(config: Config, dataset: Dataset) -> Iterator[pathlib.Path]:
         process is at work there. Nothing in it has been changed then.
     """
     folder = pathlib.Path(config.workdir).expanduser().absolute()
+    with contextlib.ExitStack() as stack:
+
+        def open_folder():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if any(folder.iterdir()) and not (folder / "config.json").exists():
+                    _refuse_unless_only_a_lock(folder)
+            except OSError as error:
+                raise WorkdirError(
+                    f"--workdir={config.workdir} cannot be used ({error})."
+                ) from None
+            stack.enter_context(locked(folder))
+            _check_or_write_config(folder, config, describe_data(dataset))
+
+        processes.on_primary(open_folder)
+        yield folder
+
+
+@contextlib.contextmanager
+def claim_evaluation(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps a second evaluation out of the folder of a run, which itself may be at work there.
+
+    Raises:
+      WorkdirError: as `locked`.
+    """
+    with contextlib.ExitStack() as stack:
+        processes.on_primary(
+            lambda: stack.enter_context(locked(folder, ".evaluation.lock", "being evaluated"))
+        )
+        yield
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, name: str = ".lock", how: str = "in use") -> Iterator[None]:
+    """Keeps others who ask for the same lock out.
+
+    Raises:
+      WorkdirError: if somebody has it, or the folder cannot be written to.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (folder / "config.json").exists():
-            _refuse_unless_only_a_lock(folder)
-        lock = (folder / ".lock").open("w")
+        lock = (folder / name).open("w")
     except OSError as error:
-        raise WorkdirError(f"--workdir={config.workdir} cannot be used ({error}).") from None
+        raise WorkdirError(f"--workdir={folder} cannot be used ({error}).") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise WorkdirError(
-                f"--workdir={config.workdir} is in use by another process."
-            ) from None
-        _check_or_write_config(folder, config, describe_data(dataset))
-        yield folder
+            raise WorkdirError(f"--workdir={folder} is {how} by another process.") from None
+        yield
 
 
 def _refuse_unless_only_a_lock(folder: pathlib.Path) -> None:

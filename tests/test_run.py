@@ -280,25 +280,48 @@ def test_a_second_process_on_the_same_folder_is_refused(tmp_path):
         assert main(*RESUMABLE, f"--workdir={tmp_path}") == 2
 
 
-def test_parameters_that_become_nan_stop_the_run_and_save_nothing(tmp_path, monkeypatch, capsys):
-    real = build.build
+def poison(monkeypatch, from_step, *, only_once=False):
+    """Makes a bias NaN in the step that ends at `from_step`, as a hardware fault would."""
+    real, times = build.build, []
 
-    def poisoned(training, dataset):
-        built = real(training, dataset)
+    def poisoned(*arguments):
+        built = real(*arguments)
 
         def run_steps(state, num_steps):
+            is_due = state.num_steps < from_step <= state.num_steps + num_steps
             state = built.run_steps(state, num_steps)
-            theta = state.train.params.theta
-            theta["heads"][0]["bias"] = theta["heads"][0]["bias"] * np.nan
+            if is_due and not (only_once and times):
+                times.append(from_step)
+                theta = state.train.params.theta
+                theta["heads"][0]["bias"] = theta["heads"][0]["bias"] * np.nan
             return state
 
         return built._replace(run_steps=run_steps)
 
     monkeypatch.setattr(build, "build", poisoned)
+
+
+def test_parameters_that_become_nan_stop_the_run_and_are_named(tmp_path, monkeypatch, capsys):
+    poison(monkeypatch, from_step=9)
     assert main(*TINY, *METHODS["vae"], f"--workdir={tmp_path}") == 1
     error = capsys.readouterr().err
     assert "became NaN or infinite" in error
+    assert "first at step 9: params.theta.heads.0.bias (64 of 64 values)" in error
+    assert "No checkpoint had been saved yet" in error
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+def test_a_fault_that_does_not_come_again_is_laid_to_the_device(
+    finished, tmp_path, monkeypatch, capsys
+):
+    poison(monkeypatch, from_step=30, only_once=True)
+    folder = copy_of(finished, tmp_path)
+    longer = [*(flag for flag in TINY if "stages" not in flag), "--stages=2"]
+    assert main(*longer, *METHODS["vae"], f"--workdir={folder}") == 1
+    error = capsys.readouterr().err
+    assert "taken again: the device or its memory may be faulty" in error
+    assert "The last good checkpoint is of step 22" in error
+    assert sorted(p.name for p in (folder / "checkpoints").glob("[0-9]*")) == ["22"]
 
 
 # ------------------------------------------------------------------------------------- bad input

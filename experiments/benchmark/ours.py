@@ -22,11 +22,9 @@ def _optimizers():
 def _prepared(method: Method):
     """(step, state, batch) of a method on the benchmark's model and batch, over all devices."""
     optimizers = _optimizers()
-    over_devices = sharding.over_data(problem.BATCH_SIZE)
-    state = jax.device_put(
-        _init(method, optimizers)(problem.key()), sharding.replicated(over_devices)
-    )
-    batch = jax.device_put(problem.images(problem.BATCH_SIZE), over_devices)
+    mesh = sharding.largest_mesh(problem.BATCH_SIZE)
+    state = jax.device_put(_init(method, optimizers)(problem.key()), sharding.replicated(mesh))
+    batch = jax.device_put(problem.images(problem.BATCH_SIZE), sharding.over_data(mesh))
     return train.make_train_step(method, optimizers), state, batch
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from experiments.flags import common, evaluation, methods, training
+from experiments.flags import common, evaluation, layout, methods, training
 from experiments.flags.common import UsageError
 from experiments.flags.evaluation import Evaluation
+from experiments.flags.layout import Layout
 from experiments.flags.methods import FIELDS, FLAGS_OF, METHODS, flag_of
 from experiments.flags.training import (
     PAPER_BATCH_SIZES,
@@ -26,6 +27,7 @@ __all__ = [
     "Config",
     "EvaluateFlags",
     "Evaluation",
+    "Layout",
     "Training",
     "UsageError",
     "check_evaluation",
@@ -45,6 +47,8 @@ class Config:
     data_dir: str | None
     workdir: str
     checkpoint_minutes: float
+    layout: Layout
+    is_dry_run: bool
 
 
 def parse_run(argv: Sequence[str]) -> Config:
@@ -56,18 +60,29 @@ def parse_run(argv: Sequence[str]) -> Config:
     fv = absl_flags.FlagValues()
     training.define(fv)
     evaluation.define(fv)
+    layout.define(fv)
+    absl_flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "Prints the plan, with estimates of time and memory, and starts nothing.",
+        flag_values=fv,
+    )
     common.define(fv)
     common.parse(
         fv, argv, "Trains and measures a model: python -m experiments.run --dataset=digits"
     )
     settings, evaluating = training.parse(fv), evaluation.parse(fv, fv.dataset)
     check_evaluation(settings, evaluating)
+    where = layout.parse(fv)
+    layout.check(where, settings.batch_size, settings.num_particles, settings.particle_chunk)
     return Config(
         training=settings,
         evaluation=evaluating,
         data_dir=fv.data_dir,
         workdir=fv.workdir or training.default_workdir(settings),
         checkpoint_minutes=fv.checkpoint_minutes,
+        layout=where,
+        is_dry_run=fv.dry_run,
     )
 
 
@@ -89,6 +104,7 @@ class EvaluateFlags:
     workdir: str
     data_dir: str | None
     against: str | None
+    layout: Layout
     evaluation: Callable[[str], Evaluation | None]
 
 
@@ -110,13 +126,18 @@ def parse_evaluate(argv: Sequence[str]) -> EvaluateFlags:
         flag_values=fv,
     )
     evaluation.define(fv)
+    layout.define(fv)
     common.define(fv)
     common.parse(fv, argv, "Measures a run: python -m experiments.evaluate --workdir=runs/...")
     common.require(fv.workdir is not None, "--workdir is needed: the folder of a run.")
     common.require(fv.eval != "none", "--eval=none leaves nothing to do.")
     evaluation.parse(fv, "digits")  # complains before anything is loaded
     return EvaluateFlags(
-        fv.workdir, fv.data_dir, fv.against, functools.partial(evaluation.parse, fv)
+        fv.workdir,
+        fv.data_dir,
+        fv.against,
+        layout.parse(fv),
+        functools.partial(evaluation.parse, fv),
     )
 
 
