@@ -94,7 +94,7 @@ def fit_chunk_size(
     gradient = jax.make_jaxpr(jax.value_and_grad(lambda z, x: log_joint_fn(x, z)))(z, datum)
     arrays = [variable.aval for equation in gradient.eqns for variable in equation.outvars]
     bytes_per_chain = sum(a.size * a.dtype.itemsize for a in arrays)
-    memory = jax.devices()[0].memory_stats()
+    memory = jax.local_devices()[0].memory_stats()
     budget = memory["bytes_limit"] * _ACCELERATOR_SHARE if memory else _CPU_CHUNK_BYTES
     num_chains = min(budget // max(bytes_per_chain, 1), _MOST_CHAINS)
     return int(np.clip(num_chains // settings.num_chains, 1, _count_data(x)))

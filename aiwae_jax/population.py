@@ -242,11 +242,11 @@ class Placement:
             last = np.asarray(array)[-1:] if filler is None else np.array([filler])
             return np.concatenate([array, np.repeat(last, missing, axis=0)]) if missing else array
 
-        return jax.device_put(jax.tree.map(fill, tree), sharding.over_data(self._mesh))
+        return sharding.put(jax.tree.map(fill, tree), sharding.over_data(self._mesh))
 
     def replicate(self, tree: PyTree) -> PyTree:
         """Each leaf on all devices."""
-        return jax.device_put(tree, sharding.replicated(self._mesh))
+        return sharding.put(tree, sharding.replicated(self._mesh))
 
 
 class Annealed(NamedTuple):

@@ -36,6 +36,11 @@ def largest(number: int) -> int:
     return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
 
 
+def wait_for_all() -> None:
+    """Returns when all processes have come here."""
+    of_primary(np.zeros(()))
+
+
 def on_primary(fn: Callable[[], T]) -> T | None:
     """Runs `fn` on process 0 alone, the others wait; None for them.
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from aiwae_jax.types import Particles, Sampler
+from aiwae_jax.types import Particles, PyTree, Sampler
 
 DATA, PARTICLE = "data", "particle"
 AXES = (DATA, PARTICLE)
@@ -72,6 +72,23 @@ def over_data(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """`jax.device_put`, also onto devices of several processes, which all have the same `tree`."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def put_one(leaf):
+        # JAX takes only host arrays to devices that are not all its own.
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            numbers = np.asarray(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(
+                jax.device_put(numbers, sharding), impl=jax.random.key_impl(leaf)
+            )
+        return jax.device_put(np.asarray(leaf), sharding)
+
+    return jax.tree.map(put_one, tree)
 
 
 def over_particles(sampler: Sampler, mesh: Mesh) -> Sampler:

@@ -100,7 +100,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
         batch_size=training.batch_size,
         sharding=sharding.over_data(mesh),
     )
-    images = jax.device_put(dataset.train, on_each_device)
+    images = sharding.put(dataset.train, on_each_device)
     like_images = jax.ShapeDtypeStruct(images.shape, images.dtype)
 
     def init(key: jax.Array) -> train.LoopState:
@@ -119,7 +119,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
             donate_argnums=1,
             out_shardings=on_each_device,
         )
-    root_key = jax.device_put(root_key, on_each_device)
+    root_key = sharding.put(root_key, on_each_device)
 
     return Run(
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
@@ -127,7 +127,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
         model=model,
         steps_per_epoch=steps_per_epoch,
         stage_ends=ends,
-        init=lambda: jax.device_put(jax.jit(init)(init_key), on_each_device),
+        init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),
         run_steps=lambda state, num_steps: run_steps(root_key, state, images, num_steps),
         learning_rate=lambda step: float(learning_rate(step)),
     )

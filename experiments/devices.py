@@ -9,6 +9,7 @@ from aiwae_jax import data, processes
 from experiments.flags import Layout, UsageError
 
 _SECONDS_TO_JOIN = 300
+_SECONDS_TO_LEAVE = 60  # after which one that failed takes the others with it
 
 
 def num_cores() -> int:
@@ -47,6 +48,7 @@ def join(layout: Layout) -> None:
             num_processes=layout.num_processes,
             process_id=layout.process_id,
             initialization_timeout=_SECONDS_TO_JOIN,
+            shutdown_timeout_seconds=_SECONDS_TO_LEAVE,
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -54,6 +54,7 @@ def write_reports(
     """
     with workdir.claim_evaluation(folder):
         _write_reports(folder, trained, evaluation, interruption)
+        processes.wait_for_all()  # while process 0 draws
 
 
 def _write_reports(

@@ -5,57 +5,110 @@ import pathlib
 import subprocess
 import sys
 
+import linear_gaussian as lg
 import numpy as np
 import pytest
 
+from aiwae_jax import samplers, sharding
+
 ROOT = pathlib.Path(__file__).parent.parent
+SAMPLER = samplers.importance(lg.model(), 3)
+# Trains over meshes "DATAxPARTICLE", evaluates over all devices, and writes what came out.
 CODE = """
 import sys
-import jax, linear_gaussian as lg, numpy as np, optax
+import jax, linear_gaussian as lg, numpy as np
 from jax.tree_util import Partial
 from aiwae_jax import evaluate, methods, sharding, train
 
-method, optimizers = methods.aiwae(lg.model(), 3, 4, 2), train.adam(0.01)
-over = sharding.over_data(8)
 draw = jax.vmap(lambda key: lg.sample(key, lg.params().theta)[0])
-batch = draw(jax.random.split(jax.random.key(0), 32))
-step = train.make_train_step(method, optimizers)
-run = train.make_run_steps(step, lambda k, x: x, num_examples=32, batch_size=8, sharding=over)
-state = train.init_state(jax.random.key(0), lg.model(), method, optimizers)
-state = train.init_loop_state(step, state, lambda k, x: x, batch, 8)
-each = sharding.replicated(over)
-state, batch = jax.device_put(state, each), jax.device_put(batch, each)
-state = run(jax.device_put(jax.random.key(1), each), state, batch, int(sys.argv[2]))
-params = np.concatenate([np.ravel(a) for a in jax.tree.leaves(state.train.params)])
-found = evaluate.log_likelihood(
+batch = np.asarray(draw(jax.random.split(jax.random.key(0), 40)))
+optimizers, found = train.adam(0.01), {}
+for name in sys.argv[2:]:
+    mesh = sharding.make_mesh(*map(int, name.split("x")))
+    method = tuple(
+        phase._replace(sampler=sharding.over_particles(phase.sampler, mesh))
+        for phase in methods.aiwae(lg.model(), 4, 4, 2, particle_chunk=2)
+    )
+    step = train.make_train_step(method, optimizers)
+    run = train.make_run_steps(
+        step, lambda k, x: x, num_examples=40, batch_size=8, sharding=sharding.over_data(mesh))
+    each = sharding.replicated(mesh)
+    key, data = jax.device_put((jax.random.key(1), batch), each)
+    for num_steps in (1, 5):
+        state = train.init_state(jax.random.key(0), lg.model(), method, optimizers)
+        state = train.init_loop_state(step, state, lambda k, x: x, batch, 8)
+        state = jax.device_put(state, each)
+        if num_steps == 1:
+            program = run.lower(key, state, data, 1).compile()
+            found[f"{name} flops"] = program.cost_analysis()["flops"]
+        state = run(key, state, data, num_steps)
+        assert state.train.step.sharding.is_fully_replicated
+        leaves = jax.tree.leaves(state.train.params)
+        found[f"{name} {num_steps}"] = np.concatenate([np.ravel(a) for a in leaves])
+found["log_likelihood"] = evaluate.log_likelihood(
     jax.random.key(2), Partial(lg.log_joint, lg.params().theta),
-    Partial(lg.posterior, lg.params().phi), np.asarray(batch),
+    Partial(lg.posterior, lg.params().phi), batch,
     evaluate.Settings(num_temperatures=8, num_chains=2),
-    plan=evaluate.Plan(np.linspace(0, 1, 8), np.full(6, 0.3), 0), chunk_size=8)
-np.savez(sys.argv[1], params=params, log_likelihood=found.log_likelihood, used=over.num_devices)
+    plan=evaluate.Plan(np.linspace(0, 1, 8), np.full(6, 0.3), 0), chunk_size=8).log_likelihood
+found["bound"] = evaluate.importance_bound(
+    jax.random.key(3), Partial(lg.log_joint, lg.params().theta),
+    Partial(lg.posterior, lg.params().phi), batch, num_samples=50, chunk_size=8).bound
+np.savez(sys.argv[1], **found)
 """
+MESHES = ["8x1", "4x2", "2x4", "1x2"]
 
 
-def results(num_devices, num_steps, folder):
-    path = folder / f"{num_devices}-{num_steps}.npz"
+def results(num_devices, meshes, folder):
+    path = folder / f"{num_devices}.npz"
     environment = os.environ | {
         "JAX_NUM_CPU_DEVICES": str(num_devices),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
-    subprocess.run(
-        [sys.executable, "-c", CODE, str(path), str(num_steps)], env=environment, check=True
-    )
+    subprocess.run([sys.executable, "-c", CODE, str(path), *meshes], env=environment, check=True)
     return np.load(path)
 
 
+@pytest.fixture(scope="module")
+def one_and_eight(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("devices")
+    return results(1, ["1x1"], folder), results(8, MESHES, folder)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_steps", "tolerance"), [(1, 1e-5), (4, 1e-4)])
-def test_two_devices_agree_with_one(num_steps, tolerance, tmp_path):
-    one, two = (results(n, num_steps, tmp_path) for n in (1, 2))
-    assert one["used"] == 1
-    assert two["used"] == 2
-    np.testing.assert_allclose(two["params"], one["params"], rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(two["log_likelihood"], one["log_likelihood"], rtol=1e-4)
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize(("num_steps", "tolerance"), [(1, 1e-5), (5, 1e-4)])
+def test_training_on_a_mesh_agrees_with_one_device(mesh, num_steps, tolerance, one_and_eight):
+    one, eight = one_and_eight
+    np.testing.assert_allclose(
+        eight[f"{mesh} {num_steps}"], one[f"1x1 {num_steps}"], rtol=tolerance, atol=tolerance
+    )
+
+
+@pytest.mark.slow
+def test_evaluation_on_eight_devices_agrees_with_one(one_and_eight):
+    one, eight = one_and_eight
+    for name in ("log_likelihood", "bound"):
+        np.testing.assert_allclose(eight[name], one[name], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_data_and_particles_really_share_the_work(one_and_eight):
+    """What one device computes, as the compiler counts it; the parameters' part is on each."""
+    one, eight = one_and_eight
+    whole = float(one["1x1 flops"])
+    assert float(eight["1x2 flops"]) < 0.7 * whole
+    assert float(eight["8x1 flops"]) < 0.3 * whole
+    assert float(eight["4x2 flops"]) < 0.3 * whole
+
+
+def test_meshes_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="needs 1000000 devices"):
+        sharding.make_mesh(1000, 1000)
+    assert dict(sharding.largest_mesh(7).shape)["particle"] == 1
+
+
+def test_one_device_along_the_particles_changes_nothing():
+    assert sharding.over_particles(SAMPLER, sharding.make_mesh(1)) is SAMPLER
 
 
 @pytest.mark.slow
@@ -73,7 +126,7 @@ def test_the_command_line_runs_on_two_devices(tmp_path):
         text=True,
     )
     assert found.returncode == 0, found.stderr
-    assert "each batch over 2 of 2 x cpu" in found.stdout
+    assert "over a mesh data:2 of 2 x cpu" in found.stdout
     assert "bidirectional gap" in found.stdout
 
 
