@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from absl import flags as absl_flags
 
 from aiwae_jax import data, plots, train
-from experiments import build, command, cost, evaluate, flags, launch, repeats, workdir
+from experiments import build, command, cost, evaluate, flags, launch, pool, repeats, workdir
 from experiments.benchmark import timing
 from experiments.flags import common
 from experiments.report import METRICS, format_mean
@@ -92,7 +92,6 @@ def _define(fv: absl_flags.FlagValues) -> None:
         "At equal epochs, at as many gradient evaluations as the dearest method's, or both.",
         flag_values=fv,
     )
-    absl_flags.DEFINE_bool("dry_run", False, "Prints the plan only.", flag_values=fv)
 
 
 def variants_of(
@@ -276,6 +275,7 @@ def main(argv: Sequence[str]) -> None:
     """Entry point."""
     fv = absl_flags.FlagValues()
     _define(fv)
+    launch.define(fv)
     common.define(fv)
     usage = "Compares methods at equal cost: python -m experiments.compare --dataset=digits"
     for_runs = common.parse(fv, argv, usage, known_only=True)
@@ -293,9 +293,9 @@ def main(argv: Sequence[str]) -> None:
     cells = cells_of(variants, fv.budgets)
     distinct = list({tuple(arguments): None for arguments in cells.values()})
     planned = launch.prepare(root, dataset, distinct)
-    if fv.dry_run:
+    failed = pool.carry_out(fv, root, planned, len(dataset.train))
+    if failed is None:
         return
-    failed = launch.run(root, planned, len(dataset.train))
     rows = rows_of(root, cells, variants, len(dataset.train))
     if not rows:
         raise workdir.WorkdirError("No cell has a report yet.")

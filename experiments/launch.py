@@ -1,26 +1,22 @@
-"""Runs the cells that are missing of a table or a figure, cheapest first, each in its own process.
+"""Plans the cells of a table or a figure: what is missing, what it will cost, cheapest first.
 
 A cell is one `experiments.run` in its own folder, so that whatever happened before, it continues
-where it stopped. Several launchers may share a folder: a cell belongs to whoever locked it first.
+where it stopped.
 """
 
-import fcntl
 import itertools
 import pathlib
-import subprocess
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from absl import flags as absl_flags
 
 from aiwae_jax import data, evaluate, train
-from experiments import command, cost, flags, progress, repeats, workdir
+from experiments import cost, flags, progress, repeats, workdir
 from experiments import evaluate as evaluate_command
 from experiments.benchmark import limit, timing
 from experiments.flags import common
 
-_SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_TO_START = 20.0  # imports and compilation
 _EFFICIENCY = 0.5  # of the machine's best matrix product that a run comes to, roughly
 
@@ -131,6 +127,25 @@ def plan(
     return sorted(planned, key=lambda cell: cell.seconds)
 
 
+def define(fv: absl_flags.FlagValues) -> None:
+    """Flags of every command that launches cells."""
+    absl_flags.DEFINE_bool("dry_run", False, "Prints the plan only.", flag_values=fv)
+    absl_flags.DEFINE_integer(
+        "jobs",
+        1,
+        "Cells at work at once. Each has its share of the CPU's cores and writes to <cell>.log; on "
+        "GPUs, start a launcher for each with CUDA_VISIBLE_DEVICES instead.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_string(
+        "slurm",
+        None,
+        "Writes a Slurm array of the missing cells to this file, to be handed to sbatch, and runs "
+        "nothing.",
+        flag_values=fv,
+    )
+
+
 def shared_flags(fv: absl_flags.FlagValues, for_runs: Sequence[str]) -> list[str]:
     """Arguments of all cells, from a command's own flags and those that it hands on."""
     shared = [f"--dataset={fv.dataset}", *for_runs]
@@ -162,65 +177,6 @@ def describe(planned: Sequence[Planned]) -> str:
     num = sum(not cell.found.is_finished for cell in planned)
     lines.append(f"{num} of {len(planned)} cells to run, about {progress.format_seconds(total)}")
     return "\n".join(lines)
-
-
-def run(root: pathlib.Path, planned: Sequence[Planned], num_examples: int) -> list[str]:
-    """Runs what is missing; returns the names of cells that failed.
-
-    Raises:
-      command.Interrupted: on SIGINT or SIGTERM, after the cell at work has saved itself.
-    """
-    failed = []
-    for cell in planned:
-        if cell.found.is_finished:
-            continue
-        root.mkdir(parents=True, exist_ok=True)
-        with (root / f".{cell.name}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                print(f"\n{cell.name}: another launcher is at it")
-                continue
-            if workdir.is_in_use(root / cell.name):
-                print(f"\n{cell.name}: another process is at it")
-                continue
-            if look(root / cell.name, cell.config, num_examples).is_finished:
-                print(f"\n{cell.name}: finished by another launcher")
-                continue
-            print(
-                f"\n{cell.name}: python -m experiments.run {' '.join(cell.arguments)}", flush=True
-            )
-            code = _run_cell(cell)
-        if code:
-            failed.append(cell.name)
-    return failed
-
-
-def _run_cell(cell: Planned) -> int:
-    """Runs a cell to its end and returns its exit code; hands signals on and waits for it to save.
-
-    The cell has a session of its own, so that a terminal's Ctrl-C reaches it once, through here.
-    """
-    arguments = [sys.executable, "-m", "experiments.run", *cell.arguments]
-    with command.Interruption() as interruption:
-        process = subprocess.Popen(arguments, start_new_session=True)
-        while True:
-            try:
-                code = process.wait(timeout=_SECONDS_BETWEEN_LOOKS)
-                break
-            except subprocess.TimeoutExpired:
-                number = interruption.signal_number
-                if number is not None:
-                    process.send_signal(number)
-                    code = process.wait()
-                    break
-    if interruption.signal_number is not None:
-        raise command.Interrupted(
-            f"Interrupted at {cell.name}, which has saved itself; start the same command again to "
-            "continue.",
-            interruption.signal_number,
-        )
-    return code
 
 
 def cells_of(

@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 
 from aiwae_jax import ais, checkpoint, data, evaluate, grid, plots, weights
 from aiwae_jax.types import Model, Params
-from experiments import build, command, flags, launch, progress, workdir
+from experiments import build, command, flags, launch, pool, progress, workdir
 from experiments.flags import common
 
 _SETTINGS = evaluate.Settings(
@@ -196,6 +196,7 @@ def main(argv: Sequence[str]) -> None:
     """Entry point."""
     fv = absl_flags.FlagValues()
     _define(fv)
+    launch.define(fv)
     common.define(fv)
     usage = "Draws p(z|x) of models with two latents: python -m experiments.posteriors"
     for_runs = common.parse(fv, argv, usage, known_only=True)
@@ -213,7 +214,9 @@ def main(argv: Sequence[str]) -> None:
     dataset = data.load(fv.dataset, fv.data_dir)
     planned = launch.prepare(root, dataset, arguments)
     images, classes = one_image_per_class(dataset)
-    failed = launch.run(root, planned, len(dataset.train))
+    failed = pool.carry_out(fv, root, planned, len(dataset.train))
+    if failed is None:
+        return
     if failed:
         raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
 

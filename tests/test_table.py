@@ -4,6 +4,7 @@ import copy
 import csv
 import fcntl
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import data
-from experiments import flags, launch
+from experiments import flags, launch, pool
 from experiments.benchmark import problem
 from experiments.report import METRICS
 from experiments.table import __main__ as table
@@ -203,6 +204,32 @@ def test_launcher_runs_what_is_missing_once_and_writes_the_table(tmp_path, capfd
     assert capfd.readouterr().out.count("python -m experiments.run") == 1
 
 
+@pytest.mark.slow
+def test_two_cells_at_once_each_with_a_log(tmp_path, capfd):
+    assert launched(tmp_path, "--launch", "--jobs=2", *TINY) == 0
+    out = capfd.readouterr().out
+    assert out.count("ended with code 0") == 2
+    assert "| NLL (test) |" in (tmp_path / "table.md").read_text()
+    for num in (1, 2):
+        assert "report and pictures" in (tmp_path / f"digits-iwae-K{num}-b64-seed0.log").read_text()
+
+
+@pytest.mark.slow
+def test_slurm_array_runs_the_missing_cells(tmp_path, capsys):
+    script = tmp_path / "array.sh"
+    arguments = [f"--slurm={script}", "--eval=none", *TINY]
+    assert launched(tmp_path / "runs", *arguments) == 0
+    assert "2 tasks: sbatch" in capsys.readouterr().out
+    assert "#SBATCH --array=0-1\n" in script.read_text()
+    for task in range(2):
+        environment = os.environ | {"SLURM_ARRAY_TASK_ID": str(task)}
+        subprocess.run(["bash", str(script)], env=environment, cwd=ROOT, check=True, timeout=200)
+    names = sorted(path.name for path in (tmp_path / "runs").glob("digits-*"))
+    assert names == ["digits-iwae-K1-b64-seed0", "digits-iwae-K2-b64-seed0"]
+    assert launched(tmp_path / "runs", *arguments) == 2  # nothing left to submit
+    assert "all cells are finished" in capsys.readouterr().err
+
+
 def test_a_cell_finished_meanwhile_is_not_run_again(tmp_path, monkeypatch, capsys):
     dataset = data.load("digits", None)
     planned = launch.plan(
@@ -214,8 +241,8 @@ def test_a_cell_finished_meanwhile_is_not_run_again(tmp_path, monkeypatch, capsy
     (folder / "checkpoints" / "44").mkdir(parents=True)
     content = {"training": vars(cell.config.training), "data": {}, "data_dir": None}
     (folder / "config.json").write_text(json.dumps(content))
-    monkeypatch.setattr(launch.subprocess, "Popen", lambda *a, **k: pytest.fail("it ran"))
-    assert launch.run(tmp_path, planned, len(dataset.train)) == []
+    monkeypatch.setattr(pool.subprocess, "Popen", lambda *a, **k: pytest.fail("it ran"))
+    assert pool.run(tmp_path, planned, len(dataset.train)) == []
     assert "finished by another launcher" in capsys.readouterr().out
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from aiwae_jax import data
-from experiments import command, flags, launch, workdir
+from experiments import command, flags, launch, pool, workdir
 from experiments.flags import common
 from experiments.table import collect, render
 
@@ -32,7 +32,6 @@ def _define(fv: absl_flags.FlagValues) -> None:
         "first. Any other flag goes to experiments.run, for all cells alike.",
         flag_values=fv,
     )
-    absl_flags.DEFINE_bool("dry_run", False, "Prints the plan of --launch only.", flag_values=fv)
     absl_flags.DEFINE_string("dataset", "digits", "Data set of the cells.", flag_values=fv)
     absl_flags.DEFINE_list(
         "methods", ["iwae", "aiwae"], "Methods, separated by commas.", flag_values=fv
@@ -62,6 +61,7 @@ def main(argv: Sequence[str]) -> None:
     """Entry point."""
     fv = absl_flags.FlagValues()
     _define(fv)
+    launch.define(fv)
     common.define(fv)
     usage = "Collects reports into the paper's tables: python -m experiments.table --workdir=runs"
     for_runs = common.parse(fv, argv, usage, known_only=True)
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "table"
     workdir.make_folder(out.parent, "--out")
     failed = []
-    if fv.launch or fv.dry_run:
+    if fv.launch or fv.dry_run or fv.slurm is not None:
         for name in ("methods", "K", "T"):
             common.require(bool(fv[name].value), f"--{name} must name at least one.")
         common.require(
@@ -82,9 +82,9 @@ def main(argv: Sequence[str]) -> None:
             flags.parse_run(["run", *cell])  # complains before anything is loaded
         dataset = data.load(fv.dataset, fv.data_dir)
         planned = launch.prepare(root, dataset, cells)
-        if fv.dry_run:
+        failed = pool.carry_out(fv, root, planned, len(dataset.train))
+        if failed is None:
             return
-        failed = launch.run(root, planned, len(dataset.train))
         if failed and not any(root.rglob("report.json")):
             raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
         if planned[0].config.evaluation is None:

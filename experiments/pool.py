@@ -1,0 +1,205 @@
+"""Runs planned cells in processes of their own, several at once, or writes a Slurm array of them.
+
+A cell belongs to whoever locked it first, so several launchers may share a folder. One that died,
+by whatever cause, is found and continued by the next launch.
+"""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from absl import flags as absl_flags
+
+from experiments import command, workdir
+from experiments.flags import common
+from experiments.launch import Planned, look
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SLURM = """#!/bin/bash
+#SBATCH --job-name={name}
+#SBATCH --array=0-{last}
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output={folder}/slurm-%a.log
+#SBATCH --signal=TERM@120
+# Add what your cluster wants: --partition, --time, --gres=gpu:1.
+# Each task is one cell. Stopped or requeued, it continues where it was.
+cells=(
+{cells}
+)
+cd {here}
+eval exec {python} -m experiments.run "${{cells[$SLURM_ARRAY_TASK_ID]}}"
+"""
+
+
+class _TakenError(Exception):
+    """Another launcher is at the cell."""
+
+
+@contextlib.contextmanager
+def _locked(root: pathlib.Path, name: str) -> Iterator[None]:
+    with (root / f".{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise _TakenError from None
+        yield
+
+
+class _Job:
+    """A cell at work in a process of its own; `resources` are let go when it has ended."""
+
+    def __init__(
+        self, cell: Planned, cores: set[int], log: IO | None, resources: contextlib.ExitStack
+    ):
+        self.cell, self.cores, self._resources = cell, cores, resources
+        arguments = [sys.executable, "-m", "experiments.run", *cell.arguments]
+        # A session of its own: a terminal's Ctrl-C reaches it once, through the launcher.
+        self.process = subprocess.Popen(arguments, start_new_session=True, stdout=log, stderr=log)
+        if cores:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(self.process.pid, cores)
+
+    def has_ended(self) -> bool:
+        """Whether it has, and then lets the lock go."""
+        if self.process.poll() is None:
+            return False
+        self._resources.close()
+        return True
+
+
+def _start(
+    root: pathlib.Path, cell: Planned, num_examples: int, cores: set[int], is_alone: bool
+) -> _Job | None:
+    """Starts a cell, or says why there is nothing to start."""
+    with contextlib.ExitStack() as resources:
+        try:
+            resources.enter_context(_locked(root, cell.name))
+        except _TakenError:
+            print(f"\n{cell.name}: another launcher is at it")
+            return None
+        if workdir.is_in_use(root / cell.name):
+            print(f"\n{cell.name}: another process is at it")
+            return None
+        if look(root / cell.name, cell.config, num_examples).is_finished:
+            print(f"\n{cell.name}: finished by another launcher")
+            return None
+        print(f"\n{cell.name}: python -m experiments.run {shlex.join(cell.arguments)}", flush=True)
+        log = None
+        if not is_alone:  # their lines would get mixed up
+            log = resources.enter_context((root / f"{cell.name}.log").open("a"))
+        return _Job(cell, cores, log, resources.pop_all())
+
+
+def _shares(num_jobs: int) -> list[set[int]]:
+    """The cores of each job: all of them evenly; empty where it is not to be told any."""
+    if num_jobs == 1 or not hasattr(os, "sched_getaffinity"):
+        return [set() for _ in range(num_jobs)]
+    cores = sorted(os.sched_getaffinity(0))
+    return [set(cores[i::num_jobs]) for i in range(num_jobs)]
+
+
+def run(
+    root: pathlib.Path, planned: Sequence[Planned], num_examples: int, num_jobs: int = 1
+) -> list[str]:
+    """Runs what is missing, in the order given; returns the names of cells that failed.
+
+    Args:
+      root: of all cells' folders.
+      planned: from `launch.plan`.
+      num_examples: of the training set.
+      num_jobs: cells at once; each has its share of the CPU's cores, and writes to <cell>.log where
+        it is not alone.
+
+    Raises:
+      command.Interrupted: on SIGINT or SIGTERM, after the cells at work have saved themselves.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    waiting = [cell for cell in planned if not cell.found.is_finished]
+    free, jobs, failed = _shares(num_jobs), [], []
+    with command.Interruption() as interruption:
+        while waiting or jobs:
+            while waiting and free:
+                job = _start(root, waiting.pop(0), num_examples, free[-1], num_jobs == 1)
+                if job is not None:
+                    jobs.append(job)
+                    free.pop()
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            if interruption.signal_number is not None:
+                _stop(jobs, interruption.signal_number)
+            for job in [job for job in jobs if job.has_ended()]:
+                jobs.remove(job)
+                free.append(job.cores)
+                if job.process.returncode:
+                    failed.append(job.cell.name)
+                if num_jobs > 1:
+                    print(f"{job.cell.name}: ended with code {job.process.returncode}", flush=True)
+    return failed
+
+
+def _stop(jobs: Sequence[_Job], number: int) -> None:
+    """Hands a signal on, and waits until the cells at work have saved themselves."""
+    for job in jobs:
+        job.process.send_signal(number)
+    for job in jobs:
+        job.process.wait()
+        job.has_ended()
+    names = ", ".join(job.cell.name for job in jobs) or "no cell"
+    raise command.Interrupted(
+        f"Interrupted at {names}; what was at work has saved itself. Start the same command again "
+        "to continue.",
+        number,
+    )
+
+
+def write_slurm_array(path: pathlib.Path, root: pathlib.Path, planned: Sequence[Planned]) -> int:
+    """Writes a batch script with a task for each cell that is not finished; returns their number.
+
+    Raises:
+      workdir.WorkdirError: if there is none.
+    """
+    missing = [cell for cell in planned if not cell.found.is_finished]
+    if not missing:
+        raise workdir.WorkdirError("--slurm: all cells are finished, there is nothing to submit.")
+    root.mkdir(parents=True, exist_ok=True)
+    workdir.write_text(
+        path,
+        _SLURM.format(
+            name=root.name,
+            last=len(missing) - 1,
+            folder=root,
+            cells="\n".join(f"  {shlex.quote(shlex.join(cell.arguments))}" for cell in missing),
+            here=shlex.quote(os.getcwd()),
+            python=shlex.quote(sys.executable),
+        ),
+    )
+    return len(missing)
+
+
+def carry_out(
+    fv: absl_flags.FlagValues, root: pathlib.Path, planned: Sequence[Planned], num_examples: int
+) -> list[str] | None:
+    """Does with a plan what the flags of `launch.define` say.
+
+    Returns:
+      The names of cells that failed; None where nothing was to be run.
+
+    Raises:
+      command.Interrupted: as `run`.
+    """
+    common.check_at_least("jobs", fv.jobs, 1)
+    if fv.dry_run:
+        return None
+    if fv.slurm is not None:
+        path = pathlib.Path(fv.slurm).expanduser()
+        num = write_slurm_array(path, root, planned)
+        print(f"{num} tasks: sbatch {path}; then the same command without --slurm")
+        return None
+    return run(root, planned, num_examples, fv.jobs)
