@@ -1,5 +1,7 @@
 """Checkpoints of any pytree of arrays, through Orbax: written whole or not at all."""
 
+import hashlib
+import json
 import logging
 import os
 import pathlib
@@ -7,11 +9,23 @@ import warnings
 from typing import Any
 
 import jax
+import numpy as np
 
 from aiwae_jax import processes
 from aiwae_jax.types import PyTree
 
 NUM_KEPT = 2
+
+
+def _digests(flat: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of each array's content, and of the facts: a flipped bit is no valid checkpoint."""
+    found = {}
+    for name, leaf in flat.items():
+        array = np.ascontiguousarray(processes.fetch(leaf))
+        head = f"{array.dtype}{array.shape}".encode()
+        found[name] = hashlib.sha256(head + array.tobytes()).hexdigest()
+    found["facts"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return found
 
 
 class CheckpointError(RuntimeError):
@@ -24,18 +38,34 @@ def _flatten(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
+class _DamagedError(ValueError):
+    """A checkpoint that can be read, but not to what was written."""
+
+
 class Checkpoints:
     """The checkpoints of one run: the newest `NUM_KEPT`, each with a small dict of facts."""
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike, *, is_owner: bool = False):
+        """Opens the folder.
+
+        Args:
+          folder: of the checkpoints, which may not be there yet.
+          is_owner: whether nobody else writes here, so that what a kill left half written may be
+            removed, and damaged checkpoints moved aside (to `<step>.damaged`) and their steps saved
+            again.
+        """
         import orbax.checkpoint as ocp  # here, because the library itself does not need it
 
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every file
         self._ocp = ocp
         self._folder = pathlib.Path(folder).absolute()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=NUM_KEPT, enable_async_checkpointing=False, create=True
+            max_to_keep=NUM_KEPT,
+            enable_async_checkpointing=False,
+            create=True,
+            cleanup_tmp_directories=is_owner,
         )
+        self._is_owner = is_owner
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, tree: PyTree, facts: dict[str, Any]) -> None:
@@ -47,7 +77,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         flat = _flatten(tree)
-        content = {"names": sorted(flat), "facts": facts}
+        content = {"names": sorted(flat), "facts": facts, "sha256": _digests(flat, facts)}
         try:
             is_saved = self._manager.save(
                 step,
@@ -70,15 +100,11 @@ class Checkpoints:
         """The newest checkpoint's step, or None."""
         return self._manager.latest_step()
 
-    def restore(
-        self, template: PyTree, *, is_owner: bool = False
-    ) -> tuple[PyTree, dict[str, Any]] | None:
+    def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
         """Reads the newest checkpoint that is whole.
 
         Args:
           template: a tree of JAX arrays, whose structure, shapes and devices are wanted.
-          is_owner: whether nobody else writes here, so that damaged checkpoints may be moved aside
-            (to `<step>.damaged`) and their steps saved again.
 
         Returns:
           (tree, facts), or None where there is no checkpoint. A damaged newest one is passed over
@@ -95,12 +121,13 @@ class Checkpoints:
             except CheckpointError:
                 raise
             except Exception as error:  # whatever Orbax's storage raises on damaged files
+                reason = error if isinstance(error, _DamagedError) else type(error).__name__
                 warnings.warn(
-                    f"The checkpoint {self._folder / str(step)} is damaged "
-                    f"({type(error).__name__}); trying the one before it.",
+                    f"The checkpoint {self._folder / str(step)} is damaged ({reason}); trying the "
+                    "one before it.",
                     stacklevel=2,
                 )
-                if is_owner:
+                if self._is_owner:
                     self._move_aside(step)
         if steps:
             raise CheckpointError(f"None of the checkpoints below {self._folder} can be read.")
@@ -132,6 +159,11 @@ class Checkpoints:
         tree = self._manager.restore(
             step, args=args.Composite(tree=args.StandardRestore(abstract))
         ).tree
+        written = content.get("sha256", {})  # checkpoints of earlier versions have none
+        read = _digests(tree, content["facts"]) if written else {}
+        broken = [name for name in read if read[name] != written.get(name)]
+        if broken:
+            raise _DamagedError(f"{', '.join(broken)}: not what was written")
         leaves = [tree[name] for name in flat]
         return jax.tree.unflatten(jax.tree.structure(template), leaves), content["facts"]
 

@@ -273,6 +273,8 @@ def _read_chardata(path: pathlib.Path, source: str) -> Dataset:
             found = list(content[name].shape) if name in content else "nothing"
             raise DataError(f"{path}: `{name}` must have shape {list(shape)}, found {found}.")
         values = content[name]
+        if values.dtype.kind not in "biuf":
+            raise DataError(f"{path}: `{name}` must hold numbers, found {values.dtype}.")
         if not (np.isfinite(values).all() and 0.0 <= values.min() < values.max() <= 1.0):
             raise DataError(f"{path}: `{name}` must lie within [0, 1] and not be blank.")
         # Stored one image per column, and each image column by column.

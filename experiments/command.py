@@ -1,5 +1,6 @@
 """What every command shares: exit codes, errors of one line, interruption."""
 
+import errno
 import functools
 import signal
 import sys
@@ -9,6 +10,12 @@ from typing import Any
 
 from aiwae_jax import checkpoint, data, processes
 from experiments import devices, flags, workdir
+
+# Full, read-only or broken: nothing that the program could mend, and nothing that is lost.
+_OF_THE_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
+)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
@@ -42,6 +49,16 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
             processes.OtherProcessError,
         ) as error:
             print(f"error: {error}", file=sys.stderr)
+            return 1
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK:
+                raise
+            place = f": {error.filename}" if error.filename else ""
+            print(
+                f"error: {error.strerror}{place}. What was saved before is intact; start the same "
+                "command again when that is mended.",
+                file=sys.stderr,
+            )
             return 1
         except Interrupted as interruption:
             print(interruption, file=sys.stderr)

@@ -48,10 +48,10 @@ class Trainer:
 
     def __init__(self, config: Config, run: build.Run, folder: pathlib.Path):
         self._config, self._run = config, run
-        self._checkpoints = checkpoint.Checkpoints(folder / "checkpoints")
+        self._checkpoints = checkpoint.Checkpoints(folder / "checkpoints", is_owner=True)
         self.loop_state = run.init()
         self.wall_time = {"training_seconds": 0.0}
-        restored = self._checkpoints.restore(self.loop_state, is_owner=True)
+        restored = self._checkpoints.restore(self.loop_state)
         if restored is not None:
             self.loop_state, facts = restored
             self.wall_time = facts["wall_time"]

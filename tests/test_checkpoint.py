@@ -49,11 +49,27 @@ def test_damaged_newest_is_passed_over_with_a_warning_that_names_it(tmp_path):
     with pytest.warns(UserWarning, match=r"/2 is damaged"):
         restored, _ = reopened.restore(tree(0))
     assert int(restored.theta["n"]) == 1
+    reopened = checkpoint.Checkpoints(tmp_path, is_owner=True)
     with pytest.warns(UserWarning, match=r"/2 is damaged"):
-        reopened.restore(tree(0), is_owner=True)
+        reopened.restore(tree(0))
     reopened.save(2, tree(22), {})
     assert int(reopened.restore(tree(0))[0].theta["n"]) == 22
     assert (tmp_path / "2.damaged").is_dir()
+
+
+def test_what_was_not_written_like_this_is_damaged(tmp_path, monkeypatch):
+    """Storage that gives back other bits than it got."""
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(1, tree(1), {"note": "x"})
+    digests = checkpoint._digests
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            checkpoint, "_digests", lambda flat, facts: digests(flat, facts) | {"theta.n": "0"}
+        )
+        checkpoints.save(2, tree(2), {"note": "x"})
+    with pytest.warns(UserWarning, match=r"/2 is damaged \(theta.n: not what was written\)"):
+        restored, _ = checkpoints.restore(tree(0))
+    assert int(restored.theta["n"]) == 1
 
 
 def test_tree_of_another_model_is_refused(tmp_path):
