@@ -98,9 +98,6 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     return _LOADERS[name](folder)
 
 
-# ------------------------------------------------------------------------------------------ digits
-
-
 def _load_digits(folder: pathlib.Path | None) -> Dataset:
     del folder
     try:
@@ -124,9 +121,6 @@ def _load_digits(folder: pathlib.Path | None) -> Dataset:
         image_shape=(8, 8),
         source="scikit-learn, every fifth image for testing",
     )
-
-
-# ------------------------------------------------------------------------------------------- mnist
 
 
 def _read_maybe_gzipped(path: pathlib.Path) -> bytes:
@@ -227,9 +221,6 @@ def _verify_mnist_as_set(arrays: dict[str, np.ndarray]) -> None:
             )
 
 
-# ---------------------------------------------------------------------------------------- omniglot
-
-
 def cache_folder() -> pathlib.Path:
     """Where downloads are kept: $AIWAE_CACHE_DIR, or aiwae_jax in the user's cache folder."""
     if "AIWAE_CACHE_DIR" in os.environ:
@@ -273,9 +264,10 @@ def _read_chardata(path: pathlib.Path, source: str) -> Dataset:
             found = list(content[name].shape) if name in content else "nothing"
             raise DataError(f"{path}: `{name}` must have shape {list(shape)}, found {found}.")
         values = content[name]
-        if values.dtype.kind not in "biuf":
-            raise DataError(f"{path}: `{name}` must hold numbers, found {values.dtype}.")
-        if not (np.isfinite(values).all() and 0.0 <= values.min() < values.max() <= 1.0):
+        is_real = values.dtype.kind in "biuf"
+        if not (
+            is_real and np.isfinite(values).all() and 0.0 <= values.min() < values.max() <= 1.0
+        ):
             raise DataError(f"{path}: `{name}` must lie within [0, 1] and not be blank.")
         # Stored one image per column, and each image column by column.
         square = values.T.reshape(-1, 28, 28).transpose(0, 2, 1)
@@ -344,9 +336,6 @@ def _load_omniglot_tfds(folder: pathlib.Path | None) -> Dataset:
         source="TFDS omniglot, shrunk from 105x105",
         is_stand_in=True,
     )
-
-
-# -------------------------------------------------------------------------------------------- tfds
 
 
 def _load_tfds(name: str, folder: pathlib.Path | None, raw_files: str | None):

@@ -34,12 +34,15 @@ def _bounded(raw: chex.Array, largest: float) -> chex.Array:
 
 def _raw(value: float, largest: float, shape: tuple[int, ...]) -> chex.Array:
     """What `_bounded` makes `value` of."""
+    return jnp.full(shape, _logit(value / largest))
+
+
+def _check_step_size(value: float, largest: float) -> None:
     if not 0.0 < value < largest:
         raise ValueError(
             f"`initial_step_size` must lie between 0 and `largest_step_size`={largest}, got "
             f"{value}."
         )
-    return jnp.full(shape, _logit(value / largest))
 
 
 def _check(name: str, value: int, smallest: int) -> None:
@@ -105,6 +108,7 @@ def hvae(
     Raises:
       ValueError: for impossible values, or learned cooling from a temperature that is not above 1.
     """
+    _check_step_size(initial_step_size, largest_step_size)
     _check("num_leapfrog_steps", num_leapfrog_steps, 0)
     if tempering not in TEMPERINGS:
         raise ValueError(f"`tempering` must be one of {', '.join(TEMPERINGS)}, got {tempering!r}.")
@@ -168,6 +172,7 @@ def hvi(
     Raises:
       ValueError: for impossible values.
     """
+    _check_step_size(initial_step_size, largest_step_size)
     _check("num_moves", num_moves, 0)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
 
@@ -235,6 +240,7 @@ def uha(
     Raises:
       ValueError: for impossible values, or a chain in z where q's density is not to be had.
     """
+    _check_step_size(initial_step_size, largest_step_size)
     betas = ais.make_schedule(schedule, num_temperatures)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
     paths.check_space(chain_space, model)

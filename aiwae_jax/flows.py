@@ -19,6 +19,7 @@ from aiwae_jax.types import Posterior, PyTree
 _NUM_MOMENT_SAMPLES = 128
 _NUM_BISECTIONS = 40
 _LEAST_SLOPE = 1e-3  # of a planar layer along its w
+_TINY = 1e-30
 _IAF_HIDDEN_SIZE = 100
 
 
@@ -33,14 +34,13 @@ class Transported:
         size: int,
         transport: Callable[[chex.Array], tuple[chex.Array, chex.Array]],
         inverse_transport: Callable[[chex.Array], chex.Array],
-        *,
-        has_density: bool,
+        log_prob: Callable[[chex.Array], chex.Array] | None = None,
     ):
-        """Args as the methods of the same names; `has_density` says the inverse is exact."""
+        """Args as the methods of the same names; `log_prob` is None where z alone does not do."""
         self._noise = distributions.standard_normal(size)
         self.transport = transport
         self.inverse_transport = inverse_transport
-        self._has_density = has_density
+        self._log_prob = log_prob
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[D]`, differentiable in f's parameters."""
@@ -58,13 +58,12 @@ class Transported:
         Raises:
           TypeError: where the inverse is only numerical and has no gradient.
         """
-        if not self._has_density:
+        if self._log_prob is None:
             raise TypeError(
                 "This flow has the density of its own samples only; use `sample_and_log_prob`, "
                 "`chain_space`='base', or another posterior."
             )
-        noise = self.inverse_transport(z)
-        return self._noise.log_prob(noise) - self.transport(noise)[1]
+        return self._log_prob(z)
 
     def mean(self) -> chex.Array:
         """Mean `[D]` of 128 antithetic draws of fixed noise: an approximation."""
@@ -140,38 +139,41 @@ def planar(latent_size: int, num_layers: int = 4) -> Family:
         del params
         base = distributions.DiagNormal(loc, jnp.exp(log_scale))
         w = w.reshape(num_layers, latent_size)
-        u = jax.vmap(_invertible)(u.reshape(num_layers, latent_size), w)
+        u, slopes = jax.vmap(_invertible)(u.reshape(num_layers, latent_size), w)
 
         def transport(noise):
             def body(carry, layer):
                 z, log_det = carry
-                u, w, b = layer
+                u, slope, w, b = layer
                 h = jnp.tanh(jnp.vdot(w, z) + b)
-                log_det += jnp.log1p((1.0 - h**2) * jnp.vdot(w, u))
+                log_det += jnp.log1p((1.0 - h**2) * slope)
                 return (z + u * h, log_det), None
 
-            return jax.lax.scan(body, base.transport(noise), (u, w, b))[0]
+            return jax.lax.scan(body, base.transport(noise), (u, slopes, w, b))[0]
 
         def inverse_transport(z):
             def body(z, layer):
-                u, w, b = layer
-                along = _planar_inverse(jnp.vdot(w, z), jnp.vdot(w, u), b)
+                u, slope, w, b = layer
+                along = _planar_inverse(jnp.vdot(w, z), slope, b)
                 return z - u * jnp.tanh(along + b), None
 
-            z, _ = jax.lax.scan(body, z, (u, w, b), reverse=True)
+            z, _ = jax.lax.scan(body, z, (u, slopes, w, b), reverse=True)
             return base.inverse_transport(z)
 
-        return Transported(latent_size, transport, inverse_transport, has_density=False)
+        return Transported(latent_size, transport, inverse_transport)
 
     sizes = (latent_size, latent_size, num_layers * latent_size, num_layers * latent_size)
     return Family((*sizes, num_layers), _no_params, build, has_density=False)
 
 
-def _invertible(u: chex.Array, w: chex.Array) -> chex.Array:
-    """û of Rezende & Mohamed's appendix A.1, for which wᵀû > -1 keeps a layer invertible."""
+def _invertible(u: chex.Array, w: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """û of Rezende & Mohamed's appendix A.1, for which wᵀû > -1 keeps a layer invertible; and wᵀû.
+
+    The product is handed on, because rounding can bring one computed from û below -1.
+    """
     product = jnp.vdot(w, u)
     wanted = distributions.softplus(product) - 1.0 + _LEAST_SLOPE
-    return u + (wanted - product) * w / (jnp.vdot(w, w) + 1e-6)
+    return u + (wanted - product) * w / jnp.maximum(jnp.vdot(w, w), _TINY), wanted
 
 
 def _planar_inverse(image: chex.Array, product: chex.Array, b: chex.Array) -> chex.Array:
@@ -225,7 +227,7 @@ def iaf(latent_size: int, num_layers: int = 2) -> Family:
                 z = _autoregressive_inverse(partial(gate_and_shift, layer, context), z[::-1])
             return base.inverse_transport(z)
 
-        return Transported(latent_size, transport, inverse_transport, has_density=False)
+        return Transported(latent_size, transport, inverse_transport)
 
     return Family((latent_size, latent_size, _IAF_HIDDEN_SIZE), init, build, has_density=False)
 

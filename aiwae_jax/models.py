@@ -21,6 +21,9 @@ INITIALIZATIONS = {
 }
 
 
+_FLOW_TAG = 0x666C6F77  # networks fold small counts into their key
+
+
 def mean_image_logits(mean_image: chex.Array) -> chex.Array:
     """Logits `[X]` of the mean training image, clipped to [0.001, 0.999] as in the IWAE code."""
     probabilities = jnp.clip(jnp.asarray(mean_image, jnp.float32), 0.001, 0.999)
@@ -88,7 +91,7 @@ def bernoulli_vae(
     def init(key: chex.PRNGKey) -> Params:
         theta_key, phi_key = jax.random.split(key)
         encoder_params = encoder.init(phi_key)
-        flow_params = family.init(jax.random.fold_in(phi_key, 1))
+        flow_params = family.init(jax.random.fold_in(phi_key, _FLOW_TAG))
         phi = {"encoder": encoder_params, "flow": flow_params} if flow_params else encoder_params
         return Params(theta=decoder.init(theta_key), phi=phi)
 
@@ -165,7 +168,12 @@ def two_layer_vae(
             h1 = diag_normal(lower_prior, theta["h1"], h2).inverse_transport(z[:lower])
             return jnp.concatenate([h1, h2_given.inverse_transport(h2)])
 
-        return flows.Transported(lower + upper, transport, inverse_transport, has_density=True)
+        def log_prob(z):
+            h1, h2 = z[:lower], z[lower:]
+            h1_given = diag_normal(lower_prior, theta["h1"], h2)
+            return h2_given.log_prob(h2) + h1_given.log_prob(h1)
+
+        return flows.Transported(lower + upper, transport, inverse_transport, log_prob)
 
     def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32"):
         return distributions.Bernoulli(*decoder.apply(theta["decoder"], z[:lower], precision))
@@ -185,7 +193,11 @@ def two_layer_vae(
             noises = q1.inverse_transport(z[:lower]), q2.inverse_transport(z[lower:])
             return jnp.concatenate(noises)
 
-        return flows.Transported(lower + upper, transport, inverse_transport, has_density=True)
+        def log_prob(z):
+            h1, h2 = z[:lower], z[lower:]
+            return q1.log_prob(h1) + diag_normal(upper_encoder, phi["h2"], h1).log_prob(h2)
+
+        return flows.Transported(lower + upper, transport, inverse_transport, log_prob)
 
     return _model(init, prior, likelihood, encode, has_density=True)
 

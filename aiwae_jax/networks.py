@@ -127,8 +127,9 @@ class AutoregressiveMLP(nnx.Module):
     def __call__(self, inputs: chex.Array, context: chex.Array) -> tuple[chex.Array, chex.Array]:
         """Applies the network to one input `[size]` and its context."""
         places = np.arange(self.size)
-        # A hidden unit of degree d sees inputs 0 .. d and feeds outputs d+1 and later.
-        degrees = np.arange(self.hidden_size) % max(self.size - 1, 1)
+        # A hidden unit of degree d sees inputs 0 .. d and feeds outputs d+1 and later; one of
+        # degree -1 sees the context only, which is all that output 0 may depend on.
+        degrees = np.arange(self.hidden_size) % self.size - 1
         hidden = jnp.tanh(
             _masked(self.from_inputs, inputs, places[:, None] <= degrees)
             + self.from_context(context)

@@ -172,7 +172,8 @@ def annealed(
             z = jnp.swapaxes(z, 0, 1).reshape(num_particles, -1)
             log_weights = jnp.swapaxes(log_weights, 0, 1).reshape(num_particles)
             info = ais.AISInfo(info.acceptance.mean(axis=0), info.num_nonfinite.sum())
-        return Particles(x, z, log_weights, posterior), {**info._asdict(), "step_sizes": state}
+        # Without the posterior, whose parameters are stopped: φ's objective must make its own.
+        return Particles(x, z, log_weights), {**info._asdict(), "step_sizes": state}
 
     return Sampler(
         draw,

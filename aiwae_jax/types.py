@@ -42,8 +42,8 @@ class Particles(NamedTuple):
       x: the datum, a pytree.
       z: `[K, D]` latent samples.
       log_weights: `[K]` log weights, nats; -inf marks a particle that explains nothing.
-      posterior: the q_φ(z|x) that the sampler drew them from or started them at, with gradients
-        where it is reparameterized, so that no objective need run the encoder again; or None.
+      posterior: the q_φ(z|x) that they are draws of, with its gradients to φ, so that no objective
+        need run the encoder again; None where they were moved, or gradients stopped.
     """
 
     x: PyTree
@@ -204,6 +204,10 @@ def phase(updates: tuple[str, ...], sampler: Sampler, objective: Objective) -> P
                 f"`updates` names {name!r}, but this objective has a gradient for "
                 f"{objective.trains} only; use another objective for {name!r}."
             )
+    if "psi" in updates and sampler.init_params is _no_params:
+        raise ValueError(
+            "`updates` names 'psi', but this sampler learns nothing by gradient; leave it out."
+        )
     if objective.needs_reparameterized and not sampler.is_reparameterized:
         raise ValueError(
             "`objective` differentiates through the samples, but `sampler` stops gradients; use a "

@@ -56,6 +56,7 @@ class Row(NamedTuple):
       num_gradients: of training, in all, for one seed.
       values: metric -> (mean, standard deviation over seeds or None).
       minutes: of training, all seeds together.
+      environment: that made it.
     """
 
     variant: str
@@ -64,6 +65,7 @@ class Row(NamedTuple):
     num_gradients: float
     values: dict[str, tuple[float, float | None]]
     minutes: float
+    environment: dict[str, Any]
 
 
 class Speed(NamedTuple):
@@ -115,15 +117,21 @@ def variants_of(
     return found
 
 
+def gradients_per_image(variants: Sequence[Variant]) -> dict[str, float]:
+    """What a variant's train step costs for one image, in gradients of the *first* one's model."""
+    unit = variants[0].cost.gradient
+    return {variant.name: variant.cost.step / unit for variant in variants}
+
+
 def cells_of(variants: Sequence[Variant], budgets: Sequence[str]) -> dict[tuple[str, str], list]:
     """(variant, budget) -> arguments; where both budgets are the same, one run serves both."""
-    dearest = max(variant.cost.step / variant.cost.gradient for variant in variants)
+    dearest = max(variant.cost.step for variant in variants)
     found = {}
     for variant in variants:
         training = flags.parse_run(["run", *variant.arguments]).training
         for budget in budgets:
             arguments = list(variant.arguments)
-            stretch = dearest / variant.cost.num_gradients
+            stretch = dearest / variant.cost.step
             folder = re.sub(r"[^\w.=-]+", "-", variant.name)
             if budget == "gradients" and stretch > 1.0:
                 arguments.append(f"--epochs={training.total_epochs * stretch:.6g}")
@@ -151,6 +159,21 @@ def measure_speed(
     return {name: Speed(seconds[name], memory[name]) for name in calls}
 
 
+def _settings_of(variant: Variant) -> dict[str, str]:
+    """What of its setting differs from method to method."""
+    training = flags.parse_run(["run", *variant.arguments]).training
+    return {
+        flag: str(value if value is not None else "")
+        for flag, value in (
+            ("K", training.num_particles),
+            ("T", training.num_temperatures),
+            ("moves", training.num_moves),
+            ("L", training.num_leapfrog_steps),
+            ("batch", training.batch_size),
+        )
+    }
+
+
 class _Stepping:
     """Calls of a compiled step, each with the state that the last one left."""
 
@@ -169,7 +192,7 @@ def rows_of(
     num_examples: int,
 ) -> list[Row]:
     """Reads the reports of all cells that have them."""
-    costs = {variant.name: variant.cost.num_gradients for variant in variants}
+    costs = gradients_per_image(variants)
     found = []
     for (name, budget), arguments in cells.items():
         config = flags.parse_run(["run", *arguments])
@@ -189,6 +212,7 @@ def rows_of(
                 num_gradients=costs[name] * training.total_epochs * num_examples,
                 values={k: repeats.mean_and_std([r[k] for r in reports]) for k in keys},
                 minutes=reports[0]["wall_time"]["training_seconds"] / 60,
+                environment=reports[0]["environment"],
             )
         )
     return found
@@ -198,17 +222,19 @@ def table(
     rows: Sequence[Row], variants: Sequence[Variant], speeds: dict[str, Speed]
 ) -> list[dict[str, str]]:
     """A line for each row, texts by column."""
-    costs = {variant.name: variant.cost.num_gradients for variant in variants}
+    costs = gradients_per_image(variants)
+    by_name = {variant.name: variant for variant in variants}
     lines = []
     for row in sorted(rows, key=lambda row: (row.budget, row.values["nll_test"][0])):
         lines.append(
             {
                 "at equal": row.budget,
                 "method": row.variant,
+                **_settings_of(by_name[row.variant]),
                 **{
                     _LABELS[key]: format_mean(f"{mean:.2f}", std)
                     for key, (mean, std) in row.values.items()
-                    if key not in ("nll_train", "nvlb_train", "generalization_gap")
+                    if key not in ("nll_train", "nvlb_train")
                 },
                 "epochs": f"{row.epochs:.4g}",
                 "gradients": f"{row.num_gradients:.2e}",
@@ -221,13 +247,18 @@ def table(
     return lines
 
 
+def _columns(lines: Sequence[dict[str, str]]) -> list[str]:
+    """Of all lines, in their order: some may lack a metric."""
+    return list({name: None for line in lines for name in line})
+
+
 def markdown(lines: Sequence[dict[str, str]], title: str, setting: str) -> str:
     """The table, under its data set and setting."""
 
     def join(texts: Sequence[str]) -> str:
         return "| " + " | ".join(texts) + " |"
 
-    head = list(lines[0])
+    head = _columns(lines)
     body = [join([line.get(name, "") for name in head]) for line in lines]
     return "\n".join(
         [f"### {title}", "", setting, "", join(head), join(["---"] * len(head)), *body, ""]
@@ -244,7 +275,7 @@ def write(
     """Writes comparison.md, .csv and .png."""
     workdir.write_text(out / "comparison.md", markdown(lines, title, setting))
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(lines[0]), restval="")
+    writer = csv.DictWriter(text, _columns(lines), restval="")
     writer.writeheader()
     writer.writerows(lines)
     workdir.write_text(out / "comparison.csv", text.getvalue())
@@ -260,11 +291,11 @@ def write(
     )
 
 
-def _setting(arguments: Sequence[str], report_of: Any) -> str:
-    environment = report_of["environment"]
+def _setting(arguments: Sequence[str], environment: dict[str, Any]) -> str:
     return (
         "mean (standard deviation over seeds), nats; one gradient is log p(x, z) and its gradient "
-        "in z for one z, a train step's matrix products are counted in these; `minutes` of "
+        "in z for one z, a train step's matrix products are counted in these; nobody stops early, "
+        "and methods trained for many epochs may overfit: see the generalization gap; `minutes` of "
         f"training, all seeds together; flags of all: {' '.join(arguments)}; made by "
         f"{environment['device']} on {environment['machine']}, jax {environment['versions']['jax']}"
     )
@@ -289,6 +320,10 @@ def main(argv: Sequence[str]) -> None:
     workdir.make_folder(out, "--out")
     dataset = data.load(fv.dataset, fv.data_dir)
     shared = launch.shared_flags(fv, for_runs)
+    if not any(flag.startswith(("--batch_size=", "--preset=")) for flag in shared):
+        # The paper's batch sizes differ by method, which alone is worth nats.
+        size = flags.DIGITS_BATCH_SIZE if fv.dataset == "digits" else flags.COMMON_BATCH_SIZE
+        shared.append(f"--batch_size={size}")
     variants = variants_of(fv.methods, shared, dataset)
     cells = cells_of(variants, fv.budgets)
     distinct = list({tuple(arguments): None for arguments in cells.values()})
@@ -301,10 +336,7 @@ def main(argv: Sequence[str]) -> None:
         raise workdir.WorkdirError("No cell has a report yet.")
     speeds = measure_speed(variants, dataset)
     lines = table(rows, variants, speeds)
-    example = next((root / rows[0].variant).parent.rglob("report.json"))
-    setting = _setting(
-        [flag for flag in shared if "_dir" not in flag], workdir.read_report(example)
-    )
+    setting = _setting([flag for flag in shared if "_dir" not in flag], rows[0].environment)
     write(out, rows, lines, dataset.title, setting)
     print(markdown(lines, dataset.title, setting))
     print(f"written: {out}")

@@ -208,6 +208,7 @@ def its_own_flags(method: str, shared: Sequence[str]) -> list[str]:
     common.one_of("methods", method, list(flags.METHODS))
     takes = flags.METHODS[method].defaults
     others = [flags.flag_of(name) for name in flags.FIELDS if name not in takes]
+    others += [f"no{name}" for name in others]  # of a boolean
     return [flag for flag in shared if _name(flag) not in others]
 
 

@@ -18,7 +18,7 @@ def test_equal_gradients_stretch_every_method_to_the_dearest():
         DIGITS,
     )
     cells = compare.cells_of(variants, ("epochs", "gradients"))
-    costs = {variant.name: variant.cost.num_gradients for variant in variants}
+    costs = compare.gradients_per_image(variants)
     spent = {}
     for (name, budget), arguments in cells.items():
         training = flags.parse_run(["run", *arguments]).training

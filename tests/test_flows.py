@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from aiwae_jax import distributions, evaluate, flows, models, objectives, samplers
+from aiwae_jax import distributions, evaluate, flows, models, networks, objectives, samplers
 
 D = 4
 X = jnp.asarray(lg.DATUM)
@@ -80,6 +80,24 @@ def test_planar_layers_stay_invertible_whatever_the_encoder_says():
     z, log_det = jax.vmap(posterior.transport)(noise)
     assert np.all(np.diff(z[:, 0]) > 0)
     assert np.all(np.isfinite(log_det))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_planar_log_determinants_stay_finite_for_extreme_outputs(scale):
+    """Rounding brings a product computed from û below -1 there."""
+    heads = jnp.zeros(D), jnp.zeros(D), jnp.array([-1e5, 0.0, 0.0, 0.0])
+    w = scale * jnp.array([3.0, 1.0, 0.0, 0.0])
+    posterior = flows.planar(D, num_layers=1).build({}, *heads, w, jnp.zeros(1))
+    assert np.isfinite(posterior.transport(jnp.zeros(D))[1])
+
+
+@pytest.mark.parametrize("size", [1, D])
+def test_every_output_of_an_autoregressive_network_sees_the_context(size):
+    network = networks.autoregressive(size, 5, 8)
+    params = network.init(jax.random.key(0))
+    by_context = jax.jacfwd(lambda c: network.apply(params, jnp.ones(size), c))(jnp.zeros(5))
+    for head in by_context:
+        assert np.all(np.linalg.norm(head, axis=1) > 0)
 
 
 def test_autoregressive_layers_are_triangular():
@@ -211,6 +229,8 @@ def test_two_layer_densities_factorize():
         np.testing.assert_allclose(distribution.inverse_transport(z), noise, atol=1e-5)
         expected = distributions.standard_normal(6).log_prob(noise) - log_det
         np.testing.assert_allclose(distribution.log_prob(z), expected, rtol=1e-5)
+        again, log_q = distribution.sample_and_log_prob(jax.random.key(3))
+        np.testing.assert_allclose(distribution.log_prob(again), log_q, rtol=1e-5)
     assert TWO_LAYERS.sample(jax.random.key(2), params.theta)[1].shape == (6,)
 
 
@@ -221,3 +241,11 @@ def test_two_layer_latent_depends_on_both_conditionals():
     jacobian = jax.jacfwd(lambda e: prior.transport(e)[0])(jnp.zeros(6))
     assert np.abs(jacobian[:4, 4:]).max() > 0  # h1 moves with h2's noise
     np.testing.assert_array_equal(jacobian[4:, :4], 0.0)
+    posterior = TWO_LAYERS.posterior(params.phi, jnp.ones(6))
+    jacobian = jax.jacfwd(lambda e: posterior.transport(e)[0])(jnp.zeros(6))
+    assert np.abs(jacobian[4:, :4]).max() > 1e-3  # h2 moves with h1's noise
+    np.testing.assert_array_equal(jacobian[:4, 4:], 0.0)
+    z = jnp.linspace(-1.0, 1.0, 6)
+    by_lower = jax.grad(posterior.log_prob)(z)
+    moved = jax.grad(posterior.log_prob)(z.at[5].add(0.5))
+    assert np.abs(by_lower - moved)[:4].max() > 1e-3  # log q(h2|h1) has a slope in h1

@@ -13,12 +13,16 @@ from experiments.flags.evaluation import Evaluation
 from experiments.flags.layout import Layout
 from experiments.flags.methods import FIELDS, FLAGS_OF, METHODS, flag_of
 from experiments.flags.training import (
+    COMMON_BATCH_SIZE,
+    DIGITS_BATCH_SIZE,
     PAPER_BATCH_SIZES,
     PAPER_STAGES,
     Training,
 )
 
 __all__ = [
+    "COMMON_BATCH_SIZE",
+    "DIGITS_BATCH_SIZE",
     "FIELDS",
     "FLAGS_OF",
     "METHODS",

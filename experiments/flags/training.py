@@ -20,6 +20,7 @@ PRESETS = {
 }
 # The digits are small, and a first run should end within two minutes on two cores.
 DIGITS_BATCH_SIZE, DIGITS_STAGES = 32, 4
+COMMON_BATCH_SIZE = 20  # where methods are compared
 
 
 @dataclasses.dataclass(frozen=True)

@@ -149,12 +149,18 @@ def test_a_folder_without_write_permission_stops_it_with_a_message(uninterrupted
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: a | {"data": np.where(a["data"] > 0, np.nan, 0.0)}, "within [0, 1]"),
+        (
+            lambda a: a | {"data": np.where(a["data"] > 0, np.nan, 0.0)},
+            "must lie within [0, 1]",
+        ),
         (lambda a: a | {"data": a["data"][:, :100]}, "must have shape [784, 24345]"),
-        (lambda a: a | {"testdata": a["testdata"] * 255.0}, "within [0, 1]"),
-        (lambda a: a | {"data": a["data"] - 0.5}, "within [0, 1]"),
-        (lambda a: a | {"testdata": np.full(CHARACTERS["testdata"], "x")}, "must hold numbers"),
-        (lambda a: a | {"data": a["data"] + 1j}, "must hold numbers"),
+        (lambda a: a | {"testdata": a["testdata"] * 255.0}, "must lie within [0, 1]"),
+        (lambda a: a | {"data": a["data"] - 0.5}, "must lie within [0, 1]"),
+        (
+            lambda a: a | {"testdata": np.full(CHARACTERS["testdata"], "x")},
+            "must lie within [0, 1]",
+        ),
+        (lambda a: a | {"data": a["data"] + 1j}, "must lie within [0, 1]"),
     ],
 )
 def test_bad_data_are_one_line_and_leave_nothing(change, message, tmp_path):
