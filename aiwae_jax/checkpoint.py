@@ -56,7 +56,8 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp  # here, because the library itself does not need it
 
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every file
+        # Orbax narrates every file, and each of its own threads' errors, which we raise.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._ocp = ocp
         self._folder = pathlib.Path(folder).absolute()
         options = ocp.CheckpointManagerOptions(

@@ -123,7 +123,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
 
     return Run(
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
-        or "1 device",
+        or "data:1",
         model=model,
         steps_per_epoch=steps_per_epoch,
         stage_ends=ends,

@@ -4,6 +4,7 @@ import errno
 import functools
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +31,11 @@ def _print_warning(message, *_args, **_kwargs) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
+def _say_no_more() -> None:
+    """Threads and exit hooks of libraries will fail at the same broken disk; once is enough."""
+    sys.unraisablehook = threading.excepthook = lambda *_: None
+
+
 def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
     """Makes `main(argv)` return an exit code: one line and 2 for a user's mistake."""
 
@@ -48,11 +54,13 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
             workdir.NonFiniteError,
             processes.OtherProcessError,
         ) as error:
+            _say_no_more()
             print(f"error: {error}", file=sys.stderr)
             return 1
         except OSError as error:
             if error.errno not in _OF_THE_DISK:
                 raise
+            _say_no_more()
             place = f": {error.filename}" if error.filename else ""
             print(
                 f"error: {error.strerror}{place}. What was saved before is intact; start the same "

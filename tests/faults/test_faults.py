@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import warnings
 
 import harness
 import numpy as np
@@ -63,27 +64,49 @@ def damage(path, how):
     path.write_bytes(content)
 
 
-def files_of(checkpoint):
-    """From the largest on."""
-    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.stat().st_size]
-    return sorted(files, key=lambda path: -path.stat().st_size)
+def newest_of(folder):
+    steps = [int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdecimal()]
+    return folder / "checkpoints" / str(max(steps)), sorted(steps)
+
+
+def arrays_of(checkpoint):
+    """The file that the arrays themselves are in, by its size."""
+    return max((checkpoint / "tree").glob("ocdbt*/d/*"), key=lambda path: path.stat().st_size)
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
-@pytest.mark.parametrize("which", ["largest file", "content"])
-def test_a_damaged_checkpoint_is_passed_over_and_named(how, which, uninterrupted, tmp_path):
+def test_whatever_file_is_damaged_nothing_wrong_is_restored(how, uninterrupted, tmp_path):
+    """Either what was saved last, bit for bit, or what was saved before it, with a warning."""
+    newest, (before, last) = newest_of(uninterrupted)
+    _, expected = harness.state_of(uninterrupted)
+    num_noticed = 0
+    for path in sorted(p for p in newest.rglob("*") if p.is_file() and p.stat().st_size):
+        folder = shutil.copytree(uninterrupted, tmp_path / "copy")
+        damage(folder / path.relative_to(uninterrupted), how)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step, leaves = harness.state_of(folder)
+        is_noticed = any("is damaged" in str(each.message) for each in caught)
+        assert step == (before if is_noticed else last), path
+        if not is_noticed:
+            for name, leaf in leaves.items():
+                np.testing.assert_array_equal(leaf, expected[name], err_msg=f"{path} {name}")
+        assert is_noticed or path != arrays_of(newest)
+        num_noticed += is_noticed
+        shutil.rmtree(folder)
+    assert num_noticed >= 4
+
+
+@pytest.mark.parametrize("which", [arrays_of, lambda newest: newest / "content" / "metadata"])
+def test_a_damaged_checkpoint_is_passed_over_and_named(which, uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted, tmp_path / "copy")
     (folder / "report.json").unlink()
-    steps = sorted(int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdecimal())
-    newest = folder / "checkpoints" / str(steps[-1])
-    files = files_of(newest)
-    if which == "content":
-        files = [path for path in files if "content" in path.relative_to(newest).parts]
-    damage(files[0], how)
+    newest, (before, _) = newest_of(folder)
+    damage(which(newest), "flipped")
     code, out, err = harness.finish(folder)
     assert code == 0, err
     assert f"{newest} is damaged" in err
-    assert f"continuing at step {steps[-2]}" in out
+    assert f"continuing at step {before}" in out
     harness.assert_same_run(folder, uninterrupted)
 
 
@@ -181,5 +204,6 @@ def test_the_same_command_twice_at_once_is_refused_and_harms_nothing(uninterrupt
     code, _, err = harness.finish(tmp_path)
     assert code == 2
     assert "is in use by another process" in err
-    assert first.wait(harness.TIMEOUT_S) == 0
+    first.communicate(timeout=harness.TIMEOUT_S)
+    assert first.returncode == 0
     harness.assert_same_run(tmp_path, uninterrupted)
