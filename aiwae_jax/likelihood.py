@@ -20,6 +20,7 @@ Store = MutableMapping[str, dict[str, np.ndarray]]
 
 _CPU_CHUNK_BYTES = 2**27
 _ACCELERATOR_SHARE = 1 / 8  # of its memory
+_PIECES = 2  # version of what is stored
 _MOST_CHAINS = 2**16  # per chunk, so that a chunk's results are not hours away
 
 
@@ -34,6 +35,8 @@ class Likelihood(NamedTuple):
       log_weight_variance: `[N]` variance over chains of the log weights that are finite, nats².
       plan: schedule and step sizes.
       acceptance: `[T-2]` mean acceptance probability at betas[1:-1], over data and chains.
+      path_sample_size: `[T-2]` effective sample size of a datum's chains at betas[1:-1], mean over
+        the data.
       num_nonfinite: moves rejected for a non-finite energy.
       num_zero_weight: chains that ended with weight zero.
       num_gradients: gradient evaluations of log p(x, z), those of the plan's pilots not included.
@@ -45,6 +48,7 @@ class Likelihood(NamedTuple):
     log_weight_variance: np.ndarray
     plan: Plan
     acceptance: np.ndarray
+    path_sample_size: np.ndarray
     num_nonfinite: int
     num_zero_weight: int
     num_gradients: int
@@ -200,7 +204,9 @@ def anneal(
     per_datum_move = settings.num_chains * settings.num_leapfrog_steps
     gradients_fn = _counter(num_gradients(settings, num_data), progress_fn)
     functions = population.as_partial(log_joint_fn), population.as_partial(initial)
-    shared = digest(key, settings, betas, step_sizes, functions)  # parameters are hashed once
+    shared = digest(
+        _PIECES, key, settings, betas, step_sizes, functions
+    )  # parameters are hashed once
     pace, results, counts = population.Pace(), [], []
     for number, (indices, num_kept) in enumerate(population.chunks(num_data, chunk_size)):
         chunk_x = population.select(x, indices)
@@ -243,6 +249,7 @@ def anneal(
         log_weight_variance=joined(lambda r: r.log_weight_variance),
         plan=plan if is_frozen else plan._replace(step_sizes=averaged(lambda r: r.step_sizes)),
         acceptance=averaged(lambda r: r.acceptance),
+        path_sample_size=averaged(lambda r: r.path_sample_size),
         num_nonfinite=int(sum(r.num_nonfinite for r in results)),
         num_zero_weight=int(joined(lambda r: r.num_zero_weight).sum()),
         num_gradients=num_gradients(settings, num_data),

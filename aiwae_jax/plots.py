@@ -3,6 +3,7 @@
 import os
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,30 +81,50 @@ def learning_curves(
     figure.savefig(path, dpi=120)
 
 
-def acceptance(
-    path: str | os.PathLike,
-    rows: dict[str, tuple[Sequence[float], Sequence[float], Sequence[float], float]],
-    title: str,
-) -> None:
-    """Draws acceptance and step size against the inverse temperature, a column for each of `rows`.
+class Moves(NamedTuple):
+    """Diagnostics of the moves of a chain, one for each.
+
+    Attributes:
+      betas: where they were made.
+      acceptance: their mean acceptance.
+      step_sizes: their step sizes.
+      target: the acceptance that they were steered to.
+      sample_sizes: effective sample size of the weights there, or None.
+    """
+
+    betas: Sequence[float]
+    acceptance: Sequence[float]
+    step_sizes: Sequence[float]
+    target: float
+    sample_sizes: Sequence[float] | None = None
+
+
+def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -> None:
+    """Draws acceptance, step size and effective sample size against the inverse temperature.
 
     Args:
       path: where the PNG goes.
-      rows: name -> (betas, acceptance, step_sizes) of its moves, and the acceptance that they were
-        steered to, a dashed line.
+      columns: by their titles; the target acceptance is a dashed line.
       title: above the figure.
     """
-    figure = _figure(4.2 * len(rows) + 0.6, 4.8)
-    panels = figure.subplots(2, len(rows), sharex=True, squeeze=False)
-    for column, (name, (betas, rates, step_sizes, target)) in enumerate(rows.items()):
-        style = {"marker": "o" if len(betas) < 40 else None, "markersize": 3, "linewidth": 1}
-        panels[0, column].plot(betas, rates, **style)
-        panels[0, column].axhline(target, linestyle="--", color="gray", linewidth=1)
+    figure = _figure(4.2 * len(columns) + 0.6, 6.6)
+    panels = figure.subplots(3, len(columns), sharex=True, squeeze=False)
+    for column, (name, moves) in enumerate(columns.items()):
+        style = {"marker": "o" if len(moves.betas) < 40 else None, "markersize": 3, "linewidth": 1}
+        panels[0, column].plot(moves.betas, moves.acceptance, **style)
+        panels[0, column].axhline(moves.target, linestyle="--", color="gray", linewidth=1)
         panels[0, column].set(title=name, ylim=(0, 1.04))
-        panels[1, column].plot(betas, step_sizes, color="tab:orange", **style)
-        panels[1, column].set(xlabel="inverse temperature β", ylim=(0, None))
+        panels[1, column].plot(moves.betas, moves.step_sizes, color="tab:orange", **style)
+        panels[1, column].set(ylim=(0, None))
+        panels[2, column].set(xlabel="inverse temperature β", ylim=(0, None))
+        if moves.sample_sizes is None:
+            panels[2, column].text(0.5, 0.5, "not recorded", transform=panels[2, column].transAxes)
+        else:
+            panels[2, column].plot(moves.betas, moves.sample_sizes, color="tab:green", **style)
+            panels[2, column].set(ylim=(0, 1.1 * max(*moves.sample_sizes, 1.0)))
     panels[0, 0].set_ylabel("acceptance")
     panels[1, 0].set_ylabel("step size")
+    panels[2, 0].set_ylabel("effective sample size\nof the chains so far")
     for axes in panels.ravel():
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)

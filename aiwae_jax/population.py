@@ -50,6 +50,7 @@ class Segment(NamedTuple):
     step_sizes: chex.Array  # [S] as used, or as adapted after the move
     acceptance: chex.Array  # [S]
     work_variance: chex.Array  # [S] of log f_n - log f_0 over a datum's chains, mean over data
+    path_sample_size: chex.Array  # [S] effective sample size of a datum's chains, mean over data
     num_nonfinite: chex.Array  # []
 
 
@@ -164,12 +165,15 @@ def _anneal(
                 step_sizes=segment.step_sizes.at[i].set(step_size),
                 acceptance=segment.acceptance.at[i].set(acceptance),
                 work_variance=segment.work_variance.at[i].set(mean_over_data(_variance(work))),
+                path_sample_size=segment.path_sample_size.at[i].set(
+                    mean_over_data(weights.effective_sample_size(states.log_weight))
+                ),
                 num_nonfinite=segment.num_nonfinite + jax.lax.psum(num_nonfinite, "datum"),
             )
             return states, step_size, segment
 
         zeros = jnp.zeros_like(step_sizes)
-        segment = Segment(step_sizes, zeros, zeros, jnp.zeros((), jnp.int32))
+        segment = Segment(step_sizes, zeros, zeros, zeros, jnp.zeros((), jnp.int32))
         return jax.lax.fori_loop(0, num_moves, body, (states, step_size.astype(dtype), segment))
 
     return jax.vmap(anneal_datum, out_axes=(0, None, None), axis_name="datum")(
@@ -260,6 +264,7 @@ class Annealed(NamedTuple):
       step_sizes: `[T-2]` as used, or as adapted after each move.
       acceptance: `[T-2]`.
       work_variance: `[T-2]` of log f_n - log f_0 at each β, nats².
+      path_sample_size: `[T-2]` effective sample size of the chains so far, mean over data.
       num_nonfinite: `[]` moves rejected for a non-finite energy.
     """
 
@@ -270,6 +275,7 @@ class Annealed(NamedTuple):
     step_sizes: np.ndarray
     acceptance: np.ndarray
     work_variance: np.ndarray
+    path_sample_size: np.ndarray
     num_nonfinite: np.ndarray
 
 
@@ -318,7 +324,7 @@ def run(
     is_counted = place.split(is_counted, filler=False)
     keys, states = _start(key, indices, x, latents, *functions, kernel=kernel)
     num_all = len(betas) - 2
-    found = Segment(*(np.zeros(num_all) for _ in range(3)), 0)
+    found = Segment(*(np.zeros(num_all) for _ in range(4)), 0)
     step_size = np.asarray(step_sizes[0] if num_all else 0.0)
     first = 0
     while first < num_all:
@@ -345,6 +351,7 @@ def run(
         found.step_sizes[stretch] = segment.step_sizes[:num_moves]
         found.acceptance[stretch] = segment.acceptance[:num_moves]
         found.work_variance[stretch] = segment.work_variance[:num_moves]
+        found.path_sample_size[stretch] = segment.path_sample_size[:num_moves]
         found = found._replace(num_nonfinite=found.num_nonfinite + int(segment.num_nonfinite))
         pace.record(num_moves, time.monotonic() - began)
         first += num_moves

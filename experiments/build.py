@@ -26,6 +26,7 @@ class Run(NamedTuple):
       stage_ends: steps done at the end of each stage.
       init: `init() -> LoopState` at step 0; several repeats have a leading axis for them.
       run_steps: `run_steps(loop_state, num_steps) -> LoopState`.
+      lower: `lower(loop_state)`, its program, not compiled yet.
       learning_rate: `learning_rate(step)`.
     """
 
@@ -35,6 +36,7 @@ class Run(NamedTuple):
     stage_ends: list[int]
     init: Callable[[], train.LoopState]
     run_steps: Callable[[train.LoopState, int], train.LoopState]
+    lower: Callable[[train.LoopState], jax.stages.Lowered]
     learning_rate: Callable[[int], float]
 
 
@@ -129,5 +131,6 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
         stage_ends=ends,
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),
         run_steps=lambda state, num_steps: run_steps(root_key, state, images, num_steps),
+        lower=lambda state: run_steps.lower(root_key, state, images, 1),
         learning_rate=lambda step: float(learning_rate(step)),
     )

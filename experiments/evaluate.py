@@ -12,7 +12,18 @@ import numpy as np
 
 from aiwae_jax import checkpoint, data, evaluate, processes
 from aiwae_jax.types import Model, Params
-from experiments import build, command, devices, flags, measure, repeats, report, store, workdir
+from experiments import (
+    build,
+    command,
+    devices,
+    flags,
+    measure,
+    page,
+    repeats,
+    report,
+    store,
+    workdir,
+)
 from experiments.flags import Evaluation, Training
 
 _PICTURE_SEED = 0
@@ -160,6 +171,7 @@ def _write_report(
         seed=_PICTURE_SEED,
     )
     workdir.write_json(folder / "report.json", content)
+    workdir.write_text(folder / "report.html", page.render(folder, content))
     pieces.clear()
     return content
 

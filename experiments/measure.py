@@ -313,6 +313,7 @@ def measure(
         "acceptance": rates,
         "log_weight_variance": likelihood.log_weight_variance,
         "effective_sample_size": likelihood.effective_sample_size,
+        "path_sample_size": likelihood.path_sample_size,
         "activity": activity,
     }
     if gap is not None:

@@ -256,21 +256,19 @@ def draw_pictures(
         )
         names.append("learning_curves.png")
 
-    rows = {}
+    columns = {}
     if records and "theta/acceptance" in records[-1]:
         rates = records[-1]["theta/acceptance"]
         betas = np.linspace(0, 1, len(rates) + 1)[1:]
-        rows["training, last epoch"] = (
-            betas,
-            rates,
-            records[-1]["theta/step_sizes"],
-            TARGET_ACCEPTANCE,
+        columns["training, last epoch"] = plots.Moves(
+            betas, rates, records[-1]["theta/step_sizes"], TARGET_ACCEPTANCE
         )
-    rows["evaluation"] = (
+    columns["evaluation"] = plots.Moves(
         likelihood.plan.betas[1:-1],
         likelihood.acceptance,
         likelihood.plan.step_sizes,
         target_acceptance,
+        likelihood.path_sample_size,
     )
-    plots.acceptance(folder / "acceptance.png", rows, f"{title}: acceptance of the HMC moves")
+    plots.acceptance(folder / "acceptance.png", columns, f"{title}: acceptance of the HMC moves")
     return [*names, "acceptance.png"]

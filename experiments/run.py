@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from aiwae_jax import data
-from experiments import build, command, devices, evaluate, flags, report, workdir
+from experiments import build, command, devices, evaluate, flags, plan, report, workdir
 from experiments.trainer import Trainer
 
 
@@ -26,6 +26,9 @@ def main(argv: Sequence[str]) -> None:
         f"{run.mesh} of {report.environment()['device']}",
         flush=True,
     )
+    if config.is_dry_run:
+        print(plan.describe(config, dataset, run))
+        return
     with workdir.claim(config, dataset) as folder, command.Interruption() as interruption:
         trainer = Trainer(config, run, folder)
         try:

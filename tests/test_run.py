@@ -1,5 +1,6 @@
 """The command line: every method in one process, interruption of a real one, bad input."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -419,6 +420,50 @@ def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):
     assert "holds no run of this program" in capsys.readouterr().err
     assert evaluate.main(["evaluate"]) == 2
     assert "--workdir is needed" in capsys.readouterr().err
+
+
+def test_the_page_is_one_file_with_everything_in_it(finished):
+    content = (finished / "report.html").read_text()
+    report = json.loads((finished / "report.json").read_text())
+    assert f"{report['nll_test']:.2f} ± {report['nll_test_se']:.2f}" in content
+    assert content.count('src="data:image/png;base64,') == len(report["pictures"]) == 4
+    assert "http" not in content.replace("http-equiv", "")
+    assert "--method=vae" in content
+    assert "Bidirectional gap" in content
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *([], ["--method=iwae", "--K=7"], ["--method=vae", "--preset=best"]),
+        ["--method=uha", "--remat", "--T=5"],
+        ["--method=uha", "--noremat"],
+        ["--posterior=iaf", "--flow_layers=1", "--epochs=2.5", "--repeats=3"],
+        ["--method=rws", "--rws_phi=both", "--model=two_layer"],
+        ["--method=hoffman", "--moves=3", "--eval=paper", "--eval_adapt=paper"],
+        ["--target_gap=0.1", "--eval_force_precision=bfloat16", "--K=6", "--particle_chunk=2"],
+    ],
+)
+def test_the_command_of_a_report_makes_its_configuration(given):
+    config = flags.parse_run(["run", "--dataset=digits", *given])
+    described = {
+        "training": dataclasses.asdict(config.training),
+        "evaluation": dataclasses.asdict(config.evaluation),
+    }
+    again = flags.parse_run(["run", *flags.arguments_of(described)])
+    assert again.training == config.training
+    assert again.evaluation == config.evaluation
+
+
+def test_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(*TINY, *METHODS["aiwae"], f"--workdir={folder}", "--dry_run") == 0
+    out = capsys.readouterr().out
+    assert "training    22 of 22 steps" in out
+    assert "evaluation  8 images and 2 simulated, 2 chains x 3 temperatures: about" in out
+    assert "MiB while a step runs" in out
+    assert "nothing was started or written" in out
+    assert not folder.exists()
 
 
 def test_help_explains_the_papers_letters(capsys):

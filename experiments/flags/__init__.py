@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from experiments.flags import common, evaluation, layout, methods, training
+from experiments.flags.arguments import arguments_of
 from experiments.flags.common import UsageError
 from experiments.flags.evaluation import Evaluation
 from experiments.flags.layout import Layout
@@ -34,6 +35,7 @@ __all__ = [
     "Layout",
     "Training",
     "UsageError",
+    "arguments_of",
     "check_evaluation",
     "describe",
     "flag_of",

@@ -20,6 +20,20 @@ _SETTINGS = {  # flag -> field of the library's settings
 }
 
 
+_FLAGS_OF = {
+    **{field: flag for flag, field in _SETTINGS.items()},
+    "num_examples": "eval_examples",
+    "num_simulated": "eval_simulated",
+    "target_gap": "target_gap",
+    "num_bound_samples": "eval_bound_samples",
+}
+
+
+def flag_of(field: str) -> str:
+    """The flag that sets a field of `Evaluation`."""
+    return _FLAGS_OF.get(field, f"eval_{field}")
+
+
 def _values(settings: evaluate.Settings) -> dict[str, int | float | str]:
     """Values of the flags that describe these settings."""
     return {flag: getattr(settings, field) for flag, field in _SETTINGS.items()}

@@ -1,0 +1,27 @@
+"""From a report's configuration back to a command line."""
+
+from typing import Any
+
+from experiments.flags import evaluation
+from experiments.flags.methods import FIELDS, METHODS, flag_of
+
+
+def arguments_of(config: dict[str, dict[str, Any]]) -> list[str]:
+    """The flags that `parse_run` makes this configuration of, whatever the defaults are.
+
+    Args:
+      config: "training" and "evaluation", as in report.json.
+    """
+    training = config["training"]
+    takes = METHODS[training["method"]].defaults
+    found = [
+        f"--{flag_of(name)}={value}"
+        for name, value in training.items()
+        if value is not None and (name in takes or name not in FIELDS)
+    ]
+    found += [
+        f"--{evaluation.flag_of(name)}={value}"
+        for name, value in config["evaluation"].items()
+        if value is not None
+    ]
+    return found

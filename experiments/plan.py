@@ -1,0 +1,74 @@
+"""What a run would take: its first steps are compiled and timed, and nothing is written."""
+
+import pathlib
+import time
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from aiwae_jax import data, evaluate, forces
+from experiments import build, launch, measure, progress
+from experiments.flags import Config
+
+_NUM_TIMED = 4  # steps; the fastest counts
+
+
+def describe(config: Config, dataset: data.Dataset, run: build.Run) -> str:
+    """The plan in words: steps, estimated time and memory."""
+    state = run.init()
+    num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    memory = run.lower(state).compile().memory_analysis()
+    state = run.run_steps(state, 1)
+    params = jax.device_get(state.train.params)
+    if config.training.num_repeats > 1:
+        params = jax.tree.map(lambda a: a[0], params)
+    seconds = []
+    for _ in range(_NUM_TIMED):
+        began = time.monotonic()
+        state = jax.block_until_ready(run.run_steps(state, 1))
+        seconds.append(time.monotonic() - began)
+    per_step, total = min(seconds), run.stage_ends[-1]
+    folder = pathlib.Path(config.workdir).expanduser().absolute()
+    done = round(total * launch.look(folder, config, len(dataset.train)).share_done)
+    arrays = dataset.train.nbytes + num_bytes
+    lines = [
+        f"plan of {folder}",
+        f"  training    {total - done:,} of {total:,} steps, {1e3 * per_step:.1f} ms each: about "
+        f"{progress.format_seconds((total - done) * per_step)}",
+        *_of_evaluation(config, dataset, run, params),
+        f"  memory      {_mib(arrays)} of data and training state on each device, and "
+        f"{_mib(memory.temp_size_in_bytes)} while a step runs",
+        f"  disk        {_mib(2 * num_bytes)} of checkpoints",
+        "--dry_run: nothing was started or written",
+    ]
+    return "\n".join(lines)
+
+
+def _of_evaluation(config, dataset, run, params) -> list[str]:
+    """A line on the evaluation; an untrained model costs what a trained one does."""
+    evaluation = config.evaluation
+    if evaluation is None:
+        return ["  evaluation  none"]
+    test_images, train_images, _ = measure.choose_images(dataset, evaluation)
+    images = np.concatenate([test_images, train_images])
+    seconds = evaluate.estimate_seconds(
+        Partial(forces.log_joint_fn(run.model, evaluation.force_precision), params.theta),
+        Partial(run.model.posterior, params.phi),
+        images,
+        evaluation.settings(),
+        num_data=len(images) + 2 * evaluation.num_simulated,
+    )
+    search = " at the first setting of the search" if evaluation.target_gap else ""
+    num = config.training.num_repeats
+    return [
+        f"  evaluation  {len(images)} images and {evaluation.num_simulated} simulated, "
+        f"{evaluation.num_chains} chains x {evaluation.num_temperatures} temperatures"
+        + (f", {num} seeds" if num > 1 else "")
+        + f": about {progress.format_seconds(num * seconds)}{search}, and L_"
+        f"{evaluation.num_bound_samples}"
+    ]
+
+
+def _mib(num_bytes: float) -> str:
+    return f"{num_bytes / 2**20:,.1f} MiB"
