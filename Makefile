@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
-.PHONY: run test slow lint format clean
+.PHONY: run test slow faults docs wheel lint format clean
 run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
@@ -13,6 +13,23 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q --durations=10
+
+# Real processes are killed at random moments; AIWAE_FAULT_KILLS says how often.
+faults: $(STAMP)
+	AIWAE_FAULT_KILLS=$${AIWAE_FAULT_KILLS:-20} $(BIN)/python -m pytest -n 2 tests/faults -m slow -q --durations=10
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+# The library as a wheel, installed with what it says it needs into an empty environment.
+wheel: $(STAMP)
+	rm -rf dist .wheel && $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	$(PYTHON) -m venv .wheel
+	.wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd .wheel && bin/python ../examples/own_density.py
+	rm -rf .wheel
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -32,4 +49,4 @@ $(STAMP): setup.py
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) docs/_build build dist .wheel .pytest_cache .ruff_cache *.egg-info

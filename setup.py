@@ -34,6 +34,7 @@ EXTRAS = {
     # For the comparison sides of experiments.benchmark. The index's torch can be a CUDA build of
     # gigabytes; PyTorch's own site has an index of CPU builds.
     "bench": ["blackjax>=1.2", "torch>=2.4"],
+    "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
     "test": ["equinox>=0.11", "pytest>=8", "pytest-xdist>=3.6", "ruff~=0.17.0"],
 }
 

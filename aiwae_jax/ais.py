@@ -71,6 +71,9 @@ def linear_schedule(num_temperatures: int) -> chex.Array:
 
     Raises:
       ValueError: if `num_temperatures` < 2; both 0 and 1 count.
+
+    >>> linear_schedule(5).tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     check_num_temperatures(num_temperatures)
     return jnp.linspace(0.0, 1.0, num_temperatures)

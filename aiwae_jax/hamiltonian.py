@@ -114,13 +114,14 @@ def auxiliary_flow(
       z: `[D]` a draw from q.
       log_density_fn: log p(x, ·), nats.
       step_size: `[]` or `[D]`.
-      reverse_fn: `(m [] in (0, 1], z_m [D], force [D]) -> Distribution` of v_m, r(v_m | x, z_m).
+      reverse_fn: gives r(v_m|x, z_m), a distribution, from m/M `[]`, z_m `[D]` and the force `[D]`
+        there.
       num_moves: M.
       num_leapfrog_steps: L of each.
 
     Returns:
       z: `[D]`.
-      log_weight: `[]` log p(x, z_M) + Σ_m [log r(v_m|x, z_m) - log N(v_m')], nats; take log q(z_0)
+      log_weight: `[]`, log p(x, z_M) + Σ_m (log r(v_m|x, z_m) - log N(v_m')), nats; take log q(z_0)
         off it.
     """
 

@@ -95,7 +95,7 @@ def annealed(
 ) -> Sampler:
     """Annealed importance sampling from q_φ(z|x) to p_θ(x, z): the θ half of Algorithm 1.
 
-    K independent chains of `ais.run_chain`, `vmap`ped. One step size per temperature, shared by all
+    K independent chains of `ais.run_chain`, by `vmap`. One step size per temperature, shared by all
     particles and all data of a batch, is adapted after each training step. Properly weighted;
     gradients are stopped at the parameters that enter the chains, so that nothing is stored for a
     backward pass and memory does not grow with T.

@@ -21,6 +21,11 @@ def log_mean_exp(log_weights: chex.Array) -> chex.Array:
     Returns:
       `[]`, nats; -inf, with zero gradient, when every weight is zero. Otherwise the gradient is
       Σ_k w̃_k ∇ log w_k (Eq. 4).
+
+    >>> float(log_mean_exp(jnp.log(jnp.array([1.0, 3.0])))) == float(jnp.log(2.0))
+    True
+    >>> float(log_mean_exp(jnp.full(3, -jnp.inf)))
+    -inf
     """
     chex.assert_rank(log_weights, 1)
     largest = jax.lax.stop_gradient(jnp.max(log_weights))
@@ -41,6 +46,10 @@ def normalize(log_weights: chex.Array) -> chex.Array:
 
 
 def effective_sample_size(log_weights: chex.Array) -> chex.Array:
-    """Kish's effective sample size 1 / Σ_k w̃_k², `[]` in [1, K]; 0 when every weight is zero."""
+    """Kish's effective sample size 1 / Σ_k w̃_k², `[]` in [1, K]; 0 when every weight is zero.
+
+    >>> float(effective_sample_size(jnp.array([0.0, 0.0, -jnp.inf])))
+    2.0
+    """
     total = jnp.sum(jnp.square(normalize(log_weights)))
     return jnp.where(total > 0, 1.0 / jnp.where(total > 0, total, 1.0), 0.0)
