@@ -1,11 +1,13 @@
 """Checkpoints of any pytree of arrays, through Orbax: written whole or not at all."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import pathlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -32,6 +34,18 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be written, read, or used for this run."""
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax narrates every file, and each of its own threads' errors, which we raise."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _flatten(tree: PyTree) -> dict[str, Any]:
     """Leaves by their path, so that a checkpoint does not depend on container classes."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
@@ -40,6 +54,18 @@ def _flatten(tree: PyTree) -> dict[str, Any]:
 
 class _DamagedError(ValueError):
     """A checkpoint that can be read, but not to what was written."""
+
+
+# What became of a checkpoint on the process that fared worst with it.
+_READ, _DAMAGED, _UNREADABLE = range(3)
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)  # damage, where other `OSError`s may pass
+
+
+def _outcome(error: Exception) -> int:
+    """Whether a checkpoint is damaged, or cannot be read as things are: memory, devices, disk."""
+    passing = (MemoryError, OSError, jax.errors.JaxRuntimeError)
+    is_passing = isinstance(error, passing) and not isinstance(error, _NOT_THERE)
+    return _UNREADABLE if is_passing else _DAMAGED
 
 
 class Checkpoints:
@@ -56,8 +82,6 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp  # here, because the library itself does not need it
 
-        # Orbax narrates every file, and each of its own threads' errors, which we raise.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._ocp = ocp
         self._folder = pathlib.Path(folder).absolute()
         options = ocp.CheckpointManagerOptions(
@@ -67,7 +91,8 @@ class Checkpoints:
             cleanup_tmp_directories=is_owner,
         )
         self._is_owner = is_owner
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        with _quiet():
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, tree: PyTree, facts: dict[str, Any]) -> None:
         """Writes a checkpoint; earlier ones stay until it is complete.
@@ -80,15 +105,16 @@ class Checkpoints:
         flat = _flatten(tree)
         content = {"names": sorted(flat), "facts": facts, "sha256": _digests(flat, facts)}
         try:
-            is_saved = self._manager.save(
-                step,
-                args=self._ocp.args.Composite(
-                    tree=self._ocp.args.StandardSave(flat),
-                    content=self._ocp.args.JsonSave(content),
-                ),
-                force=True,
-            )
-            self._manager.wait_until_finished()
+            with _quiet():
+                is_saved = self._manager.save(
+                    step,
+                    args=self._ocp.args.Composite(
+                        tree=self._ocp.args.StandardSave(flat),
+                        content=self._ocp.args.JsonSave(content),
+                    ),
+                    force=True,
+                )
+                self._manager.wait_until_finished()
             if not is_saved:
                 raise OSError("Orbax declined")
         except (OSError, ValueError) as error:
@@ -109,37 +135,72 @@ class Checkpoints:
 
         Returns:
           (tree, facts), or None where there is no checkpoint. A damaged newest one is passed over
-          with a warning that names it.
+          with a warning that names it; it is moved aside once another one has been read.
 
         Raises:
-          CheckpointError: if none of the existing ones can be read.
+          CheckpointError: if none of the existing ones can be read, or the newest cannot be for a
+            reason that may pass; nothing has been moved then.
         """
-        self._manager.reload()
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                return self._restore_step(step, template)
-            except CheckpointError:
-                raise
-            except Exception as error:  # whatever Orbax's storage raises on damaged files
-                reason = error if isinstance(error, _DamagedError) else type(error).__name__
-                warnings.warn(
-                    f"The checkpoint {self._folder / str(step)} is damaged ({reason}); trying the "
-                    "one before it.",
-                    stacklevel=2,
-                )
-                if self._is_owner:
-                    self._move_aside(step)
+        with _quiet():
+            steps, damaged = self._steps(), []
+            for step in steps:
+                restored = self._try_step(step, template)
+                if restored is not None:
+                    if self._is_owner and damaged:
+                        self._move_aside(damaged)
+                    return restored
+                damaged.append(step)
         if steps:
-            raise CheckpointError(f"None of the checkpoints below {self._folder} can be read.")
+            raise CheckpointError(
+                f"None of the checkpoints below {self._folder} can be read; move that folder away to "
+                "start from the beginning."
+            )
         return None
 
-    def _move_aside(self, step: int) -> None:
-        damaged = self._folder / str(step)
-        number = 0
-        while (target := self._folder / f"{step}.damaged{number or ''}").exists():
-            number += 1
-        processes.on_primary(lambda: damaged.rename(target))
+    def _steps(self) -> list[int]:
+        """Process 0's list, newest first: a shared disk may show another one elsewhere."""
+
+        def read() -> bytes:
+            self._manager.reload()
+            return json.dumps(sorted(self._manager.all_steps(), reverse=True)).encode()
+
+        return json.loads(processes.bytes_of_primary(read))
+
+    def _try_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+        """What a checkpoint holds; None, and a warning, where any process finds it damaged."""
+        restored, failure = None, None
+        try:
+            restored = self._restore_step(step, template)
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever Orbax's storage raises on damaged files
+            failure = error
+        outcome = processes.largest(_READ if failure is None else _outcome(failure))
+        if outcome == _READ:
+            return restored
+        path = self._folder / str(step)
+        reason = "by another process"
+        if failure is not None:
+            is_told = isinstance(failure, _DamagedError) or outcome == _UNREADABLE
+            reason = failure if is_told else type(failure).__name__
+        if outcome == _UNREADABLE:
+            raise CheckpointError(
+                f"The checkpoint {path} cannot be read now ({reason}); nothing has been changed."
+            ) from failure
+        warnings.warn(
+            f"The checkpoint {path} is damaged ({reason}); trying the one before it.", stacklevel=4
+        )
+        return None
+
+    def _move_aside(self, steps: list[int]) -> None:
+        def rename_all():
+            for step in steps:
+                number = 0
+                while (target := self._folder / f"{step}.damaged{number or ''}").exists():
+                    number += 1
+                (self._folder / str(step)).rename(target)
+
+        processes.on_primary(rename_all)
         self._manager.reload()
 
     def _restore_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
@@ -152,6 +213,9 @@ class Checkpoints:
         content = self._manager.restore(
             step, args=args.Composite(content=args.JsonRestore())
         ).content
+        written = content.get("sha256", {})  # checkpoints of earlier versions have none
+        if written and {*content["names"], "facts"} != written.keys():
+            raise _DamagedError("its list of arrays is not what was written")
         if content["names"] != sorted(flat):
             raise CheckpointError(
                 f"The checkpoint {self._folder / str(step)} holds other arrays than this run has: "
@@ -160,7 +224,6 @@ class Checkpoints:
         tree = self._manager.restore(
             step, args=args.Composite(tree=args.StandardRestore(abstract))
         ).tree
-        written = content.get("sha256", {})  # checkpoints of earlier versions have none
         read = _digests(tree, content["facts"]) if written else {}
         broken = [name for name in read if read[name] != written.get(name)]
         if broken:
@@ -170,4 +233,5 @@ class Checkpoints:
 
     def close(self) -> None:
         """Releases Orbax's threads."""
-        self._manager.close()
+        with _quiet():
+            self._manager.close()

@@ -171,9 +171,12 @@ def _invertible(u: chex.Array, w: chex.Array) -> tuple[chex.Array, chex.Array]:
 
     The product is handed on, because rounding can bring one computed from û below -1.
     """
-    product = jnp.vdot(w, u)
+    product, square = jnp.vdot(w, u), jnp.vdot(w, w)
     wanted = distributions.softplus(product) - 1.0 + _LEAST_SLOPE
-    return u + (wanted - product) * w / jnp.maximum(jnp.vdot(w, w), _TINY), wanted
+    change = (wanted - product) / jnp.maximum(square, _TINY)
+    # Next to w = 0 a layer moves all points alike, whatever its slope was to be.
+    slope = jnp.where(square < _TINY, product + change * square, wanted)
+    return u + change * w, slope
 
 
 def _planar_inverse(image: chex.Array, product: chex.Array, b: chex.Array) -> chex.Array:

@@ -121,7 +121,7 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
             panels[2, column].text(0.5, 0.5, "not recorded", transform=panels[2, column].transAxes)
         else:
             panels[2, column].plot(moves.betas, moves.sample_sizes, color="tab:green", **style)
-            panels[2, column].set(ylim=(0, 1.1 * max(*moves.sample_sizes, 1.0)))
+            panels[2, column].set(ylim=(0, 1.1 * max([*moves.sample_sizes, 1.0])))
     panels[0, 0].set_ylabel("acceptance")
     panels[1, 0].set_ylabel("step size")
     panels[2, 0].set_ylabel("effective sample size\nof the chains so far")

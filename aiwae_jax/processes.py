@@ -76,7 +76,10 @@ def fetch(tree: PyTree) -> PyTree:
     """Arrays, also such as lie on devices of several processes, as NumPy arrays."""
 
     def fetch_one(array):
-        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        is_elsewhere = isinstance(array, jax.Array) and not (
+            array.is_fully_addressable or array.is_fully_replicated
+        )
+        if is_elsewhere:
             return multihost_utils.process_allgather(array, tiled=True)
         return np.asarray(array)
 

@@ -41,7 +41,12 @@ def make_mesh(num_data: int, num_particle: int = 1) -> Mesh:
         [device for device in jax.devices() if device.process_index == process]
         for process in range(num_processes)
     ]
-    chosen = [device for each in devices for device in each[: wanted // num_processes]]
+    each, fewest = wanted // num_processes, min(map(len, devices))
+    if each > fewest:
+        raise ValueError(
+            f"A mesh of {wanted} devices needs {each} of each process, but one has {fewest}."
+        )
+    chosen = [device for own in devices for device in own[:each]]
     return Mesh(np.asarray(chosen).reshape(num_data, num_particle), AXES)
 
 
@@ -81,7 +86,7 @@ def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
 
     def put_one(leaf):
         # JAX takes only host arrays to devices that are not all its own.
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jax.dtypes.issubdtype(jax.dtypes.result_type(leaf), jax.dtypes.prng_key):
             numbers = np.asarray(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(
                 jax.device_put(numbers, sharding), impl=jax.random.key_impl(leaf)

@@ -110,7 +110,13 @@ def find_report(
         return None
     content = workdir.read_report(repeat.folder / "report.json")
     is_same = content["config"] == _describe_config(repeat.training, evaluation)
-    return content if is_same and content["epochs"] == epochs else None
+    is_same = is_same and content["epochs"] == epochs and _is_complete(repeat.folder, content)
+    return content if is_same else None
+
+
+def _is_complete(folder: pathlib.Path, content: dict[str, Any]) -> bool:
+    """Whether a report has all that belongs to it; a kill can come between numbers and pictures."""
+    return "pictures" in content and (folder / "report.html").exists()
 
 
 def _describe_config(training: Training, evaluation: Evaluation) -> dict[str, Any]:
@@ -139,7 +145,7 @@ def _write_report(
     entries = measured.entries
     # The numbers may have cost hours: they are written before anything else is tried.
     _keep_previous_report(folder)
-    np.savez(folder / "evaluation.npz", **measured.arrays)
+    workdir.write_arrays(folder / "evaluation.npz", measured.arrays)
     content = {
         **entries,
         "epochs": trained.epochs,
@@ -178,13 +184,17 @@ def _write_report(
 
 def _keep_previous_report(folder: pathlib.Path) -> None:
     """A report may have cost hours: it is moved aside, not overwritten."""
-    for name in ("report.json", "evaluation.npz"):
+    if not (folder / "report.json").exists():
+        return  # arrays without one are of a report that was not written
+    if "pictures" not in workdir.read_report(folder / "report.json"):
+        return  # the same numbers come again, with their pictures
+    number = 1
+    while any(folder.glob(f"report-{number}.*")):
+        number += 1
+    for name in ("report.json", "evaluation.npz", "report.html"):
         path = folder / name
         if path.exists():
-            number = 1
-            while (kept := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
-                number += 1
-            path.rename(kept)
+            path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
 
 
 def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:

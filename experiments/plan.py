@@ -31,7 +31,7 @@ def describe(config: Config, dataset: data.Dataset, run: build.Run) -> str:
     per_step, total = min(seconds), run.stage_ends[-1]
     folder = pathlib.Path(config.workdir).expanduser().absolute()
     done = round(total * launch.look(folder, config, len(dataset.train)).share_done)
-    arrays = dataset.train.nbytes + num_bytes
+    arrays = dataset.train.nbytes + 2 * num_bytes  # a chunk keeps the state that it started from
     lines = [
         f"plan of {folder}",
         f"  training    {total - done:,} of {total:,} steps, {1e3 * per_step:.1f} ms each: about "

@@ -5,10 +5,10 @@ by whatever cause, is found and continued by the next launch.
 """
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -23,12 +23,12 @@ from experiments.launch import Planned, look
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SLURM = """#!/bin/bash
-#SBATCH --job-name={name}
+#SBATCH --job-name="{name}"
 #SBATCH --array=0-{last}
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --output={folder}/slurm-%a.log
-#SBATCH --signal=TERM@120
+#SBATCH --output="{folder}/slurm-%a.log"
+#SBATCH --signal=B:TERM@120
 # Add what your cluster wants: --partition, --time, --gres=gpu:1.
 # Each task is one cell. Stopped or requeued, it continues where it was.
 cells=(
@@ -46,10 +46,8 @@ class _TakenError(Exception):
 @contextlib.contextmanager
 def _locked(root: pathlib.Path, name: str) -> Iterator[None]:
     with (root / f".{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise _TakenError from None
+        if not workdir.take_lock(lock):
+            raise _TakenError
         yield
 
 
@@ -103,6 +101,8 @@ def _shares(num_jobs: int) -> list[set[int]]:
     if num_jobs == 1 or not hasattr(os, "sched_getaffinity"):
         return [set() for _ in range(num_jobs)]
     cores = sorted(os.sched_getaffinity(0))
+    if num_jobs > len(cores):
+        return [{cores[i % len(cores)]} for i in range(num_jobs)]
     return [set(cores[i::num_jobs]) for i in range(num_jobs)]
 
 
@@ -124,7 +124,7 @@ def run(
     root.mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in planned if not cell.found.is_finished]
     free, jobs, failed = _shares(num_jobs), [], []
-    with command.Interruption() as interruption:
+    with command.Interruption() as interruption, _stopping(jobs):
         while waiting or jobs:
             while waiting and free:
                 job = _start(root, waiting.pop(0), num_examples, free[-1], num_jobs == 1)
@@ -144,13 +144,29 @@ def run(
     return failed
 
 
-def _stop(jobs: Sequence[_Job], number: int) -> None:
+def _stop_all(jobs: Sequence[_Job], number: int) -> None:
     """Hands a signal on, and waits until the cells at work have saved themselves."""
     for job in jobs:
         job.process.send_signal(number)
     for job in jobs:
         job.process.wait()
         job.has_ended()
+
+
+@contextlib.contextmanager
+def _stopping(jobs: Sequence[_Job]) -> Iterator[None]:
+    """Leaves no cell behind at work when the launcher itself fails."""
+    try:
+        yield
+    except command.Interrupted:
+        raise
+    except BaseException:
+        _stop_all(jobs, signal.SIGTERM)
+        raise
+
+
+def _stop(jobs: Sequence[_Job], number: int) -> None:
+    _stop_all(jobs, number)
     names = ", ".join(job.cell.name for job in jobs) or "no cell"
     raise command.Interrupted(
         f"Interrupted at {names}; what was at work has saved itself. Start the same command again "
@@ -177,7 +193,7 @@ def write_slurm_array(path: pathlib.Path, root: pathlib.Path, planned: Sequence[
             folder=root,
             cells="\n".join(f"  {shlex.quote(shlex.join(cell.arguments))}" for cell in missing),
             here=shlex.quote(os.getcwd()),
-            python=shlex.quote(sys.executable),
+            python=shlex.quote(shlex.quote(sys.executable)),  # once for `eval`
         ),
     )
     return len(missing)

@@ -4,16 +4,21 @@ import io
 import os
 import pathlib
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, MutableMapping
 
 import numpy as np
 
-from aiwae_jax import processes
+from aiwae_jax import likelihood, processes
 
-# What reading a damaged .npz file raises.
-DAMAGED_ARRAYS = (EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+# What reading a damaged .npz file raises, beside an `OSError` of no disk.
+DAMAGED_ARRAYS = (
+    *(EOFError, KeyError, NotImplementedError, RuntimeError, ValueError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
+_DIGEST = "digest"  # of all other arrays of a piece
 
 
 class FolderStore(MutableMapping):
@@ -27,19 +32,24 @@ class FolderStore(MutableMapping):
 
     def __getitem__(self, name: str) -> dict[str, np.ndarray]:
         try:
-            with np.load(self._path(name), allow_pickle=False) as arrays:
-                return dict(arrays)
+            content = self._path(name).read_bytes()
         except FileNotFoundError:
             raise KeyError(name) from None
-        except DAMAGED_ARRAYS:
-            self._path(name).unlink()  # damaged: it is made again
-            raise KeyError(name) from None
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+                arrays = dict(stored)
+            if str(arrays.pop(_DIGEST)) == likelihood.digest(arrays):
+                return arrays
+        except (OSError, *DAMAGED_ARRAYS):
+            pass  # in memory there is no disk to fail
+        self._path(name).unlink()  # damaged: it is made again
+        raise KeyError(name)
 
     def __setitem__(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"{name}.part"
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays, **{_DIGEST: np.asarray(likelihood.digest(dict(arrays)))})
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._path(name))

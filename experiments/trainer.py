@@ -121,6 +121,7 @@ class Trainer:
 
     def _write_metrics(self, averages: train.TrainInfo, epoch: float) -> None:
         """Writes an epoch's averages, for each repeat into its own file."""
+        averages = processes.fetch(averages)  # by all, for process 0 to slice
         if not processes.is_primary():
             return
         facts = {"epoch": epoch, "learning_rate": self._run.learning_rate(self.step - 1)}

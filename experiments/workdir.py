@@ -8,8 +8,9 @@ import json
 import math
 import os
 import pathlib
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ def _added_later(settings: type) -> dict[str, Any]:
     }
 
 
+_NUM_LOCK_TRIES = 3
 REPORT_KEYS = ("config", "data", "epochs", "nll_test", "num_examples")
 
 
@@ -44,7 +46,20 @@ class NonFiniteError(RuntimeError):
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file under a temporary name first, so that it is whole or not there."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an .npz file, whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -153,12 +168,21 @@ def is_in_use(folder: pathlib.Path) -> bool:
     """Whether a process is at work in a run's folder."""
     if not (folder / ".lock").exists():
         return False
-    with (folder / ".lock").open("r") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    with (folder / ".lock").open("r") as lock:  # shared, for which reading is enough on NFS
+        return not take_lock(lock, fcntl.LOCK_SH)
+
+
+def take_lock(lock: IO, kind: int = fcntl.LOCK_EX) -> bool:
+    """Takes the lock on an open file; False if another process has it.
+
+    Raises:
+      OSError: from a file system that has no locks.
+    """
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -214,10 +238,19 @@ def locked(folder: pathlib.Path, name: str = ".lock", how: str = "in use") -> It
     except OSError as error:
         raise WorkdirError(f"--workdir={folder} cannot be used ({error}).") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise WorkdirError(f"--workdir={folder} is {how} by another process.") from None
+        for _ in range(_NUM_LOCK_TRIES):  # somebody may only be asking whether it is in use
+            try:
+                is_taken = not take_lock(lock)
+            except OSError as error:
+                raise WorkdirError(
+                    f"--workdir={folder} is on a disk that locks no files ({error.strerror}); use "
+                    "another one."
+                ) from None
+            if not is_taken:
+                break
+            time.sleep(0.1)
+        else:
+            raise WorkdirError(f"--workdir={folder} is {how} by another process.")
         yield
 
 

@@ -3,7 +3,9 @@
 import importlib.metadata
 import os
 import pathlib
+import sys
 import tempfile
+import threading
 
 # Compiling is most of what the tests do: unoptimized code for tiny sizes saves half of it, and half
 # of the rest goes without the CPU backend's newer emitters. XLA aborts at a flag that it does not
@@ -33,3 +35,10 @@ def real_data_dir() -> pathlib.Path:
     if not folder:
         pytest.skip("AIWAE_DATA_DIR is not set: no real MNIST and Omniglot files to test with")
     return pathlib.Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _hooks_of_a_program_end_with_the_test(monkeypatch):
+    """A command that ends with an error silences what threads still have to say."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)

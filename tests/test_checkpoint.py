@@ -95,3 +95,53 @@ def test_metrics_survive_a_torn_line_and_drop_what_came_after_the_checkpoint(tmp
     assert [r["loss"] for r in records] == [1.0, 2.0, 30.0]
     assert records[1]["rates"] == [0.5, 2.0]
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def damage_all(folder, step):
+    for path in (folder / str(step) / "tree").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+
+
+def test_where_all_are_damaged_none_is_moved_and_every_start_says_so(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, tree(step), {})
+        damage_all(tmp_path, step)
+    for _ in range(2):
+        reopened = checkpoint.Checkpoints(tmp_path, is_owner=True)
+        with (
+            pytest.warns(UserWarning, match="is damaged"),
+            pytest.raises(checkpoint.CheckpointError, match="None of the checkpoints"),
+        ):
+            reopened.restore(tree(0))
+    assert {"1", "2"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("error", [MemoryError("device"), PermissionError(13, "denied")])
+def test_what_cannot_be_read_now_is_not_taken_for_damage(error, tmp_path, monkeypatch):
+    checkpoints = checkpoint.Checkpoints(tmp_path, is_owner=True)
+    for step in (1, 2):
+        checkpoints.save(step, tree(step), {})
+
+    def restore_step(self, step, template):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, "_restore_step", restore_step)
+        with pytest.raises(checkpoint.CheckpointError, match="/2 cannot be read now"):
+            checkpoints.restore(tree(0))
+    assert int(checkpoints.restore(tree(0))[0].theta["n"]) == 2
+
+
+def test_a_damaged_list_of_arrays_is_damage_and_no_other_model(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, tree(step), {})
+    path = tmp_path / "2" / "content" / "metadata"
+    content = json.loads(path.read_text())
+    content["names"][0] += "u"
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"/2 is damaged"):
+        restored, _ = checkpoint.Checkpoints(tmp_path).restore(tree(0))
+    assert int(restored.theta["n"]) == 1

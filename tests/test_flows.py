@@ -249,3 +249,14 @@ def test_two_layer_latent_depends_on_both_conditionals():
     by_lower = jax.grad(posterior.log_prob)(z)
     moved = jax.grad(posterior.log_prob)(z.at[5].add(0.5))
     assert np.abs(by_lower - moved)[:4].max() > 1e-3  # log q(h2|h1) has a slope in h1
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-25, 1e-18, 1e-12, 1.0])
+def test_planar_log_determinants_are_those_of_the_jacobian_next_to_no_direction(size):
+    """At w = 0 a layer moves all points alike, and its determinant is 1."""
+    heads = jnp.zeros(D), jnp.zeros(D), jnp.arange(1.0, 1.0 + D)
+    w = size * jnp.array([3.0, 1.0, -1.0, 0.5])
+    posterior = flows.planar(D, num_layers=1).build({}, *heads, w, jnp.zeros(1))
+    noise = jnp.array([0.3, -0.2, 0.1, 0.4])
+    _, expected = jnp.linalg.slogdet(jax.jacobian(lambda n: posterior.transport(n)[0])(noise))
+    np.testing.assert_allclose(posterior.transport(noise)[1], expected, atol=1e-4)

@@ -66,6 +66,7 @@ def parse_run(argv: Sequence[str]) -> Config:
     fv = absl_flags.FlagValues()
     training.define(fv)
     evaluation.define(fv)
+    layout.define_mesh(fv)
     layout.define(fv)
     absl_flags.DEFINE_bool(
         "dry_run",

@@ -38,15 +38,20 @@ class Layout:
 ANYWHERE = Layout()
 
 
-def define(fv: absl_flags.FlagValues) -> None:
-    """Defines them."""
+def define_mesh(fv: absl_flags.FlagValues) -> None:
+    """Defines the flag that says how training is split; evaluation takes all devices."""
     absl_flags.DEFINE_string(
         "mesh",
         None,
-        "How the work is split over devices: data:8, or data:4,particle:2, which also splits the K "
-        "particles of each image. Default: data:N with the largest N that divides the batch.",
+        "How training is split over devices: data:8, or data:4,particle:2, which also splits the K "
+        "particles of each image. Default: data:N with the largest N that divides the batch. "
+        "Evaluation takes all devices.",
         flag_values=fv,
     )
+
+
+def define(fv: absl_flags.FlagValues) -> None:
+    """Defines those of the processes."""
     absl_flags.DEFINE_bool(
         "distributed",
         False,
@@ -68,7 +73,7 @@ def parse(fv: absl_flags.FlagValues) -> Layout:
     Raises:
       common.UsageError: for one that cannot be.
     """
-    mesh = _parse_mesh(fv.mesh)
+    mesh = _parse_mesh(fv.mesh) if "mesh" in fv else {}
     given = [name for name in _COORDINATES if fv[name].value is not None]
     common.require(
         len(given) in (0, len(_COORDINATES)),

@@ -48,21 +48,36 @@ def finish(folder, *more, **options):
     return process.returncode, out, err
 
 
+def marks(folder):
+    """What a process at work leaves in a run's folder."""
+    found = [*folder.glob("checkpoints/*"), *folder.glob("evaluation-*/*")]
+    return {path.name for path in found}
+
+
 def kill_at_random(folder, seed, longest_s, *more, **options):
-    """Starts and kills -9 `NUM_KILLS` times, at random moments; returns how many were at work."""
+    """Starts and kills -9 `NUM_KILLS` times, at random moments; returns how many were at work.
+
+    Every other process is let get to work first; the others may die as they start.
+    """
     chance, num_killed = random.Random(seed), 0
-    for _ in range(NUM_KILLS):
+    for i in range(NUM_KILLS):
+        before = marks(folder)
         process = start(folder, *more, **options)
-        time.sleep(chance.uniform(0.3, longest_s))
-        num_killed += process.poll() is None
+        if i % 2 == 0:
+            while marks(folder) == before and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0.0, 1.0))
+        else:
+            time.sleep(chance.uniform(0.3, longest_s))
+        num_killed += process.poll() is None and marks(folder) != before
         process.kill()
         process.communicate()
     return num_killed
 
 
-def state_of(folder):
+def state_of(folder, *more):
     """(step, leaves by name) of the newest checkpoint of a run."""
-    training = flags.parse_run(["run", *FLAGS]).training
+    training = flags.parse_run(["run", *FLAGS, *more]).training
     run = build.build(training, data.load("digits"))
     loop_state, _ = checkpoint.Checkpoints(folder / "checkpoints").restore(run.init())
     leaves = checkpoint._flatten(loop_state.train)

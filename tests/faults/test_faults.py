@@ -27,7 +27,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(uninterrupt
 # An evaluation of some seconds.
 EVALUATION = [
     *("--eval_temperatures=10000", "--eval_examples=40", "--eval_chains=2"),
-    *("--eval_bound_samples=50", "--eval_simulated=4", "--mesh=data:1"),
+    *("--eval_bound_samples=50", "--eval_simulated=4"),
 ]
 
 
@@ -146,6 +146,7 @@ def test_a_full_disk_stops_it_with_a_message(tmp_path):
         assert code == 1, err
         assert "Traceback" not in err
         assert "No space left on device" in err or "could not be written" in err
+        assert harness.state_of(small / "run", "--hidden_dim=60")[0] > 0  # what was saved before
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
