@@ -36,6 +36,12 @@ def _say_no_more() -> None:
     sys.unraisablehook = threading.excepthook = lambda *_: None
 
 
+def _drop_late_callbacks(unraisable) -> None:
+    """What storage threads still have to tell an event loop that a damaged file has ended."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
 def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
     """Makes `main(argv)` return an exit code: one line and 2 for a user's mistake."""
 
@@ -44,6 +50,7 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _print_warning
+                sys.unraisablehook = _drop_late_callbacks
                 devices.configure()
                 main(argv)
         except (flags.UsageError, data.DataError, workdir.WorkdirError) as error:

@@ -324,6 +324,11 @@ def main(argv: Sequence[str]) -> None:
         # The paper's batch sizes differ by method, which alone is worth nats.
         size = flags.DIGITS_BATCH_SIZE if fv.dataset == "digits" else flags.COMMON_BATCH_SIZE
         shared.append(f"--batch_size={size}")
+    flags_given = [part for name in fv.methods for part in name.split("+")]
+    common.require(
+        bool(fv.methods) and all(flags_given),
+        "--methods must name at least one, like aiwae or iwae+K=5, each flag after a single +.",
+    )
     variants = variants_of(fv.methods, shared, dataset)
     cells = cells_of(variants, fv.budgets)
     distinct = list({tuple(arguments): None for arguments in cells.values()})

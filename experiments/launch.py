@@ -135,6 +135,7 @@ def define(fv: absl_flags.FlagValues) -> None:
         1,
         "Cells at work at once. Each has its share of the CPU's cores and writes to <cell>.log; on "
         "GPUs, start a launcher for each with CUDA_VISIBLE_DEVICES instead.",
+        lower_bound=1,
         flag_values=fv,
     )
     absl_flags.DEFINE_string(

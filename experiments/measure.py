@@ -224,6 +224,10 @@ def measure(
       command.Interrupted: on SIGINT or SIGTERM; finished chunks are in the store.
     """
     test_images, train_images, all_test_images = choose_images(dataset, evaluation)
+    if evaluation.num_examples > len(test_images):
+        print(
+            f"--eval_examples={evaluation.num_examples}: there are only {len(test_images)} images"
+        )
     images = np.concatenate([test_images, train_images])
     num = len(test_images)
     log_joint = forces.log_joint_fn(model, evaluation.force_precision)

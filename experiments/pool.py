@@ -22,6 +22,7 @@ from experiments.flags import common
 from experiments.launch import Planned, look
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_LATER = "; start the same command again when it has ended"
 _SLURM = """#!/bin/bash
 #SBATCH --job-name="{name}"
 #SBATCH --array=0-{last}
@@ -81,10 +82,10 @@ def _start(
         try:
             resources.enter_context(_locked(root, cell.name))
         except _TakenError:
-            print(f"\n{cell.name}: another launcher is at it")
+            print(f"\n{cell.name}: another launcher is at it{_LATER}")
             return None
         if workdir.is_in_use(root / cell.name):
-            print(f"\n{cell.name}: another process is at it")
+            print(f"\n{cell.name}: another process is at it{_LATER}")
             return None
         if look(root / cell.name, cell.config, num_examples).is_finished:
             print(f"\n{cell.name}: finished by another launcher")
@@ -210,7 +211,6 @@ def carry_out(
     Raises:
       command.Interrupted: as `run`.
     """
-    common.check_at_least("jobs", fv.jobs, 1)
     if fv.dry_run:
         return None
     if fv.slurm is not None:

@@ -200,6 +200,7 @@ def main(argv: Sequence[str]) -> None:
     common.define(fv)
     usage = "Draws p(z|x) of models with two latents: python -m experiments.posteriors"
     for_runs = common.parse(fv, argv, usage, known_only=True)
+    common.require(bool(fv.K and fv.T), "--K and --T must name at least one each.")
     root = pathlib.Path(fv.workdir).expanduser().absolute()
     shared = launch.shared_flags(fv, ["--latent_dim=2", "--eval=none", *for_runs])
     arguments = launch.cells_of(["iwae", "aiwae"], fv.K, fv.T, shared)

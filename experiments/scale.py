@@ -136,6 +136,7 @@ def main(argv: Sequence[str]) -> None:
         "--dataset=digits. Any other flag is one of experiments.run."
     )
     for_run = common.parse(fv, argv, usage, known_only=True)
+    common.check_at_least("rounds", fv.rounds, 1)
     if fv.json:
         workdir.make_folder(pathlib.Path(fv.json).expanduser().parent, "--json")
     training = flags.parse_run(["run", *for_run]).training

@@ -101,10 +101,19 @@ def read_json(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WorkdirError(f"{path} cannot be read ({error}); move it away to go on.") from None
+        raise WorkdirError(f"{path} cannot be read ({error}); {_advice(path)}.") from None
     if not isinstance(content, dict) or not all(key in content for key in keys):
-        raise WorkdirError(f"{path} is not what this program wrote; move it away to go on.")
+        raise WorkdirError(f"{path} is not what this program wrote; {_advice(path)}.")
     return content
+
+
+def _advice(path: pathlib.Path) -> str:
+    if path.name == "config.json":
+        return (
+            "its checkpoints are of use only with the one that belongs to them: restore it, or put "
+            "there the config.json of a run started with the same flags in another folder"
+        )
+    return "move it away to go on"
 
 
 def read_report(path: pathlib.Path) -> dict[str, Any]:

@@ -516,3 +516,22 @@ def test_presets_are_defaults_that_other_flags_override():
     assert training("--preset=best", "--chain_space=latent").chain_space == "latent"
     assert training("--preset=best", "--method=iwae").batch_size == 20
     assert training("--preset=default") == training()
+
+
+def test_a_report_whose_pictures_a_kill_has_cost_is_made_whole(finished, tmp_path):
+    folder = copy_of(finished, tmp_path)
+    arguments = [*TINY, *METHODS["vae"], f"--workdir={folder}"]
+    report = json.loads((folder / "report.json").read_text())
+    del report["pictures"]
+    (folder / "report.json").write_text(json.dumps(report))
+    (folder / "report.html").unlink()
+    assert main(*arguments) == 0
+    assert (folder / "report.html").exists() and not (folder / "report-1.json").exists()
+    assert json.loads((folder / "report.json").read_text())["nll_test"] == report["nll_test"]
+
+
+def test_two_temperatures_leave_nothing_to_draw_and_that_is_fine(finished, tmp_path):
+    again = [flag for flag in TINY if flag.startswith("--eval") and "temperatures" not in flag]
+    folder = copy_of(finished, tmp_path)
+    assert evaluate.main(["e", f"--workdir={folder}", *again, "--eval_temperatures=2"]) == 0
+    assert (folder / "acceptance.png").exists()

@@ -220,7 +220,9 @@ def test_slurm_array_runs_the_missing_cells(tmp_path, capsys):
     arguments = [f"--slurm={script}", "--eval=none", *TINY]
     assert launched(tmp_path / "runs", *arguments) == 0
     assert "2 tasks: sbatch" in capsys.readouterr().out
-    assert "#SBATCH --array=0-1\n" in script.read_text()
+    text = script.read_text()
+    assert "#SBATCH --array=0-1\n" in text
+    assert "#SBATCH --signal=B:TERM@120\n" in text  # to the shell, which `exec` makes the run
     for task in range(2):
         environment = os.environ | {"SLURM_ARRAY_TASK_ID": str(task)}
         subprocess.run(["bash", str(script)], env=environment, cwd=ROOT, check=True, timeout=200)

@@ -96,7 +96,7 @@ def read_reports(root: pathlib.Path) -> list[dict[str, Any]]:
     """
     paths = sorted(root.rglob("report.json"))
     if not paths:
-        raise workdir.WorkdirError(f"There is no report.json below {root}.")
+        raise workdir.WorkdirError(f"There is no report.json below {root} yet.")
     return [workdir.read_report(path) for path in paths]
 
 

@@ -106,6 +106,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(which, uninterrupted, tmp
     code, out, err = harness.finish(folder)
     assert code == 0, err
     assert f"{newest} is damaged" in err
+    assert "Traceback" not in err
     assert f"continuing at step {before}" in out
     harness.assert_same_run(folder, uninterrupted)
 
