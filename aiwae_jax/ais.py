@@ -1,10 +1,12 @@
 """Annealed importance sampling (Neal 2001; Algorithm 1 of Ding & Freedman 2019) of one particle.
 
-The path between two densities is f_t = f_0^(1-β_t) f_n^(β_t) (Eq. 7), the moves are HMC.
+The path between two densities is f_t = f_0^(1-β_t) f_n^(β_t) (Eq. 7), the moves are HMC, or those
+of another kernel (`kernels`).
 `run_chain` works on any two log densities and under a caller's own jit, vmap and scan; `step` is
 one weight increment and one move, for callers who reduce over a population between temperatures.
 """
 
+import functools
 from collections.abc import Hashable
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from aiwae_jax import forces, hmc, weights
-from aiwae_jax.types import ForceFn, LogDensityFn, PyTree
+from aiwae_jax.types import ForceFn, Kernel, LogDensityFn, PyTree
 
 AxisName = Hashable | tuple[Hashable, ...] | None
 
@@ -57,7 +59,8 @@ class AISInfo(NamedTuple):
     """Diagnostics, of one step or, from `run_chain`, of a chain.
 
     Attributes:
-      acceptance: `[]` acceptance probability of the move; `[num_moves]` from `run_chain`.
+      acceptance: `[]` acceptance probability of the move, 1 for one that rejects nothing;
+        `[num_moves]` from `run_chain`.
       num_nonfinite: `[]` int, moves rejected because their energy was not finite; from `run_chain`
         the sum over moves.
     """
@@ -188,10 +191,11 @@ def step(
     *,
     num_leapfrog_steps: int = 5,
     momentum_persistence: chex.Numeric = 0.0,
+    kernel: Kernel | None = None,
 ) -> tuple[AISState, AISInfo]:
-    """One turn of Algorithm 1's inner loop: the weight increment to `beta`, then one HMC move.
+    """One turn of Algorithm 1's inner loop: the weight increment to `beta`, then one move.
 
-    The move leaves f_β invariant and costs `num_leapfrog_steps` gradients of each end.
+    The move leaves f_β invariant. By HMC it costs `num_leapfrog_steps` gradients of each end.
 
     Args:
       key: consumed.
@@ -202,19 +206,21 @@ def step(
       log_target_fn: `[D] -> []`, log f_n, nats.
       num_leapfrog_steps: L.
       momentum_persistence: see `run_chain`; needs a state with a momentum.
+      kernel: the move, in the place of HMC with these L and persistence; see `kernels`.
 
     Returns:
       The new state and its `AISInfo`.
     """
     hmc.check_momentum(state.momentum, momentum_persistence)
+    if kernel is None:
+        kernel = functools.partial(
+            hmc.transition,
+            num_leapfrog_steps=num_leapfrog_steps,
+            momentum_persistence=momentum_persistence,
+        )
     state = reweight(state, beta)
-    moved, info = hmc.transition(
-        key,
-        _at_beta(state),
-        *_fns_at_beta(state, log_initial_fn, log_target_fn),
-        step_size,
-        num_leapfrog_steps=num_leapfrog_steps,
-        momentum_persistence=momentum_persistence,
+    moved, info = kernel(
+        key, _at_beta(state), *_fns_at_beta(state, log_initial_fn, log_target_fn), step_size
     )
     state = _to(state, moved)._replace(momentum=moved.momentum)
     return state, AISInfo(info.acceptance, info.is_nonfinite.astype(jnp.int32))
@@ -276,6 +282,7 @@ def run_chain(
     force_fns: tuple[ForceFn, ForceFn] | None = None,
     with_last_move: bool = True,
     momentum_persistence: float = 0.0,
+    kernel: Kernel | None = None,
     axis_name: AxisName = None,
 ) -> tuple[chex.Array, chex.Array, AISInfo]:
     """Anneals one particle from f_0 to f_n: a `lax.scan` of `step` over temperatures (Algorithm 1).
@@ -301,6 +308,9 @@ def run_chain(
         f_n.
       momentum_persistence: α in [0, 1): each move keeps α of the last one's momentum, negated
         where that was rejected (Horowitz 1991); 0 draws it anew.
+      kernel: the move at each temperature, in the place of HMC with these L and persistence: one of
+        `kernels` for latents that HMC cannot move, or your own of that signature. It must leave the
+        density of its `evaluate_fn` invariant.
       axis_name: name(s) of vmapped axes over which diagnostics are reduced inside the scan.
 
     Returns:
@@ -335,6 +345,7 @@ def run_chain(
             log_target_fn,
             num_leapfrog_steps=num_leapfrog_steps,
             momentum_persistence=momentum_persistence,
+            kernel=kernel,
         )
         return state, reduce_info(info, axis_name)
 

@@ -152,8 +152,8 @@ class Checkpoints:
                 damaged.append(step)
         if steps:
             raise CheckpointError(
-                f"None of the checkpoints below {self._folder} can be read; move that folder away to "
-                "start from the beginning."
+                f"None of the checkpoints below {self._folder} can be read; move that folder away "
+                "to start from the beginning."
             )
         return None
 

@@ -129,6 +129,7 @@ class Bernoulli(NamedTuple):
     """
 
     logits: chex.Array
+    is_binary = True
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[X]` of 0s and 1s, in the dtype of the logits; not differentiable."""
@@ -139,9 +140,18 @@ class Bernoulli(NamedTuple):
         """Log probability `[]` of `x` `[X]`, nats."""
         return jnp.sum(x * self.logits - softplus(self.logits))
 
+    def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
+        """Draws `[X]` and returns its log probability `[]`."""
+        x = self.sample(key)
+        return x, self.log_prob(x)
+
     def mean(self) -> chex.Array:
         """Probabilities of a 1, `[X]`."""
         return jax.nn.sigmoid(self.logits)
+
+    def stddev(self) -> chex.Array:
+        """Standard deviations `[X]`."""
+        return jnp.sqrt(self.mean() * (1.0 - self.mean()))
 
 
 def has_closed_form_kl(q: Any, p: Any) -> bool:

@@ -19,10 +19,11 @@ from aiwae_jax.likelihood import (
     num_gradients,
     tune,
 )
-from aiwae_jax.tuning import PAPER_SETTINGS, Plan, Settings
+from aiwae_jax.tuning import BINARY_SETTINGS, PAPER_SETTINGS, Plan, Settings
 from aiwae_jax.variational import ImportanceBound, active_units, importance_bound
 
 __all__ = [
+    "BINARY_SETTINGS",
     "PAPER_SETTINGS",
     "Bidirectional",
     "Certificate",

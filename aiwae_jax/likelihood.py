@@ -10,7 +10,7 @@ import chex
 import jax
 import numpy as np
 
-from aiwae_jax import ais, population, tuning
+from aiwae_jax import ais, kernels, population, processes, tuning
 from aiwae_jax.population import InitialFn, LogJointFn, ProgressFn
 from aiwae_jax.tuning import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.types import PyTree
@@ -74,7 +74,10 @@ def mean_and_standard_error(values: np.ndarray) -> tuple[float, float]:
 
 
 def num_gradients(settings: Settings, num_data: int) -> int:
-    """Gradient evaluations of log p(x, z) of one estimate for `num_data` data, without pilots."""
+    """Gradient evaluations of log p(x, z) of one estimate for `num_data` data, without pilots.
+
+    With `move="gibbs"` it is the number of sweeps, each of D or more evaluations.
+    """
     num_moves = num_data * settings.num_chains * (settings.num_temperatures - 2)
     return num_moves * settings.num_leapfrog_steps
 
@@ -101,7 +104,27 @@ def fit_chunk_size(
     memory = jax.local_devices()[0].memory_stats()
     budget = memory["bytes_limit"] * _ACCELERATOR_SHARE if memory else _CPU_CHUNK_BYTES
     num_chains = min(budget // max(bytes_per_chain, 1), _MOST_CHAINS)
-    return int(np.clip(num_chains // settings.num_chains, 1, _count_data(x)))
+    size = int(np.clip(num_chains // settings.num_chains, 1, _count_data(x)))
+    return int(processes.of_primary(np.asarray(size)))  # memories may differ
+
+
+def _check_move(initial: InitialFn, x: PyTree, settings: Settings) -> None:
+    """Raises ValueError for a move that cannot move what `initial` draws, as far as it says."""
+    _count_data(x)
+    found = []
+
+    def is_binary(x):
+        found.append(getattr(initial(x), "is_binary", False))
+        return 0
+
+    jax.eval_shape(is_binary, jax.tree.map(lambda a: a[0], population.select(x, np.arange(1))))
+    (says_binary,) = found
+    if kernels.MOVES[settings.move].is_for_binary and not says_binary:
+        raise ValueError(
+            f"`move`={settings.move!r} flips bits, and what `initial` returns does not say that it "
+            "draws binary latents; give it the attribute `is_binary = True`, or use 'hmc'."
+        )
+    kernels.check(settings.move, has_binary_latents=says_binary)
 
 
 def digest(*parts: PyTree) -> str:
@@ -155,6 +178,7 @@ def tune(
       store: where the plan is kept, and found again.
       progress_fn: called about every second with (gradient evaluations done, in all).
     """
+    _check_move(initial, x, settings)
     store = {} if store is None else store
     functions = population.as_partial(log_joint_fn), population.as_partial(initial)
     name = f"plan-{digest(key, settings, x, functions)}"
@@ -192,6 +216,7 @@ def anneal(
     sizes that each of them has.
     """
     num_data, is_reversed = _count_data(x), latents is not None
+    _check_move(initial, x, settings)
     store = {} if store is None else store
     chunk_size = chunk_size or fit_chunk_size(log_joint_fn, initial, x, settings)
     if chunk_size < 1:

@@ -13,6 +13,14 @@
 | wake-sleep | importance(K), log_joint | ancestral, log_posterior |
 | both | importance(K), log_joint | importance(K) and ancestral, mean of log_posterior |
 | HVAE, HVI, UHA | hvae(K), hvi(K), uha(K, T); bound | same phase, and ψ |
+| VIMCO | importance(K), vimco | same phase |
+| NVIL | importance(1), nvil | same phase, and ψ |
+| Tang & Salakhutdinov | importance_from_prior(K), log_joint | |
+| its annealed kin | annealed(K, T) from the prior, log_joint | |
+| Raiko et al. | importance_from_prior(K), centered_log_joint; or straight-through, bound | |
+
+The last five are for binary latents, which wake-sleep and AIWAE serve too: there AIWAE's φ phase is
+importance(K), vimco.
 
 A method of your own is written the same way, from these samplers and objectives or from your own:
 `train` runs any tuple of phases.
@@ -20,10 +28,11 @@ A method of your own is written the same way, from these samplers and objectives
 
 from typing import Any
 
-from aiwae_jax import differentiable, objectives, samplers
-from aiwae_jax.types import Method, Model, phase
+from aiwae_jax import differentiable, objectives, samplers, scores
+from aiwae_jax.types import Method, Model, Phase, phase
 
 RWS_PHI = ("wake", "sleep", "both")
+RAIKO_ESTIMATORS = ("G3", "G5")
 
 
 def vae(model: Model) -> Method:
@@ -68,8 +77,8 @@ def aiwae(
     """Annealed importance weighted auto-encoder (Ding & Freedman 2019, Algorithm 1).
 
     θ follows Σ_k w̃_k ∇_θ log p_θ(x, z_k) on annealed particles; then φ follows the one-sample ELBO
-    of the new θ. `particle_chunk` bounds the memory of both; `options` are the others of
-    `samplers.annealed`.
+    of the new θ, or with binary latents VIMCO's bound of max(K, 2). `particle_chunk` bounds the
+    memory of both; `options` are the others of `samplers.annealed`.
     """
     annealed = samplers.annealed(
         *(model, num_particles, num_temperatures, num_leapfrog_steps),
@@ -77,10 +86,15 @@ def aiwae(
         **options,
     )
     objective = objectives.log_joint(model, particle_chunk=particle_chunk)
-    return (
-        phase(("theta",), annealed, objective),
-        phase(("phi",), samplers.importance(model, 1), objectives.elbo(model)),
-    )
+    return phase(("theta",), annealed, objective), _bound_of_phi(model, num_particles)
+
+
+def _bound_of_phi(model: Model, num_particles: int) -> Phase:
+    """How φ climbs a bound of log p where θ has particles of its own."""
+    if model.has_binary_latents:
+        sampler = samplers.importance(model, max(num_particles, 2))
+        return phase(("phi",), sampler, scores.vimco())
+    return phase(("phi",), samplers.importance(model, 1), objectives.elbo(model))
 
 
 def aiwae_wake(
@@ -182,3 +196,73 @@ def uha(
         model, num_particles, num_temperatures, num_leapfrog_steps, **options
     )
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
+
+
+def vimco(model: Model, num_particles: int) -> Method:
+    """VIMCO (Mnih & Rezende 2016): L_K for both networks of a model with binary latents; K >= 2.
+
+    Raises:
+      ValueError: if K < 2, or for continuous latents.
+    """
+    if num_particles < 2:
+        raise ValueError(
+            f"`num_particles` must be at least 2 for VIMCO, got {num_particles}; with one use "
+            "`nvil`."
+        )
+    return (phase(("theta", "phi"), samplers.importance(model, num_particles), scores.vimco()),)
+
+
+def nvil(model: Model) -> Method:
+    """Neural variational inference and learning (Mnih & Gregor 2014): the ELBO, by its scores.
+
+    Raises:
+      ValueError: for continuous latents, or a model without `data_size`.
+    """
+    sampler, baseline = samplers.importance(model, 1), scores.baseline(model)
+    return (phase(("theta", "phi", "psi"), sampler, scores.nvil(baseline)),)
+
+
+def tang(model: Model, num_particles: int) -> Method:
+    """Generalized EM of Tang & Salakhutdinov 2013: θ on weighted samples of the conditional prior.
+
+    There is no inference network; φ stays as it is.
+    """
+    sampler = samplers.importance_from_prior(model, num_particles)
+    return (phase(("theta",), sampler, objectives.log_joint(model)),)
+
+
+def tang_annealed(
+    model: Model,
+    num_particles: int,
+    num_temperatures: int,
+    num_leapfrog_steps: int = 5,
+    **options: Any,
+) -> Method:
+    """As `tang`, with samples annealed from the conditional prior to the posterior.
+
+    `options` are those of `samplers.annealed`.
+    """
+    sampler = samplers.annealed(
+        model, num_particles, num_temperatures, num_leapfrog_steps, start="prior", **options
+    )
+    return (phase(("theta",), sampler, objectives.log_joint(model)),)
+
+
+def raiko(model: Model, num_particles: int, raiko_estimator: str = "G5") -> Method:
+    """The estimators of Raiko et al. 2015 for θ of a conditional model, on K samples of its prior.
+
+    "G5" is `tang` with a smaller variance and the same mean; "G3" follows the K-sample estimate of
+    log p through each bit's probability, which is biased. φ stays as it is.
+
+    Raises:
+      ValueError: for an unknown `raiko_estimator`, or continuous latents.
+    """
+    if raiko_estimator not in RAIKO_ESTIMATORS:
+        raise ValueError(
+            f"`raiko_estimator` must be one of {', '.join(RAIKO_ESTIMATORS)}, got "
+            f"{raiko_estimator!r}."
+        )
+    is_through = raiko_estimator == "G3"
+    sampler = samplers.importance_from_prior(model, num_particles, with_straight_through=is_through)
+    objective = objectives.bound() if is_through else scores.centered_log_joint(model)
+    return (phase(("theta",), sampler, objective),)

@@ -30,7 +30,7 @@ def mean_image_logits(mean_image: chex.Array) -> chex.Array:
     return jnp.log(probabilities) - jnp.log1p(-probabilities)
 
 
-def _output_bias(
+def output_bias(
     initialization: str, mean_image: chex.Array | None, data_size: int
 ) -> tuple[str, chex.Array | None]:
     """How linear layers are initialized, and the bias that the decoder's output starts with."""
@@ -77,13 +77,11 @@ def bernoulli_vae(
     Raises:
       ValueError: for an unknown initialization or family, or a missing `mean_image`.
     """
-    linear, output_bias = _output_bias(initialization, mean_image, data_size)
+    linear, bias = output_bias(initialization, mean_image, data_size)
     if posterior not in flows.FAMILIES:
         raise ValueError(f"`posterior` must be one of {sorted(flows.FAMILIES)}, got {posterior!r}.")
     family = flows.FAMILIES[posterior](latent_size, **flow_options)
-    decoder = networks.mlp(
-        latent_size, hidden_sizes, [data_size], linear=linear, output_bias=output_bias
-    )
+    decoder = networks.mlp(latent_size, hidden_sizes, [data_size], linear=linear, output_bias=bias)
     encoder = networks.mlp(
         data_size, tuple(reversed(hidden_sizes)), family.head_sizes, linear=linear
     )
@@ -134,11 +132,11 @@ def two_layer_vae(
     Raises:
       ValueError: as `bernoulli_vae`.
     """
-    linear, output_bias = _output_bias(initialization, mean_image, data_size)
+    linear, bias = output_bias(initialization, mean_image, data_size)
     lower, upper = 2 * latent_size, latent_size
     upper_hidden = [max(size // 2, 1) for size in hidden_sizes]
     mlp = functools.partial(networks.mlp, linear=linear)
-    decoder = mlp(lower, hidden_sizes, [data_size], output_bias=output_bias)
+    decoder = mlp(lower, hidden_sizes, [data_size], output_bias=bias)
     lower_prior = mlp(upper, upper_hidden, [lower, lower])
     lower_encoder = mlp(data_size, tuple(reversed(hidden_sizes)), [lower, lower])
     upper_encoder = mlp(lower, tuple(reversed(upper_hidden)), [upper, upper])

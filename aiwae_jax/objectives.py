@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from aiwae_jax import distributions, weights
-from aiwae_jax.types import LogDensityFn, Model, Objective, Params, Particles
+from aiwae_jax.types import (
+    LogDensityFn,
+    Model,
+    Objective,
+    Params,
+    Particles,
+    init_params_of_all,
+)
 
 
 def elbo(model: Model) -> Objective:
@@ -20,7 +27,8 @@ def elbo(model: Model) -> Objective:
     """
 
     def value(params, particles):
-        x, posterior, prior = particles.x, particles.posterior, model.prior(params.theta)
+        x, posterior = particles.x, particles.posterior
+        prior = model.prior_given(params.theta, x)
         if posterior is None or not distributions.has_closed_form_kl(posterior, prior):
             return jnp.mean(particles.log_weights)
         log_joint = jax.vmap(lambda z: model.log_joint(params.theta, x, z))(particles.z)
@@ -181,10 +189,13 @@ def mean_of(**objectives: Objective) -> Objective:
 
 def _combined(objectives: Iterable[Objective], value: Callable) -> Objective:
     """An objective that needs what any of them needs."""
+    objectives = tuple(objectives)
     return Objective(
         value,
         trains=tuple(sorted({name for o in objectives for name in o.trains})),
         needs_reparameterized=any(o.needs_reparameterized for o in objectives),
         needs_properly_weighted=any(o.needs_properly_weighted for o in objectives),
         needs_no_score=any(o.needs_no_score for o in objectives),
+        needs_log_proposal=any(o.needs_log_proposal for o in objectives),
+        init_params=init_params_of_all(objectives),
     )

@@ -74,6 +74,11 @@ def check_space(chain_space: str, model: Model) -> None:
     """
     if chain_space not in SPACES:
         raise ValueError(f"`chain_space` must be one of {', '.join(SPACES)}; got {chain_space!r}.")
+    if chain_space == "base" and model.has_binary_latents:
+        raise ValueError(
+            "`chain_space`='base' moves the noise that q turns smoothly into z, and there is none "
+            "for binary latents; use 'latent'."
+        )
     if chain_space == "latent" and not model.has_posterior_density:
         raise ValueError(
             "`chain_space`='latent' needs log q at points that q did not draw, which this model's "

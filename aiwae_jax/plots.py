@@ -87,14 +87,14 @@ class Moves(NamedTuple):
     Attributes:
       betas: where they were made.
       acceptance: their mean acceptance.
-      step_sizes: their step sizes.
+      step_sizes: their step sizes, or None for moves that have none.
       target: the acceptance that they were steered to.
       sample_sizes: effective sample size of the weights there, or None.
     """
 
     betas: Sequence[float]
     acceptance: Sequence[float]
-    step_sizes: Sequence[float]
+    step_sizes: Sequence[float] | None
     target: float
     sample_sizes: Sequence[float] | None = None
 
@@ -114,7 +114,10 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
         panels[0, column].plot(moves.betas, moves.acceptance, **style)
         panels[0, column].axhline(moves.target, linestyle="--", color="gray", linewidth=1)
         panels[0, column].set(title=name, ylim=(0, 1.04))
-        panels[1, column].plot(moves.betas, moves.step_sizes, color="tab:orange", **style)
+        if moves.step_sizes is None:
+            panels[1, column].text(0.5, 0.5, "none", transform=panels[1, column].transAxes)
+        else:
+            panels[1, column].plot(moves.betas, moves.step_sizes, color="tab:orange", **style)
         panels[1, column].set(ylim=(0, None))
         panels[2, column].set(xlabel="inverse temperature β", ylim=(0, None))
         if moves.sample_sizes is None:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, paths, processes, sharding, weights
+from aiwae_jax import ais, kernels, paths, processes, sharding, weights
 from aiwae_jax.types import PyTree
 
 LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
@@ -31,17 +31,25 @@ SEGMENT_SIZE = 256  # temperatures per call at most
 # What becomes of the step size after each temperature.
 FROZEN, PILOT, PAPER = range(3)
 _PILOT_GAIN = 0.3
+_STEP_SIZE_RANGE = (1e-8, 1e3)
 _PAPER_LOG_FACTORS = (math.log(1.002), math.log(0.998))
 
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """What one program is compiled for."""
+    """What one program is compiled for; its fields as in `tuning.Settings`."""
 
     num_chains: int
     num_leapfrog_steps: int
     chain_space: str
     momentum_persistence: float
+    move: str = "hmc"
+
+    def move_fn(self) -> Callable | None:
+        """The move of `ais.step`; HMC it makes itself, of the other fields."""
+        if self.move == "hmc":
+            return None
+        return kernels.MOVES[self.move].build(self.num_leapfrog_steps)
 
 
 class Segment(NamedTuple):
@@ -133,6 +141,7 @@ def _anneal(
     dtype = states.position.dtype
     betas, step_sizes = betas.astype(dtype), step_sizes.astype(dtype)
     num_counted = jnp.sum(is_counted).astype(dtype)
+    move_fn = kernel.move_fn()
 
     def anneal_datum(states, keys, x, is_counted):
         # The encoder, once per datum and call.
@@ -154,13 +163,15 @@ def _anneal(
                     path.log_target,
                     num_leapfrog_steps=kernel.num_leapfrog_steps,
                     momentum_persistence=kernel.momentum_persistence,
+                    kernel=move_fn,
                 )
             )(keys, states)
             acceptance = mean_over_data(jnp.mean(info.acceptance))
             work = states.target.log_density - states.initial.log_density
             num_nonfinite = jnp.where(is_counted, jnp.sum(info.num_nonfinite, dtype=jnp.int32), 0)
             change = _log_step_size_change(rule, acceptance, target_acceptance.astype(dtype))
-            step_size = step_size * jnp.exp(change)
+            # A move that rejects nothing has no use for its step size, which must stay a number.
+            step_size = jnp.clip(step_size * jnp.exp(change), *_STEP_SIZE_RANGE)
             segment = Segment(
                 step_sizes=segment.step_sizes.at[i].set(step_size),
                 acceptance=segment.acceptance.at[i].set(acceptance),

@@ -5,12 +5,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, distributions, forces, hmc, paths, weights
-from aiwae_jax.types import Model, Particles, Sampler
+from aiwae_jax import ais, distributions, forces, hmc, kernels, paths, weights
+from aiwae_jax.types import Model, Particles, Sampler, init_params_of_all
 
 TARGET_ACCEPTANCE = 0.6  # the authors'
-# Where step sizes start, and their upper limit: the authors' in z, and in q's standard deviations.
-_STEP_SIZES = {"latent": (0.1, 0.3), "base": (0.3, 2.0)}
+_BASE_STEP_SIZES = (
+    0.3,
+    2.0,
+)  # where HMC's start, and their upper limit, in q's standard deviations
 
 
 def _check_num_particles(num_particles: int) -> None:
@@ -21,7 +23,8 @@ def _check_num_particles(num_particles: int) -> None:
 def importance(model: Model, num_particles: int, *, with_score: bool = True) -> Sampler:
     """Importance sampling from q: z_k ~ q_φ(z|x), w_k = p_θ(x, z_k) / q_φ(z_k|x) (Eq. 3).
 
-    Properly weighted, and reparameterized: z and the weights carry gradients to θ and φ.
+    Properly weighted, and reparameterized: z and the weights carry gradients to θ and φ. Binary z
+    have none; there the weights carry gradients at fixed z, and `log_proposal` is log q_φ(z|x).
 
     Args:
       model: the model.
@@ -32,9 +35,14 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
         forward derivatives of its `transport` and a linear system for each particle.
 
     Raises:
-      ValueError: if `num_particles` < 1.
+      ValueError: if `num_particles` < 1; for `with_score=False` where latents are binary.
     """
     _check_num_particles(num_particles)
+    if model.has_binary_latents and not with_score:
+        raise ValueError(
+            "`with_score=False` leaves the path through z alone, and binary latents have none; use "
+            "`scores.vimco`."
+        )
     if model.has_posterior_density:
         without_score = _sample_with_frozen_density
     else:
@@ -50,9 +58,61 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
             draw_one = partial(without_score, posterior, frozen)
         z, log_q = jax.vmap(draw_one)(jax.random.split(key, num_particles))
         log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
-        return Particles(x, z, weights.zero_if_broken(log_p - log_q), posterior), {}
+        log_weights = weights.zero_if_broken(log_p - log_q)
+        log_proposal = log_q if model.has_binary_latents else None
+        return Particles(x, z, log_weights, posterior, log_proposal), {}
 
-    return Sampler(draw, is_properly_weighted=True, is_reparameterized=True, with_score=with_score)
+    return Sampler(
+        draw,
+        is_properly_weighted=True,
+        is_reparameterized=not model.has_binary_latents,
+        with_score=with_score,
+        with_log_proposal=model.has_binary_latents,
+    )
+
+
+def importance_from_prior(
+    model: Model, num_particles: int, *, with_straight_through: bool = False
+) -> Sampler:
+    """Importance sampling from the prior given x: z_k ~ p_θ(z|x), w_k = p_θ(x, z_k) / p_θ(z_k|x).
+
+    For a conditional model that is the likelihood of what it predicts (Tang & Salakhutdinov 2013,
+    Raiko et al. 2015). Properly weighted. Binary z carry no gradient, and `log_proposal` is the
+    prior's.
+
+    Args:
+      model: the model.
+      num_particles: K.
+      with_straight_through: lets gradients flow through binary z as if they were their
+        probabilities; biased. Then there is no `log_proposal`.
+
+    Raises:
+      ValueError: if `num_particles` < 1; for straight-through where latents are not binary.
+    """
+    _check_num_particles(num_particles)
+    if with_straight_through and not model.has_binary_latents:
+        raise ValueError(
+            "`with_straight_through` stands for a gradient that continuous latents have; leave it "
+            "out."
+        )
+    with_score = model.has_binary_latents and not with_straight_through
+
+    def draw(key, params, x, state, *, axis_name=None):
+        del state, axis_name
+        prior = model.prior_given(params.theta, x)
+        options = {"with_straight_through": True} if with_straight_through else {}
+        z = jax.vmap(partial(prior.sample, **options))(jax.random.split(key, num_particles))
+        log_prior = jax.vmap(prior.log_prob)(z)
+        log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
+        log_weights = weights.zero_if_broken(log_p - log_prior)
+        return Particles(x, z, log_weights, None, log_prior if with_score else None), {}
+
+    return Sampler(
+        draw,
+        is_properly_weighted=True,
+        is_reparameterized=not with_score,
+        with_log_proposal=with_score,
+    )
 
 
 def _sample_with_frozen_density(posterior, frozen, key):
@@ -88,12 +148,16 @@ def annealed(
     *,
     schedule: str = "linear",
     chain_space: str = "latent",
+    start: str = "posterior",
+    move: str | None = None,
     initial_step_size: float | None = None,
     target_acceptance: float = TARGET_ACCEPTANCE,
     force_precision: str = "float32",
     particle_chunk: int | None = None,
 ) -> Sampler:
     """Annealed importance sampling from q_φ(z|x) to p_θ(x, z): the θ half of Algorithm 1.
+
+    Continuous latents are moved by HMC, binary ones by a move of `kernels`.
 
     K independent chains of `ais.run_chain`, by `vmap`. One step size per temperature, shared by all
     particles and all data of a batch, is adapted after each training step. Properly weighted;
@@ -107,11 +171,14 @@ def annealed(
       model: the model; its posterior needs `sample` and `log_prob`.
       num_particles: K.
       num_temperatures: T, counting β=0 and β=1.
-      num_leapfrog_steps: L.
+      num_leapfrog_steps: L; of other moves the number of proposals or sweeps at each temperature.
       schedule: the temperatures, a key of `ais.SCHEDULES`.
       chain_space: "latent" moves z, as the paper does; "base" moves the noise that the posterior's
         `transport` maps to z, so that q's standard deviations become the mass matrix.
-      initial_step_size: where every ε_t starts; by default 0.1, and 0.3 in base space.
+      start: where chains come from, "posterior" for q_φ(z|x), "prior" for p_θ(z|x).
+      move: a key of `kernels.MOVES`; by default "hmc", for binary latents "langevin".
+      initial_step_size: where every ε_t starts; by default 0.1, and 0.3 in base space, 0.2 for
+        "langevin".
       target_acceptance: where the adaptation steers.
       force_precision: "float32", or a lower one of `model.log_joint_in` for log p's gradient inside
         the leapfrog. Energies and weights stay fp32, so that the weighting stays proper.
@@ -121,13 +188,19 @@ def annealed(
 
     Raises:
       ValueError: if K < 1, T < 2 or L < 1, if `particle_chunk` does not divide K, if the model has
-        no other precision, or for an unknown schedule or space.
+        no other precision, for an unknown schedule, space, start or move, or one that cannot serve
+        the model's latents.
     """
     _check_num_particles(num_particles)
-    hmc.check_num_leapfrog_steps(num_leapfrog_steps)
+    move = move or kernels.DEFAULTS[model.has_binary_latents]
+    kernels.check(move, has_binary_latents=model.has_binary_latents)
+    kernel = kernels.MOVES[move].build(num_leapfrog_steps)
     betas = ais.make_schedule(schedule, num_temperatures)
     paths.check_space(chain_space, model)
-    first_step_size, largest_step_size = _STEP_SIZES[chain_space]
+    if start not in ("posterior", "prior"):
+        raise ValueError(f"`start` must be 'posterior' or 'prior', got {start!r}.")
+    step_sizes = _BASE_STEP_SIZES if chain_space == "base" else kernels.MOVES[move].step_sizes
+    first_step_size, largest_step_size = step_sizes or (1.0, 1.0)  # idle where there are none
     if initial_step_size is not None:
         first_step_size = initial_step_size
     chunk = particle_chunk or num_particles
@@ -139,8 +212,11 @@ def annealed(
 
     def draw(key, params, x, state, *, axis_name=None):
         params = jax.lax.stop_gradient(params)
-        posterior = model.posterior(params.phi, x)  # the encoder, once per datum
-        path = paths.SPACES[chain_space](partial(log_joint, params.theta), lambda x: posterior, x)
+        if start == "posterior":
+            initial = model.posterior(params.phi, x)  # the encoder, once per datum
+        else:
+            initial = model.prior_given(params.theta, x)
+        path = paths.SPACES[chain_space](partial(log_joint, params.theta), lambda x: initial, x)
 
         def chain(chain_key, position):
             return ais.run_chain(
@@ -150,7 +226,7 @@ def annealed(
                 log_target_fn=path.log_target,
                 betas=betas,
                 step_sizes=state,
-                num_leapfrog_steps=num_leapfrog_steps,
+                kernel=kernel,
                 axis_name="particle" if axis_name is None else ("particle", axis_name),
             )
 
@@ -200,7 +276,7 @@ def hmc_from_posterior(
     num_moves: int,
     num_leapfrog_steps: int = 5,
     *,
-    initial_step_size: float = _STEP_SIZES["latent"][0],
+    initial_step_size: float = kernels.MOVES["hmc"].step_sizes[0],
     target_acceptance: float = TARGET_ACCEPTANCE,
     force_precision: str = "float32",
 ) -> Sampler:
@@ -218,8 +294,9 @@ def hmc_from_posterior(
       force_precision: as in `annealed`.
 
     Raises:
-      ValueError: if M < 0 or L < 1, or if the model has no other precision.
+      ValueError: if M < 0 or L < 1, if the model has no other precision, or binary latents.
     """
+    kernels.check("hmc", has_binary_latents=model.has_binary_latents)
     if num_moves < 0:
         raise ValueError(f"`num_moves` must be at least 0, got {num_moves}.")
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
@@ -253,20 +330,21 @@ def hmc_from_posterior(
         is_properly_weighted=False,
         is_reparameterized=False,
         init=lambda: jnp.full(num_moves, initial_step_size),
-        adapt=_adapt(target_acceptance, _STEP_SIZES["latent"][1]),
+        adapt=_adapt(target_acceptance, kernels.MOVES["hmc"].step_sizes[1]),
     )
 
 
 def ancestral(model: Model) -> Sampler:
     """A dream: (x, z) ~ p_θ(x, z), one particle of unit weight, whatever the datum.
 
-    The particle's x is the dreamt one. Gradients are stopped; not properly weighted, for it says
+    A conditional model dreams what it predicts, given the rest of the datum. The particle's x is
+    the dreamt one. Gradients are stopped; not properly weighted, for it says
     nothing of the datum's p(x).
     """
 
     def draw(key, params, x, state, *, axis_name=None):
-        del x, state, axis_name
-        x, z = jax.lax.stop_gradient(model.sample(key, params.theta))
+        del state, axis_name
+        x, z = jax.lax.stop_gradient(model.sample_given(key, params.theta, x))
         return Particles(x, z[None], jnp.zeros(1, z.dtype)), {}
 
     return Sampler(draw, is_properly_weighted=False, is_reparameterized=False)
@@ -294,17 +372,12 @@ def joined(**samplers: Sampler) -> Sampler:
 
         return {name: s.adapt(state[name], its_own(name)) for name, s in samplers.items()}
 
-    def init_params(key):
-        psi = {}
-        for i, sampler in enumerate(samplers.values()):
-            psi |= sampler.init_params(jax.random.fold_in(key, i))
-        return psi
-
     return Sampler(
         draw,
         is_properly_weighted=False,
         is_reparameterized=all(s.is_reparameterized for s in samplers.values()),
+        with_log_proposal=all(s.with_log_proposal for s in samplers.values()),
         init=lambda: {name: sampler.init() for name, sampler in samplers.items()},
         adapt=adapt,
-        init_params=init_params,
+        init_params=init_params_of_all(samplers.values()),
     )

@@ -85,7 +85,7 @@ def init_state(
     params = model.init(model_key)
     psi = {}
     for i, phase in enumerate(method):
-        psi |= phase.sampler.init_params(jax.random.fold_in(psi_key, i))
+        psi |= phase.init_params(jax.random.fold_in(psi_key, i))
     if psi:
         params = params._replace(psi=psi)
     opt_states = Params(*(tx.init(p) for tx, p in zip(optimizers, params, strict=True)))

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, hmc, paths, population
+from aiwae_jax import ais, hmc, kernels, paths, population
 from aiwae_jax.types import PyTree
 
 SCHEDULES = (*ais.SCHEDULES, "adaptive")
@@ -34,17 +34,19 @@ class Settings:
     The defaults gave the smallest spread for their cost on an AIWAE-trained MNIST model: short
     moves that keep most of their momentum do the work of long trajectories at more temperatures,
     and since a rejection turns them back, they want a high acceptance. The paper's own setting is
-    `PAPER_SETTINGS`.
+    `PAPER_SETTINGS`; binary latents have `BINARY_SETTINGS`.
 
     Attributes:
       num_temperatures: T, counting 0 and 1.
       num_chains: K chains per datum.
-      num_leapfrog_steps: L.
+      num_leapfrog_steps: L; of other moves than HMC the proposals (a gradient each) or sweeps of
+        one move.
       schedule: "linear", "sigmoid" (Wu et al. 2016), or "adaptive": placed on the pilot chains so
         that every increment of the log weight has the same variance.
       chain_space: "base" anneals the noise that q's `transport` maps to z, so that the chain sees
         q's scales; "latent" anneals z itself, with identity mass matrix, as the paper does.
-      momentum_persistence: α in [0, 1), see `ais.run_chain`.
+      momentum_persistence: α in [0, 1), see `ais.run_chain`; 0 for moves without a momentum.
+      move: "hmc", or for binary latents "langevin", "informed" or "gibbs", see `kernels`.
       adapt: "pilot" tunes one step size per temperature on pilot chains and freezes them. "paper"
         is the authors' rule, one step size adapted on the very chains that are reported: biased.
       target_acceptance: what either steers to.
@@ -62,6 +64,7 @@ class Settings:
     target_acceptance: float = 0.8
     num_pilot_data: int = 32
     num_pilot_chains: int = 4
+    move: str = "hmc"
 
     def __post_init__(self):
         """Raises ValueError for what cannot be run."""
@@ -84,11 +87,19 @@ class Settings:
             ("schedule", SCHEDULES),
             ("chain_space", paths.SPACES),
             ("adapt", ADAPT),
+            ("move", kernels.MOVES),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(known)}; got {getattr(self, name)!r}."
                 )
+        is_still = self.momentum_persistence == 0.0 and self.chain_space == "latent"
+        if kernels.MOVES[self.move].is_for_binary and not is_still:
+            raise ValueError(
+                f"`move`={self.move!r} flips bits of z: it needs `chain_space='latent'` and "
+                f"`momentum_persistence=0.0`, got {self.chain_space!r} and "
+                f"{self.momentum_persistence}; start from `BINARY_SETTINGS`."
+            )
         if self.adapt == "paper" and self.schedule == "adaptive":
             raise ValueError(
                 "`adapt='paper'` runs no pilot chains that could place the temperatures; use "
@@ -103,6 +114,7 @@ class Settings:
                 "num_leapfrog_steps": self.num_leapfrog_steps,
                 "chain_space": self.chain_space,
                 "momentum_persistence": self.momentum_persistence,
+                "move": self.move,
                 **changes,
             }
         )
@@ -117,6 +129,15 @@ PAPER_SETTINGS = Settings(
     chain_space="latent",
     momentum_persistence=0.0,
     target_acceptance=0.6,
+)
+
+
+BINARY_SETTINGS = Settings(
+    num_leapfrog_steps=1,
+    chain_space="latent",
+    momentum_persistence=0.0,
+    target_acceptance=0.6,
+    move="langevin",
 )
 
 

@@ -8,14 +8,18 @@ temperatures including both 0 and 1, `L` leapfrog steps. Everything here is abou
 and `evaluate` add the batch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import chex
+import jax
 
 PyTree = Any
 LogDensityFn = Callable[[chex.Array], chex.Array]  # [D] -> [], nats
 ForceFn = Callable[[chex.Array], chex.Array]  # [D] -> [D], nats per unit of z
+# One move of a particle that leaves a density invariant, whatever β it has on a path:
+# `kernel(key, state, evaluate_fn, force_fn, step_size) -> (state, info)`, see `hmc.transition`.
+Kernel = Callable[..., tuple[Any, Any]]
 PARAM_NAMES = ("theta", "phi", "psi")
 
 
@@ -44,12 +48,16 @@ class Particles(NamedTuple):
       log_weights: `[K]` log weights, nats; -inf marks a particle that explains nothing.
       posterior: the q_φ(z|x) that they are draws of, with its gradients to φ, so that no objective
         need run the encoder again; None where they were moved, or gradients stopped.
+      log_proposal: `[K]` log probability, nats, of each z_k under what it was drawn from, with
+        gradients to that one's parameters at fixed z; what score-function objectives weigh. None
+        where z itself carries gradients, or has been moved.
     """
 
     x: PyTree
     z: chex.Array
     log_weights: chex.Array
     posterior: "Posterior | None" = None
+    log_proposal: chex.Array | None = None
 
 
 class Distribution(Protocol):
@@ -100,6 +108,14 @@ class Model(NamedTuple):
       has_posterior_density: whether the posterior's `log_prob` can be had, with gradients, at any
         z. A flow whose inverse is only numerical gives the density of its own samples
         (`sample_and_log_prob`); what needs more refuses such a model when it is built.
+      has_binary_latents: whether z is made of 0s and 1s, as floats. There is no path through such
+        samples, and no HMC; what needs either refuses such a model when it is built. `log_joint`
+        must still have a gradient in z: informed moves read from it which bits to flip.
+      conditional_prior: `conditional_prior(theta, x) -> Distribution`, for a model of a part of x
+        given the rest: p(z | rest). Such a model has no `prior` and no `sample`.
+      conditional_sample: `conditional_sample(key, theta, x) -> (x', z)`, where x' is x with its
+        modelled part drawn anew.
+      data_size: X, where x is a flat vector; what reads x with a network of its own needs it.
     """
 
     init: Callable[[chex.PRNGKey], Params]
@@ -110,6 +126,24 @@ class Model(NamedTuple):
     likelihood: Callable[[PyTree, chex.Array], Any] | None = None
     log_joint_in: Callable[[str], LogJointFn] | None = None
     has_posterior_density: bool = True
+    has_binary_latents: bool = False
+    conditional_prior: Callable[[PyTree, PyTree], Distribution] | None = None
+    conditional_sample: Callable[[chex.PRNGKey, PyTree, PyTree], tuple] | None = None
+    data_size: int | None = None
+
+    def prior_given(self, theta: PyTree, x: PyTree) -> Distribution:
+        """The prior of z for the datum x; for most models, whatever the datum."""
+        if self.conditional_prior is None:
+            return self.prior(theta)
+        return self.conditional_prior(theta, x)
+
+    def sample_given(
+        self, key: chex.PRNGKey, theta: PyTree, x: PyTree
+    ) -> tuple[PyTree, chex.Array]:
+        """An ancestral draw (x', z) given what the model does not model of x; mostly nothing."""
+        if self.conditional_sample is None:
+            return self.sample(key, theta)
+        return self.conditional_sample(key, theta, x)
 
 
 Info = Mapping[str, chex.Array]
@@ -139,6 +173,7 @@ class Sampler(NamedTuple):
       is_properly_weighted: whether E[mean exp(log_weights)] = p(x).
       is_reparameterized: whether z and the weights carry gradients to the parameters.
       with_score: whether those gradients hold the score ∂ log q_φ(z)/∂φ at fixed z.
+      with_log_proposal: whether its particles have their `log_proposal`.
       init: `init() -> state`, what the sampler carries from step to step (step sizes).
       adapt: `adapt(state, info) -> state`, after each training step.
       init_params: `init_params(key) -> {name: parameters}`, what the sampler learns by gradient. It
@@ -149,6 +184,7 @@ class Sampler(NamedTuple):
     is_properly_weighted: bool
     is_reparameterized: bool
     with_score: bool = True
+    with_log_proposal: bool = False
     init: Callable[[], PyTree] = _no_state
     adapt: Callable[[PyTree, Info], PyTree] = _keep_state
     init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
@@ -164,6 +200,8 @@ class Objective(NamedTuple):
       needs_reparameterized: whether that gradient flows through z and the weights.
       needs_properly_weighted: whether it is a bound only for properly weighted particles.
       needs_no_score: whether its gradient counts on weights without the score of q.
+      needs_log_proposal: whether it weighs the score of what the particles were drawn from.
+      init_params: as in `Sampler`, for what the objective learns by gradient (a baseline).
     """
 
     value: Callable[[Params, Particles], chex.Array]
@@ -171,6 +209,23 @@ class Objective(NamedTuple):
     needs_reparameterized: bool = False
     needs_properly_weighted: bool = False
     needs_no_score: bool = False
+    needs_log_proposal: bool = False
+    init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
+
+
+def init_params_of_all(
+    parts: Iterable[Sampler | Objective],
+) -> Callable[[chex.PRNGKey], dict[str, PyTree]]:
+    """The `init_params` of several samplers or objectives together."""
+    fns = [part.init_params for part in parts if part.init_params is not _no_params]
+
+    def init_params(key: chex.PRNGKey) -> dict[str, PyTree]:
+        psi = {}
+        for i, fn in enumerate(fns):
+            psi |= fn(jax.random.fold_in(key, i))
+        return psi
+
+    return init_params if fns else _no_params
 
 
 class Phase(NamedTuple):
@@ -179,6 +234,10 @@ class Phase(NamedTuple):
     updates: tuple[str, ...]
     sampler: Sampler
     objective: Objective
+
+    def init_params(self, key: chex.PRNGKey) -> dict[str, PyTree]:
+        """What its sampler and its objective learn by gradient, by name."""
+        return init_params_of_all((self.sampler, self.objective))(key)
 
 
 Method = tuple[Phase, ...]
@@ -204,14 +263,23 @@ def phase(updates: tuple[str, ...], sampler: Sampler, objective: Objective) -> P
                 f"`updates` names {name!r}, but this objective has a gradient for "
                 f"{objective.trains} only; use another objective for {name!r}."
             )
-    if "psi" in updates and sampler.init_params is _no_params:
+    if "psi" in updates and init_params_of_all((sampler, objective)) is _no_params:
         raise ValueError(
-            "`updates` names 'psi', but this sampler learns nothing by gradient; leave it out."
+            "`updates` names 'psi', but neither this sampler nor this objective learns anything by "
+            "gradient; leave it out."
         )
     if objective.needs_reparameterized and not sampler.is_reparameterized:
         raise ValueError(
-            "`objective` differentiates through the samples, but `sampler` stops gradients; use a "
-            "reparameterized sampler (importance) or the objective `log_joint`."
+            "`objective` differentiates through the samples, but `sampler` stops gradients, or its "
+            "latents are binary and have none; use a reparameterized sampler (importance on "
+            "continuous latents), or the objective `log_joint` for θ, and for φ `log_posterior`, "
+            "`scores.vimco` or `scores.nvil`."
+        )
+    if objective.needs_log_proposal and not sampler.with_log_proposal:
+        raise ValueError(
+            "`objective` weighs the score of what the particles were drawn from, and `sampler` "
+            "moves them, or differentiates through them; use importance on binary latents, or for "
+            "continuous ones `bound` or `dreg`."
         )
     if objective.needs_properly_weighted and not sampler.is_properly_weighted:
         raise ValueError(

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.tree_util import Partial
 
-from aiwae_jax import data, methods, models, sharding, train
-from aiwae_jax.types import Method, Model
+from aiwae_jax import belief, data, methods, models, sharding, train
+from aiwae_jax.types import Method, Model, Params
 from experiments.flags import Layout, Training, UsageError
 
 _ANYWHERE = Layout()
@@ -21,6 +22,8 @@ class Run(NamedTuple):
 
     Attributes:
       model: the model.
+      initial: parameters -> (x -> the distribution that evaluation starts from): q, or where φ is
+        not trained the prior given x.
       mesh: devices by axis, in words.
       steps_per_epoch: full batches in the training set.
       stage_ends: steps done at the end of each stage.
@@ -31,6 +34,7 @@ class Run(NamedTuple):
     """
 
     model: Model
+    initial: Callable[[Params], Partial]
     mesh: str
     steps_per_epoch: int
     stage_ends: list[int]
@@ -45,18 +49,53 @@ def build_method(training: Training, model: Model) -> Method:
     return getattr(methods, training.method)(model, **training.method_options)
 
 
-def build_model(training: Training, dataset: data.Dataset) -> Model:
-    """The configured model: the paper's, or the IWAE paper's with two layers."""
-    sizes = {
-        "data_size": dataset.train.shape[1],
-        "latent_size": training.latent_size,
-        "hidden_sizes": (training.hidden_size, training.hidden_size),
-    }
-    start = {"mean_image": dataset.mean_image(), "initialization": training.initialization}
-    if training.model == "two_layer":
-        return models.two_layer_vae(**sizes, **start)
+def initial_fn(model: Model, method: Method) -> Callable[[Params], Partial]:
+    """What evaluation starts its chains and importance samples from, see `Run.initial`."""
+    if any("phi" in phase.updates for phase in method):
+        return lambda params: Partial(model.posterior, params.phi)
+    return lambda params: Partial(model.prior_given, params.theta)
+
+
+def _vae_sizes(training: Training) -> dict[str, Any]:
+    hidden_sizes = (training.hidden_size, training.hidden_size)
+    return {"latent_size": training.latent_size, "hidden_sizes": hidden_sizes}
+
+
+def _one_layer(training: Training, **start) -> Model:
     flow = {} if training.num_flow_layers is None else {"num_layers": training.num_flow_layers}
-    return models.bernoulli_vae(**sizes, **start, posterior=training.posterior, **flow)
+    return models.bernoulli_vae(
+        **_vae_sizes(training), posterior=training.posterior, **start, **flow
+    )
+
+
+def _two_layer(training: Training, **start) -> Model:
+    return models.two_layer_vae(**_vae_sizes(training), **start)
+
+
+def _sbn(training: Training, **start) -> Model:
+    return belief.sigmoid_belief_network(layer_sizes=training.layer_sizes, **start)
+
+
+def _conditional(training: Training, **start) -> Model:
+    return belief.half_predictor(layer_sizes=training.layer_sizes, **start)
+
+
+_MODELS = {
+    "one_layer": _one_layer,
+    "two_layer": _two_layer,
+    "sbn": _sbn,
+    "conditional": _conditional,
+}
+
+
+def build_model(training: Training, dataset: data.Dataset) -> Model:
+    """The configured model, by its builder in `aiwae_jax.models` or `aiwae_jax.belief`."""
+    return _MODELS[training.model](
+        training,
+        data_size=dataset.train.shape[1],
+        mean_image=dataset.mean_image(),
+        initialization=training.initialization,
+    )
 
 
 def build_mesh(layout: Layout, batch_size: int) -> Mesh:
@@ -127,6 +166,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
         or "data:1",
         model=model,
+        initial=initial_fn(model, method),
         steps_per_epoch=steps_per_epoch,
         stage_ends=ends,
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),

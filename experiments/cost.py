@@ -158,8 +158,10 @@ def of(training: Training, dataset: data.Dataset) -> Cost:
     method, optimizers = build.build_method(training, model), train.adam(1e-3)
     key, size = jax.random.key(0), dataset.train.shape[1]
     state = jax.eval_shape(lambda key: train.init_state(key, model, method, optimizers), key)
-    z = jax.eval_shape(lambda theta: model.prior(theta).sample(key), state.params.theta)
     x = jax.ShapeDtypeStruct((size,), jnp.float32)
+    z = jax.eval_shape(
+        lambda theta, x: model.prior_given(theta, x).sample(key), state.params.theta, x
+    )
     batch = jax.ShapeDtypeStruct((_BATCH_SIZE, size), jnp.float32)
     step = operations(train.make_train_step(method, optimizers), key, state, batch)
     log_joint_and_gradient = jax.value_and_grad(model.log_joint, argnums=2)

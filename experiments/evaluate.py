@@ -3,12 +3,13 @@
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.tree_util import Partial
 
 from aiwae_jax import checkpoint, data, evaluate, processes
 from aiwae_jax.types import Model, Params
@@ -36,6 +37,7 @@ class Trained(NamedTuple):
       training: the configuration of the run.
       dataset: its data.
       model: its model.
+      initial: parameters -> what evaluation starts from, see `build.Run`.
       params: a leading axis for its repeats, if it has several.
       epochs: passes over the data.
       is_finished: whether the run has come to its end.
@@ -45,6 +47,7 @@ class Trained(NamedTuple):
     training: Training
     dataset: data.Dataset
     model: Model
+    initial: Callable[[Params], Partial]
     params: Params
     epochs: float
     is_finished: bool
@@ -139,7 +142,8 @@ def _write_report(
     folder, dataset, model, params = repeat.folder, trained.dataset, trained.model, trained.params
     pieces = store.FolderStore(folder / f"evaluation-{evaluation.force_precision}")
     shared = pieces if jax.process_count() == 1 else store.SharedStore(pieces)
-    measured = measure.measure(model, params, dataset, evaluation, shared, interruption)
+    initial = trained.initial(params)
+    measured = measure.measure(model, params, initial, dataset, evaluation, shared, interruption)
     if not processes.is_primary():
         return None
     entries = measured.entries
@@ -170,10 +174,12 @@ def _write_report(
         folder,
         dataset=dataset,
         model=model,
-        params=params,
+        theta=params.theta,
+        initial=initial,
         test_images=measured.test_images,
         likelihood=measured.likelihood,
-        target_acceptance=evaluation.target_acceptance,
+        training=trained.training,
+        evaluation=evaluation,
         seed=_PICTURE_SEED,
     )
     workdir.write_json(folder / "report.json", content)
@@ -250,7 +256,7 @@ def main(argv: Sequence[str]) -> None:
         raise workdir.WorkdirError(
             f"The run was trained on {stored['data']['title']} of another content."
         )
-    evaluation = arguments.evaluation(training.dataset)
+    evaluation = arguments.evaluation(training)
     flags.check_evaluation(training, evaluation)
     run = build.build(training, dataset, arguments.layout)
     template = run.init()  # first, because it takes a while and a running run replaces checkpoints
@@ -262,6 +268,7 @@ def main(argv: Sequence[str]) -> None:
         training=training,
         dataset=dataset,
         model=run.model,
+        initial=run.initial,
         params=loop_state.train.params,
         epochs=loop_state.num_steps / run.steps_per_epoch,
         is_finished=facts["is_finished"],

@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import data, evaluate, forces
-from aiwae_jax.types import Model, Params
+from aiwae_jax import bounds, data, evaluate, forces
+from aiwae_jax.types import Model, Params, PyTree
 from experiments import command, progress
 from experiments.flags import Evaluation
 
 # Gradient evaluations per image in the paper: 16 chains, 10,000 temperatures, 10 leapfrog steps.
 PAPER_GRADIENTS_PER_IMAGE = evaluate.num_gradients(evaluate.PAPER_SETTINGS, 1)
 _NLL_NOTES = {
-    True: "AIS from q, step sizes tuned on pilot chains and frozen; a stochastic upper bound",
-    False: "AIS from q, step sizes adapted on the reported chains, the authors' rule: biased",
+    True: "AIS, step sizes tuned on pilot chains and frozen; a stochastic upper bound",
+    False: "AIS, step sizes adapted on the reported chains, the authors' rule: biased",
 }
 _KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 _STEPS = 1000  # of a progress bar
@@ -210,15 +210,30 @@ def _describe_gap(result: evaluate.Bidirectional | None, facts: dict[str, Any]) 
     }
 
 
+def _sample_fn(model: Model, theta: PyTree, images: np.ndarray) -> bounds.SampleFn:
+    """Simulates data; of a conditional model the part that it predicts, for one of the images."""
+    if model.conditional_sample is None:
+        return lambda key: model.sample(key, theta)
+    contexts = jnp.asarray(images)
+
+    def sample(key):
+        which_key, sample_key = jax.random.split(key)
+        x = contexts[jax.random.randint(which_key, (), 0, len(contexts))]
+        return model.sample_given(sample_key, theta, x)
+
+    return sample
+
+
 def measure(
     model: Model,
     params: Params,
+    initial: Partial,
     dataset: data.Dataset,
     evaluation: Evaluation,
     store: MutableMapping,
     interruption: command.Interruption,
 ) -> Measured:
-    """Measures NLL, NVLB, gaps and active units.
+    """Measures NLL, NVLB, gaps and active units, with chains and samples from `initial`.
 
     Raises:
       command.Interrupted: on SIGINT or SIGTERM; finished chunks are in the store.
@@ -231,7 +246,7 @@ def measure(
     images = np.concatenate([test_images, train_images])
     num = len(test_images)
     log_joint = forces.log_joint_fn(model, evaluation.force_precision)
-    functions = Partial(log_joint, params.theta), Partial(model.posterior, params.phi)
+    functions = Partial(log_joint, params.theta), initial
     keys = keys_of(evaluation)
     began = time.monotonic()
     num_data = len(images) + 2 * evaluation.num_simulated
@@ -251,7 +266,7 @@ def measure(
         settings, plan, gap, proof_gradients, facts = _prove(
             keys,
             functions,
-            lambda key: model.sample(key, params.theta),
+            _sample_fn(model, params.theta, images),
             images,
             evaluation,
             chunk_size,
@@ -304,6 +319,7 @@ def measure(
         "num_nonfinite_energies": likelihood.num_nonfinite,
         "num_zero_weight_chains": likelihood.num_zero_weight,
         "num_zero_weight_bound_samples": bound.num_zero_weight,
+        "move": settings.move,
         "gradients_per_image": evaluate.num_gradients(settings, 1),
         "gradients_per_image_paper": PAPER_GRADIENTS_PER_IMAGE,
         "gradients_of_nll": likelihood.num_gradients,

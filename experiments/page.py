@@ -12,8 +12,10 @@ from experiments.report import METRICS, format_mean
 _CAPTIONS = {
     "learning_curves.png": "Training: averages over each epoch.",
     "acceptance.png": "Acceptance, step size and effective sample size along the annealing path.",
-    "samples.png": "Mean images of p(x|z) for z from the prior.",
-    "reconstructions.png": "Binarized test images, and the mean of p(x|z) at the mean of q(z|x).",
+    "samples.png": "Mean images of p(x|z) for z from the prior; of a model of the lower half, "
+    "given the upper half of one test image in each column.",
+    "reconstructions.png": "Binarized test images, and the mean of p(x|z) at the mean of q(z|x), "
+    "at a sample where z is binary.",
 }
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
@@ -55,12 +57,14 @@ def _results(report: dict[str, Any]) -> str:
 
 def _notes(report: dict[str, Any]) -> list[str]:
     """What a reader must know beside the numbers."""
-    facts = report["evaluation"]
+    facts, training = report["evaluation"], report["config"]["training"]
     lines = [
         f"Nats per image, mean ± standard error over {report['num_examples']} images; a lower NLL "
         f"is better. NLL: {facts['nll']}. NVLB = -L_"
         f"{report['config']['evaluation']['num_bound_samples']}."
     ]
+    if training["model"] == "conditional":
+        lines.append("The model is of the lower half of an image, given the upper one.")
     if "bidirectional_gap" in report:
         lines.append(
             f"Bidirectional gap {report['bidirectional_gap']:.3f} ± "
@@ -116,7 +120,8 @@ def _definitions(items: dict[str, Any]) -> str:
 def render(folder: pathlib.Path, report: dict[str, Any]) -> str:
     """The page of a report.json whose pictures are in `folder`."""
     training, environment = report["config"]["training"], report["environment"]
-    title = f"{report['data']['title']}: {training['method']} K={training['num_particles']}"
+    model = f"{training['model']} {training['layers']} " if training["layers"] else ""
+    title = f"{report['data']['title']}: {model}{training['method']} K={training['num_particles']}"
     if training["num_temperatures"]:
         title += f" T={training['num_temperatures']}"
     seconds = {

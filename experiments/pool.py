@@ -18,7 +18,6 @@ from typing import IO
 from absl import flags as absl_flags
 
 from experiments import command, workdir
-from experiments.flags import common
 from experiments.launch import Planned, look
 
 _SECONDS_BETWEEN_LOOKS = 0.2

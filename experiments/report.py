@@ -4,15 +4,18 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
-from aiwae_jax import data, metrics, paper, plots, train
+from aiwae_jax import data, kernels, metrics, paper, plots, train
 from aiwae_jax.evaluate import PAPER_SETTINGS, Likelihood
 from aiwae_jax.samplers import TARGET_ACCEPTANCE
-from aiwae_jax.types import Model, Params
+from aiwae_jax.types import Model, PyTree
 from experiments import devices, flags
 from experiments.flags import Evaluation, Training
 
@@ -38,6 +41,8 @@ _SHOWN = {
     "num_leapfrog_steps": "L",
     "rws_phi": "phi",
     "tempering": "tempering",
+    "move": "move",
+    "raiko_estimator": "estimator",
 }
 
 
@@ -125,6 +130,7 @@ def table(report: dict[str, Any]) -> str:
     training = report["config"]["training"]
     settings = " ".join(
         [
+            *(training[name] for name in ("model", "layers") if training["layers"]),
             f"{training['method']} K={training['num_particles']}",
             *(
                 f"{flag}={training[name]}"
@@ -147,6 +153,8 @@ def table(report: dict[str, Any]) -> str:
         value = report[key]
         ours = f"{value:.2f} ± {report[key + '_se']:.2f}" if with_error else f"{value}"
         lines.append(f"{name:20}{ours:>20}" + _paper_column(cell, key))
+    if training["model"] == "conditional":
+        lines.append("NLL and NVLB are of the lower half of an image, given the upper one")
     lines += _gap_lines(report)
     if cell:
         lines.append("differs from the paper's setting: " + "; ".join(report["differs"]))
@@ -201,36 +209,46 @@ def draw_pictures(
     *,
     dataset: data.Dataset,
     model: Model,
-    params: Params,
+    theta: PyTree,
+    initial: Partial,
     test_images: np.ndarray,
     likelihood: Likelihood,
-    target_acceptance: float,
+    training: Training,
+    evaluation: Evaluation,
     seed: int,
 ) -> list[str]:
     """Draws samples, reconstructions, learning curves and acceptance; returns their file names."""
     shape, title, num = dataset.image_shape, dataset.title, 10
-    keys = jax.random.split(jax.random.key(seed), 100)
+    keys = jax.random.split(jax.random.key(seed), (num, num))
+    shown = np.asarray(test_images[:num])
+
+    def mean_image(z, x):
+        """The mean of what is modelled of x, below the part of x that is given."""
+        mean = model.likelihood(theta, z).mean()
+        return jnp.concatenate([x[: x.size - mean.size], mean])
 
     @jax.jit
-    def sample_means(keys, theta):
-        return jax.vmap(lambda key: model.likelihood(theta, model.prior(theta).sample(key)).mean())(
-            keys
-        )
+    @jax.vmap
+    def samples(keys, x):
+        return jax.vmap(lambda key: mean_image(model.prior_given(theta, x).sample(key), x))(keys)
 
     @jax.jit
-    def reconstruct(params, x):
-        z = model.posterior(params.phi, x).mean()
-        return model.likelihood(params.theta, z).mean()
+    @jax.vmap
+    def reconstruct(key, x):
+        q = initial(x)
+        return mean_image(q.sample(key) if model.has_binary_latents else q.mean(), x)
 
+    given = " for the upper halves of test images" if model.conditional_prior else ""
+    # Each of a conditional model's columns is of one test image.
+    contexts = np.resize(shown, (num, shown.shape[1]))
     plots.image_grid(
         folder / "samples.png",
-        sample_means(keys, params.theta),
+        np.swapaxes(samples(keys, contexts), 0, 1).reshape(num * num, -1),
         shape,
         num_columns=num,
-        title=f"{title}: mean images of prior samples",
+        title=f"{title}: mean images of prior samples{given}",
     )
-    shown = test_images[:num]
-    means = jax.vmap(reconstruct, in_axes=(None, 0))(params, shown)
+    means = reconstruct(keys[0, : len(shown)], shown)
     plots.image_grid(
         folder / "reconstructions.png",
         np.concatenate([shown, means]),
@@ -261,14 +279,22 @@ def draw_pictures(
         rates = records[-1]["theta/acceptance"]
         betas = np.linspace(0, 1, len(rates) + 1)[1:]
         columns["training, last epoch"] = plots.Moves(
-            betas, rates, records[-1]["theta/step_sizes"], TARGET_ACCEPTANCE
+            betas,
+            rates,
+            _step_sizes_of(training.move or "hmc", records[-1]["theta/step_sizes"]),
+            TARGET_ACCEPTANCE,
         )
     columns["evaluation"] = plots.Moves(
         likelihood.plan.betas[1:-1],
         likelihood.acceptance,
-        likelihood.plan.step_sizes,
-        target_acceptance,
+        _step_sizes_of(evaluation.move, likelihood.plan.step_sizes),
+        evaluation.target_acceptance,
         likelihood.path_sample_size,
     )
-    plots.acceptance(folder / "acceptance.png", columns, f"{title}: acceptance of the HMC moves")
+    plots.acceptance(folder / "acceptance.png", columns, f"{title}: acceptance of the moves")
     return [*names, "acceptance.png"]
+
+
+def _step_sizes_of(move: str, step_sizes: Sequence[float]) -> Sequence[float] | None:
+    """The step sizes, of a move that has some."""
+    return None if kernels.MOVES[move].step_sizes is None else step_sizes

@@ -7,7 +7,8 @@ import pytest
 from test_run import TINY, main
 
 from experiments import flags
-from experiments.flags.methods import METHODS, POSTERIORS, WITHOUT_DENSITY
+from experiments.flags.methods import METHODS
+from experiments.flags.models import BINARY, CONTINUOUS, POSTERIORS, WITHOUT_DENSITY
 
 # Small sizes, of the flags that a method takes.
 SMALL = {
@@ -20,8 +21,9 @@ FAMILIES = {
     **{name: [f"--posterior={name}"] for name in POSTERIORS},
     "two_layer": ["--model=two_layer"],
 }
+OF_CONTINUOUS = [name for name, method in METHODS.items() if CONTINUOUS[0] in method.models]
 VARIANTS = {
-    **{name: [f"--method={name}"] for name in METHODS},
+    **{name: [f"--method={name}"] for name in OF_CONTINUOUS},
     "rws sleep": ["--method=rws", "--rws_phi=sleep"],
     "rws both": ["--method=rws", "--rws_phi=both"],
     "hvae learned": ["--method=hvae", "--tempering=learned"],
@@ -41,7 +43,7 @@ def is_admissible(variant, family):
 
 
 GRID = [
-    *((v, f) for v in METHODS for f in FAMILIES if is_admissible(v, f)),
+    *((v, f) for v in OF_CONTINUOUS for f in FAMILIES if is_admissible(v, f)),
     *((v, "normal") for v in VARIANTS if v not in METHODS),
 ]
 # Each method and each family at least once; `vae` to `aiwae` with a normal are in test_run.
@@ -119,3 +121,95 @@ def test_epochs_stretch_the_stages(tmp_path):
     assert main(*given) == 0
     assert (tmp_path / "checkpoints" / "33").exists()  # 1.5 epochs of 22 steps
     assert main(*given, "--stages=2") == 2  # would be another schedule
+
+
+OF_BINARY = [(name, model) for name, m in METHODS.items() for model in BINARY if model in m.models]
+BINARY_TINY = [flag for flag in TINY if not flag.startswith(("--latent_dim", "--hidden_dim"))] + [
+    "--layers=6,4"
+]
+
+
+def binary_arguments(method, model):
+    small = [flag for field, flag in SMALL.items() if field in METHODS[method].defaults]
+    return [*BINARY_TINY, f"--method={method}", f"--model={model}", *small]
+
+
+@pytest.mark.parametrize(
+    ("method", "model"),
+    [
+        ("aiwae", "sbn"),
+        pytest.param("vimco", "sbn", marks=pytest.mark.slow),
+        pytest.param("tang_annealed", "conditional", marks=pytest.mark.slow),
+    ],
+)
+def test_methods_of_binary_latents_run_to_a_report(method, model, tmp_path, capsys):
+    given = [*binary_arguments(method, model), f"--workdir={tmp_path}"]
+    assert main(*given) == 0
+    out = capsys.readouterr().out
+    assert ("lower half" in out) == (model == "conditional")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["evaluation"]["move"] == "langevin"
+    assert np.isfinite(report["nll_test"])
+    page = (tmp_path / "report.html").read_text()
+    assert f"{model} 6,4 {method}" in page
+    assert ("The model is of the lower half" in page) == (model == "conditional")
+    found = flags.parse_run(["run", *flags.arguments_of(report["config"])])
+    assert found.training == flags.parse_run(["run", *given]).training
+    assert found.evaluation == flags.parse_run(["run", *given]).evaluation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "model"), OF_BINARY)
+def test_every_method_of_binary_latents_trains(method, model, tmp_path):
+    given = [*binary_arguments(method, model), f"--workdir={tmp_path}", "--eval=none"]
+    assert main(*given, "--epochs=0.2") == 0
+    assert main(*given, "--epochs=0.2") == 0
+
+
+REFUSALS = {
+    "iwae needs gradients in z": ["--model=sbn", "--method=iwae"],
+    "for --model=sbn use one of aiwae, aiwae_wake, rws, vimco, nvil.": [
+        *("--model=sbn", "--method=hvae"),
+    ],
+    "--method=vimco needs --model=sbn or conditional": ["--method=vimco"],
+    "--method=tang needs --model=conditional": ["--model=sbn", "--method=tang"],
+    "with one use nvil": ["--model=sbn", "--method=vimco", "--K=1"],
+    "--latent_dim is of continuous latents": [
+        *("--model=sbn", "--method=vimco", "--latent_dim=50"),
+    ],
+    "--layers is of binary latents": ["--method=iwae", "--layers=200"],
+    "--layers must be positive numbers": ["--model=sbn", "--method=vimco", "--layers=a"],
+    "--move is of binary latents": ["--method=aiwae", "--move=gibbs"],
+    "--move does not belong to --method=vimco": [
+        *("--model=sbn", "--method=vimco", "--move=gibbs"),
+    ],
+    "--chain_space=base moves noise": ["--model=sbn", "--method=aiwae", "--chain_space=base"],
+    "--eval_move=hmc cannot move binary latents; use langevin": [
+        *("--model=sbn", "--method=vimco", "--eval_move=hmc"),
+    ],
+    "--eval_move=gibbs cannot move continuous latents; use hmc": [
+        *("--method=vae", "--eval_move=gibbs"),
+    ],
+    "--eval=paper is HMC": ["--model=sbn", "--method=vimco", "--eval=paper"],
+    "are of HMC": ["--model=sbn", "--method=vimco", "--eval_persistence=0.5"],
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_what_binary_or_continuous_latents_cannot_do_is_one_clear_line(reason, capsys):
+    assert main(*REFUSALS[reason]) == 2
+    err = capsys.readouterr().err
+    assert reason in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_moves_without_a_step_size_run_to_a_report(tmp_path):
+    given = [*binary_arguments("aiwae", "sbn"), "--move=gibbs", "--eval_move=informed"]
+    assert main(*given, f"--workdir={tmp_path}", "--epochs=0.5", "--layers=4") == 0
+    assert (tmp_path / "acceptance.png").exists()
+
+
+def test_a_preset_of_base_space_leaves_binary_latents_where_they_are():
+    found = flags.parse_run(["run", "--model=sbn", "--method=aiwae", "--preset=best"]).training
+    assert (found.chain_space, found.move, found.batch_size) == ("latent", "langevin", 20)

@@ -526,7 +526,8 @@ def test_a_report_whose_pictures_a_kill_has_cost_is_made_whole(finished, tmp_pat
     (folder / "report.json").write_text(json.dumps(report))
     (folder / "report.html").unlink()
     assert main(*arguments) == 0
-    assert (folder / "report.html").exists() and not (folder / "report-1.json").exists()
+    assert (folder / "report.html").exists()
+    assert not (folder / "report-1.json").exists()
     assert json.loads((folder / "report.json").read_text())["nll_test"] == report["nll_test"]
 
 

@@ -1,13 +1,12 @@
 """Command-line flags -> one frozen `Config`; the only place that translates the paper's letters."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
 
-from experiments.flags import common, evaluation, layout, methods, training
+from experiments.flags import common, evaluation, layout, models, training
 from experiments.flags.arguments import arguments_of
 from experiments.flags.common import UsageError
 from experiments.flags.evaluation import Evaluation
@@ -78,7 +77,8 @@ def parse_run(argv: Sequence[str]) -> Config:
     common.parse(
         fv, argv, "Trains and measures a model: python -m experiments.run --dataset=digits"
     )
-    settings, evaluating = training.parse(fv), evaluation.parse(fv, fv.dataset)
+    settings = training.parse(fv)
+    evaluating = evaluation.parse(fv, fv.dataset, is_binary=settings.model in models.BINARY)
     check_evaluation(settings, evaluating)
     where = layout.parse(fv)
     layout.check(where, settings.batch_size, settings.num_particles, settings.particle_chunk)
@@ -98,7 +98,7 @@ def check_evaluation(trained: Training, evaluating: Evaluation | None) -> None:
     common.require(
         evaluating is None
         or evaluating.chain_space == "base"
-        or trained.posterior not in methods.WITHOUT_DENSITY,
+        or trained.posterior not in models.WITHOUT_DENSITY,
         f"Chains in z need log q at points that q did not draw, which --posterior="
         f"{trained.posterior} has no density for; use --eval_chain_space=base.",
     )
@@ -106,13 +106,13 @@ def check_evaluation(trained: Training, evaluating: Evaluation | None) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateFlags:
-    """Flags of `experiments.evaluate`; `evaluation` waits for the data set, which the run knows."""
+    """Flags of `experiments.evaluate`; `evaluation` waits for the run, which has the defaults."""
 
     workdir: str
     data_dir: str | None
     against: str | None
     layout: Layout
-    evaluation: Callable[[str], Evaluation | None]
+    evaluation: Callable[[Training], Evaluation | None]
 
 
 def parse_evaluate(argv: Sequence[str]) -> EvaluateFlags:
@@ -138,13 +138,13 @@ def parse_evaluate(argv: Sequence[str]) -> EvaluateFlags:
     common.parse(fv, argv, "Measures a run: python -m experiments.evaluate --workdir=runs/...")
     common.require(fv.workdir is not None, "--workdir is needed: the folder of a run.")
     common.require(fv.eval != "none", "--eval=none leaves nothing to do.")
-    evaluation.parse(fv, "digits")  # complains before anything is loaded
+    evaluation.check(fv)  # before anything is loaded
     return EvaluateFlags(
         fv.workdir,
         fv.data_dir,
         fv.against,
         layout.parse(fv),
-        functools.partial(evaluation.parse, fv),
+        lambda run: evaluation.parse(fv, run.dataset, is_binary=run.model in models.BINARY),
     )
 
 

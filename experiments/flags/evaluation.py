@@ -4,7 +4,7 @@ import dataclasses
 
 from absl import flags as absl_flags
 
-from aiwae_jax import evaluate, networks, paths, tuning
+from aiwae_jax import evaluate, kernels, networks, paths, tuning
 from experiments.flags import common
 
 _DIGITS_TEMPERATURES = 100
@@ -17,6 +17,7 @@ _SETTINGS = {  # flag -> field of the library's settings
     "eval_chain_space": "chain_space",
     "eval_persistence": "momentum_persistence",
     "eval_acceptance": "target_acceptance",
+    "eval_move": "move",
 }
 
 
@@ -58,6 +59,7 @@ class Evaluation:
       num_bound_samples: K of L_K.
       seed: of images, pixels and chains.
       force_precision: of the gradients inside HMC.
+      move: see `aiwae_jax.evaluate.Settings`.
     """
 
     num_temperatures: int
@@ -74,6 +76,7 @@ class Evaluation:
     num_bound_samples: int
     seed: int
     force_precision: str = "float32"
+    move: str = "hmc"
 
     def settings(self) -> evaluate.Settings:
         """The library's settings of the chains."""
@@ -110,7 +113,8 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "eval_leapfrog_steps",
         None,
-        "Leapfrog steps per HMC move for the NLL. Default 3; the paper's 10.",
+        "Leapfrog steps per HMC move for the NLL. Default 3; the paper's 10. Of binary latents "
+        "the proposals or sweeps of each move, by default 1.",
         flag_values=fv,
     )
     absl_flags.DEFINE_enum(
@@ -126,7 +130,16 @@ def define(fv: absl_flags.FlagValues) -> None:
         None,
         list(paths.SPACES),
         "Where the chains move: `latent` moves z, as the paper; `base` moves the noise that q "
-        "turns into z, so that q's standard deviations become the mass matrix. Default base.",
+        "turns into z, so that q's standard deviations become the mass matrix. Default base; "
+        "latent for binary latents.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_enum(
+        "eval_move",
+        None,
+        list(kernels.MOVES),
+        "How chains move: hmc for continuous latents, for binary ones langevin (the default "
+        "there), informed or gibbs.",
         flag_values=fv,
     )
     absl_flags.DEFINE_float(
@@ -194,7 +207,8 @@ def define(fv: absl_flags.FlagValues) -> None:
     )
 
 
-def _check(fv: absl_flags.FlagValues) -> None:
+def check(fv: absl_flags.FlagValues) -> None:
+    """Raises UsageError for flags that can be right for no run."""
     common.check_at_least("eval_temperatures", fv.eval_temperatures, 2)
     common.check_at_least("eval_chains", fv.eval_chains, 1)
     common.check_at_least("eval_leapfrog_steps", fv.eval_leapfrog_steps, 1)
@@ -226,19 +240,30 @@ def _check(fv: absl_flags.FlagValues) -> None:
         )
 
 
-def parse(fv: absl_flags.FlagValues, dataset: str) -> Evaluation | None:
-    """The evaluation that the flags describe, with the defaults of a data set; None for `none`.
+def parse(fv: absl_flags.FlagValues, dataset: str, *, is_binary: bool = False) -> Evaluation | None:
+    """The evaluation that the flags describe; None for `none`.
+
+    Args:
+      fv: the flags.
+      dataset: whose defaults are taken.
+      is_binary: whether latents are binary, which have defaults of their own.
 
     Raises:
       common.UsageError: for one that cannot be run.
     """
-    _check(fv)
+    check(fv)
     if fv.eval == "none":
         return None
-    defaults = _values(evaluate.Settings()) | {"eval_examples": 200}
+    settings = evaluate.BINARY_SETTINGS if is_binary else evaluate.Settings()
+    defaults = _values(settings) | {"eval_examples": 200}
     if dataset == "digits":
         defaults["eval_temperatures"] = _DIGITS_TEMPERATURES
     if fv.eval == "paper":
+        common.require(
+            not is_binary,
+            "--eval=paper is HMC, which cannot move binary latents; leave it out, and set "
+            "--eval_temperatures=10000 --eval_examples=0 for as much work.",
+        )
         defaults = _values(evaluate.PAPER_SETTINGS) | {"eval_examples": 0}
     if fv.target_gap is not None:
         defaults["eval_temperatures"] = _SEARCH_FROM
@@ -246,6 +271,16 @@ def parse(fv: absl_flags.FlagValues, dataset: str) -> Evaluation | None:
     def value(name: str):
         return fv[name].value if fv[name].present else defaults.get(name, fv[name].value)
 
+    common.require(
+        kernels.MOVES[value("eval_move")].is_for_binary == is_binary,
+        f"--eval_move={fv.eval_move} cannot move {'binary' if is_binary else 'continuous'} "
+        f"latents; use {' or '.join(kernels.names(is_for_binary=is_binary))}.",
+    )
+    common.require(
+        not is_binary or (value("eval_chain_space"), value("eval_persistence")) == ("latent", 0.0),
+        "--eval_chain_space and --eval_persistence are of HMC, and binary latents have other "
+        "moves; leave them out.",
+    )
     is_adaptive = value("eval_schedule") == "adaptive"
     common.require(
         fv.eval_adapt == "pilot" or not is_adaptive,

@@ -1,4 +1,4 @@
-"""What each method and each posterior takes: the fields of `Training` that are theirs.
+"""What each method takes: the fields of `Training` that are the methods'.
 
 A method's fields have the names of its builder's arguments in `aiwae_jax.methods`.
 """
@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from absl import flags as absl_flags
 
-from aiwae_jax import ais, differentiable, flows, methods, networks, paths
+from aiwae_jax import ais, differentiable, kernels, methods, networks, paths
 from experiments.flags import common
+from experiments.flags.models import BINARY, CONDITIONAL, CONTINUOUS, MODELS, WITHOUT_DENSITY
 
 
 class MethodFlags(NamedTuple):
@@ -16,10 +17,12 @@ class MethodFlags(NamedTuple):
 
     Attributes:
       defaults: field -> its default here.
+      models: values of --model that it can train.
       needs_density: whether φ learns from samples that q did not draw, which asks for log q there.
     """
 
     defaults: dict[str, Any]
+    models: tuple[str, ...] = CONTINUOUS
     needs_density: bool = False
 
 
@@ -32,15 +35,16 @@ _ANNEALED = {
     **_SCHEDULE,
     **_FORCE,
     "particle_chunk": None,
+    "move": None,
 }
 _FLOW = {"num_particles": 1}
 
 METHODS = {
-    "aiwae": MethodFlags(_ANNEALED),
+    "aiwae": MethodFlags(_ANNEALED, MODELS),
     "iwae": MethodFlags(_PARTICLES),
     "vae": MethodFlags({}),
-    "aiwae_wake": MethodFlags(_ANNEALED, needs_density=True),
-    "rws": MethodFlags({**_PARTICLES, "rws_phi": "wake"}, needs_density=True),
+    "aiwae_wake": MethodFlags(_ANNEALED, MODELS, needs_density=True),
+    "rws": MethodFlags({**_PARTICLES, "rws_phi": "wake"}, MODELS, needs_density=True),
     "hoffman": MethodFlags({"num_moves": 7, "num_leapfrog_steps": 5, **_FORCE}),
     "dreg": MethodFlags(_PARTICLES),
     "stl": MethodFlags(_PARTICLES),
@@ -54,15 +58,14 @@ METHODS = {
             "with_rematerialization": False,
         }
     ),
+    "vimco": MethodFlags(_PARTICLES, BINARY),
+    "nvil": MethodFlags({}, BINARY),
+    "tang": MethodFlags(_PARTICLES, CONDITIONAL),
+    "tang_annealed": MethodFlags(_ANNEALED, CONDITIONAL),
+    "raiko": MethodFlags({**_PARTICLES, "raiko_estimator": "G5"}, CONDITIONAL),
 }
 # All fields that only some methods take.
 FIELDS = tuple(dict.fromkeys(name for m in METHODS.values() for name in m.defaults))
-
-POSTERIORS = tuple(flows.FAMILIES)
-MODELS = ("one_layer", "two_layer")
-DEFAULT_FLOW_LAYERS = {"planar": 4, "iaf": 2}
-# Their density can be had for their own samples only, so chains run in base space.
-WITHOUT_DENSITY = flows.FLOWS
 
 
 def takers(field: str) -> list[str]:
@@ -103,7 +106,7 @@ def _of(field: str, text: str) -> str:
 
 
 def define(fv: absl_flags.FlagValues) -> None:
-    """Defines the flags that only some methods or posteriors take."""
+    """Defines the flags that only some methods take."""
     absl_flags.DEFINE_integer(
         "K",
         None,
@@ -122,7 +125,11 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "L",
         None,
-        _of("num_leapfrog_steps", "The paper's L: leapfrog integration steps per HMC move."),
+        _of(
+            "num_leapfrog_steps",
+            "The paper's L: leapfrog integration steps per HMC move; of binary latents the "
+            "proposals or sweeps of each move.",
+        ),
         flag_values=fv,
     )
     absl_flags.DEFINE_enum(
@@ -196,51 +203,49 @@ def define(fv: absl_flags.FlagValues) -> None:
         flag_values=fv,
     )
     absl_flags.DEFINE_enum(
-        "model",
-        "one_layer",
-        list(MODELS),
-        "Stochastic layers: the paper's one, or the IWAE paper's two (2·latent_dim units under "
-        "latent_dim).",
+        "move",
+        None,
+        kernels.names(is_for_binary=True),
+        _of(
+            "move",
+            "How chains move binary latents: many flips at once (langevin), one where the gradient "
+            "promises most (informed), or unit by unit (gibbs). Default langevin.",
+        ),
         flag_values=fv,
     )
     absl_flags.DEFINE_enum(
-        "posterior",
-        "normal",
-        list(POSTERIORS),
-        "Family of q(z|x): diagonal normal, full-covariance normal, planar flow, inverse "
-        "autoregressive flow.",
-        flag_values=fv,
-    )
-    absl_flags.DEFINE_integer(
-        "flow_layers",
+        "raiko_estimator",
         None,
-        "Layers of a flow. Default "
-        + "; ".join(f"{num} for {name}" for name, num in DEFAULT_FLOW_LAYERS.items())
-        + ".",
+        list(methods.RAIKO_ESTIMATORS),
+        _of(
+            "raiko_estimator",
+            "Raiko et al.'s gradient: G5, Tang & Salakhutdinov's with less noise, or G3, through "
+            "each bit's probability, which is biased.",
+        ),
         flag_values=fv,
     )
 
 
-def posterior_settings(fv: absl_flags.FlagValues) -> dict[str, Any]:
-    """The fields of the model and its posterior."""
-    is_flow = fv.posterior in DEFAULT_FLOW_LAYERS
+def check_model(fv: absl_flags.FlagValues) -> None:
+    """Raises UsageError unless the method can train the model and its posterior."""
+    method = METHODS[fv.method]
+    common.require(fv.model in method.models, _why_not(fv.method, fv.model))
     common.require(
-        fv.model == "one_layer" or fv.posterior == "normal",
-        f"--posterior={fv.posterior}: --model={fv.model} has a posterior of its own, one normal "
-        "for each layer; leave --posterior out.",
-    )
-    common.require(
-        is_flow or fv.flow_layers is None,
-        f"--flow_layers belongs to --posterior={' or '.join(DEFAULT_FLOW_LAYERS)}.",
-    )
-    common.require(
-        fv.posterior not in WITHOUT_DENSITY or not METHODS[fv.method].needs_density,
+        fv.posterior not in WITHOUT_DENSITY or not method.needs_density,
         f"--method={fv.method} needs log q at samples that q did not draw, which "
         f"--posterior={fv.posterior} has no density for; use --posterior=normal or full, or a "
         "method that trains q by a bound (aiwae, iwae, dreg).",
     )
-    num_layers = DEFAULT_FLOW_LAYERS.get(fv.posterior) if fv.flow_layers is None else fv.flow_layers
-    return {"model": fv.model, "posterior": fv.posterior, "num_flow_layers": num_layers}
+
+
+def _why_not(method: str, model: str) -> str:
+    """Why a method cannot train a model, and what can."""
+    models = METHODS[method].models
+    reason = f"--model={' or '.join(models)}"
+    if models == CONTINUOUS:
+        reason = "gradients in z, which binary latents do not have"
+    able = ", ".join(name for name, each in METHODS.items() if model in each.models)
+    return f"--method={method} needs {reason}; for --model={model} use one of {able}."
 
 
 def method_settings(fv: absl_flags.FlagValues, preset: dict[str, Any]) -> dict[str, Any]:
@@ -280,9 +285,35 @@ def method_settings(fv: absl_flags.FlagValues, preset: dict[str, Any]) -> dict[s
             f"--posterior={fv.posterior} has no density for; use base.",
         )
         settings["chain_space"] = "base"
+    if fv.model in BINARY:
+        _settle_binary(fv, settings)
+    else:
+        common.require(
+            fv.move is None, f"--move is of binary latents: --model={' or '.join(BINARY)}."
+        )
     num_particles, chunk = settings["num_particles"], settings.get("particle_chunk")
     common.require(
         num_particles % (chunk or num_particles) == 0,
         f"--particle_chunk={chunk} must divide --K={num_particles}.",
     )
     return settings
+
+
+def _settle_binary(fv: absl_flags.FlagValues, settings: dict[str, Any]) -> None:
+    """Completes a method's fields for binary latents.
+
+    Raises:
+      common.UsageError: for what such latents do not have.
+    """
+    common.require(
+        fv.method != "vimco" or settings["num_particles"] >= 2,
+        "--method=vimco leaves one sample out, so that --K must be at least 2; with one use nvil.",
+    )
+    if "chain_space" in settings:
+        common.require(
+            fv.chain_space != "base",
+            "--chain_space=base moves noise that q turns smoothly into z, which binary latents do "
+            "not have; use latent.",
+        )
+        settings["chain_space"] = "latent"
+        settings["move"] = settings["move"] or kernels.DEFAULTS[True]

@@ -7,6 +7,7 @@ from absl import flags as absl_flags
 
 from aiwae_jax import data, models, train
 from experiments.flags import common, methods
+from experiments.flags import models as model_flags
 from experiments.flags.methods import METHODS
 
 # The authors' are 128 for AIWAE and 20 for IWAE.
@@ -32,8 +33,8 @@ class Training:
     num_particles: int
     num_temperatures: int | None
     num_leapfrog_steps: int | None
-    latent_size: int
-    hidden_size: int
+    latent_size: int | None
+    hidden_size: int | None
     batch_size: int
     num_stages: int
     adam_eps: float
@@ -46,18 +47,26 @@ class Training:
     particle_chunk: int | None = None
     num_repeats: int = 1
     model: str = "one_layer"
-    posterior: str = "normal"
+    posterior: str | None = "normal"
     num_flow_layers: int | None = None
     num_moves: int | None = None
     rws_phi: str | None = None
     tempering: str | None = None
     with_rematerialization: bool | None = None
     epochs: float | None = None
+    layers: str | None = None
+    move: str | None = None
+    raiko_estimator: str | None = None
 
     @property
     def total_epochs(self) -> float:
         """Passes over the training set, of all stages together."""
         return float(self.epochs or train.paper_epochs(self.num_stages))
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Units of each layer of binary latents; none for continuous ones."""
+        return tuple(int(size) for size in self.layers.split(",")) if self.layers else ()
 
     @property
     def method_options(self) -> dict[str, Any]:
@@ -71,11 +80,8 @@ def define(fv: absl_flags.FlagValues) -> None:
         "dataset", "digits", f"Data set: {', '.join(data.NAMES)}.", flag_values=fv
     )
     absl_flags.DEFINE_string("method", "aiwae", f"Method: {', '.join(METHODS)}.", flag_values=fv)
+    model_flags.define(fv)
     methods.define(fv)
-    absl_flags.DEFINE_integer("latent_dim", 50, "Dimension of the latent z.", flag_values=fv)
-    absl_flags.DEFINE_integer(
-        "hidden_dim", 200, "Units in each of the two tanh layers of both networks.", flag_values=fv
-    )
     absl_flags.DEFINE_enum(
         "preset",
         "default",
@@ -88,8 +94,8 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "batch_size",
         None,
-        "Images per step. Default as in the paper: 128 for aiwae, 20 for iwae and vae; 32 on "
-        "digits.",
+        "Images per step. Default as in the paper: 128 for aiwae, 20 for iwae and vae; 20 for "
+        "binary latents, 32 on digits.",
         flag_values=fv,
     )
     absl_flags.DEFINE_integer(
@@ -177,20 +183,20 @@ def parse(fv: absl_flags.FlagValues) -> Training:
         f"--epochs must be positive and at most 1,000,000, got {fv.epochs}.",
     )
     common.require(fv.checkpoint_minutes > 0, "--checkpoint_minutes must be positive.")
+    methods.check_model(fv)
     preset = PRESETS[fv.preset]
 
     def value(name: str):
         return fv[name].value if fv[name].present else preset.get(name, fv[name].value)
 
     is_digits = fv.dataset == "digits"
-    batch_size = value("batch_size") or (DIGITS_BATCH_SIZE if is_digits else PAPER_BATCH_SIZES)
+    sizes = PAPER_BATCH_SIZES if fv.model in model_flags.CONTINUOUS else COMMON_BATCH_SIZE
+    batch_size = value("batch_size") or (DIGITS_BATCH_SIZE if is_digits else sizes)
     if isinstance(batch_size, dict):
         batch_size = batch_size[fv.method]
     return Training(
         dataset=fv.dataset,
         method=fv.method,
-        latent_size=fv.latent_dim,
-        hidden_size=fv.hidden_dim,
         batch_size=batch_size,
         num_stages=value("stages") or (DIGITS_STAGES if is_digits else PAPER_STAGES),
         adam_eps=value("adam_eps"),
@@ -199,7 +205,7 @@ def parse(fv: absl_flags.FlagValues) -> Training:
         seed=fv.seed,
         num_repeats=fv.repeats,
         epochs=fv.epochs,
-        **methods.posterior_settings(fv),
+        **model_flags.parse(fv),
         **methods.method_settings(fv, preset),
     )
 
@@ -211,10 +217,15 @@ def default_workdir(training: Training) -> str:
         parts.append(f"T{training.num_temperatures}")
     if training.num_moves is not None:
         parts.append(f"M{training.num_moves}")
-    special = {"model": "one_layer", "posterior": "normal", "rws_phi": "wake", "tempering": "fixed"}
+    special = {
+        **{"model": "one_layer", "layers": "200", "posterior": "normal"},
+        **{"move": "langevin", "rws_phi": "wake", "tempering": "fixed", "raiko_estimator": "G5"},
+    }
     settings = dataclasses.asdict(training)
     parts += [
-        settings[name] for name, usual in special.items() if settings[name] not in (None, usual)
+        settings[name].replace(",", "+")
+        for name, usual in special.items()
+        if settings[name] not in (None, usual)
     ]
     if training.epochs is not None:
         parts.append(f"{training.epochs:g}epochs")

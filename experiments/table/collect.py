@@ -13,6 +13,7 @@ COLUMN_KEYS = (
     *("num_particles", "method", "num_temperatures", "num_leapfrog_steps", "batch_size"),
     *("schedule", "chain_space", "force_precision"),
     *("model", "posterior", "num_flow_layers", "num_moves", "rws_phi", "tempering"),
+    *("layers", "move", "raiko_estimator"),
 )
 # What changes no distribution: where the random numbers begin, and how the work is laid out.
 _IRRELEVANT = ("seed", "num_repeats", "particle_chunk", "with_rematerialization")
@@ -30,11 +31,14 @@ class Column(NamedTuple):
     chain_space: str
     force_precision: str
     model: str
-    posterior: str
+    posterior: str | None
     num_flow_layers: int | None
     num_moves: int | None
     rws_phi: str | None
     tempering: str | None
+    layers: str | None
+    move: str | None
+    raiko_estimator: str | None
 
     def order(self) -> tuple:
         """As in the paper: by K; IWAE before AIWAE; by T."""

@@ -20,6 +20,9 @@ _USUAL = {
     "tempering": "fixed",
     "model": "one_layer",
     "posterior": "normal",
+    "layers": "200",
+    "move": "langevin",
+    "raiko_estimator": "G5",
 }
 
 

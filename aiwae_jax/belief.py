@@ -1,0 +1,291 @@
+"""Models of binary latents: sigmoid belief networks, and one that predicts half of an image.
+
+Every layer is a vector of Bernoulli units whose log odds are a linear function of the layer before.
+A latent z is all of a model's layers in one vector, as 0s and 1s.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aiwae_jax import networks
+from aiwae_jax.distributions import Bernoulli
+from aiwae_jax.models import output_bias
+from aiwae_jax.types import LogJointFn, Model, Params, PyTree
+
+
+class Layered:
+    """Layers of binary units, each independent given the one before: a `Posterior` over `[D]`.
+
+    It is no pytree: functions that make one travel, it stays inside them.
+    """
+
+    is_binary = True
+
+    def __init__(
+        self,
+        first_logits: chex.Array,
+        next_fns: Sequence[Callable[[chex.Array], chex.Array]] = (),
+        *,
+        sizes: Sequence[int],
+        is_reversed: bool = False,
+    ):
+        """Layers in the order in which they are drawn.
+
+        Args:
+          first_logits: `[sizes[0]]` log odds of the first layer.
+          next_fns: for each further layer, the layer before -> its log odds.
+          sizes: of the layers.
+          is_reversed: whether z lists them from last to first.
+        """
+        self._first_logits = first_logits
+        self._next_fns = tuple(next_fns)
+        self._sizes = tuple(sizes)
+        self._is_reversed = is_reversed
+
+    def _join(self, layers: Sequence[chex.Array]) -> chex.Array:
+        return jnp.concatenate(layers[::-1] if self._is_reversed else layers)
+
+    def _split(self, z: chex.Array) -> list[chex.Array]:
+        sizes = self._sizes[::-1] if self._is_reversed else self._sizes
+        layers = jnp.split(z, np.cumsum(sizes)[:-1])
+        return layers[::-1] if self._is_reversed else layers
+
+    def _through(self, layer_fn: Callable[[int, chex.Array], chex.Array]) -> list[chex.Array]:
+        """Layers made one by one by `layer_fn(number, logits)`."""
+        layers = [layer_fn(0, self._first_logits)]
+        for i, logits_fn in enumerate(self._next_fns, 1):
+            layers.append(layer_fn(i, logits_fn(layers[-1])))
+        return layers
+
+    def sample(self, key: chex.PRNGKey, *, with_straight_through: bool = False) -> chex.Array:
+        """Draws `[D]`, without a gradient.
+
+        Args:
+          key: consumed.
+          with_straight_through: gives each bit the gradient of its probability (Raiko et al. 2015,
+            G3; Bengio et al. 2013): of small variance, and biased.
+        """
+
+        def draw(i, logits):
+            distribution = Bernoulli(logits)
+            bits = distribution.sample(jax.random.fold_in(key, i))
+            if not with_straight_through:
+                return bits
+            mean = distribution.mean()
+            return bits + (mean - jax.lax.stop_gradient(mean))
+
+        return self._join(self._through(draw))
+
+    def log_prob(self, z: chex.Array) -> chex.Array:
+        """Log probability `[]` of `z` `[D]`, nats; between 0 and 1 it is extended linearly."""
+        layers = self._split(z)
+        logits = [self._first_logits]
+        logits += [fn(layer) for fn, layer in zip(self._next_fns, layers[:-1], strict=True)]
+        return sum(Bernoulli(a).log_prob(h) for a, h in zip(logits, layers, strict=True))
+
+    def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
+        """Draws `[D]` and returns its log probability `[]`."""
+        z = self.sample(key)
+        return z, self.log_prob(z)
+
+    def mean(self) -> chex.Array:
+        """Probabilities of a 1, `[D]`: exact in the first layer, from its mean in the next."""
+        return self._join(self._through(lambda _, logits: jax.nn.sigmoid(logits)))
+
+    def stddev(self) -> chex.Array:
+        """Standard deviations `[D]`, of the probabilities in `mean`."""
+        mean = self.mean()
+        return jnp.sqrt(mean * (1.0 - mean))
+
+
+def _check_layer_sizes(layer_sizes: Sequence[int]) -> None:
+    if not layer_sizes or min(layer_sizes) < 1:
+        raise ValueError(
+            f"`layer_sizes` must name the units of at least one layer, got {tuple(layer_sizes)}."
+        )
+
+
+def _init_all(key: chex.PRNGKey, layers: Sequence[networks.Network]) -> list[PyTree]:
+    return [layer.init(jax.random.fold_in(key, i)) for i, layer in enumerate(layers)]
+
+
+def _applied(
+    layers: Sequence[networks.Network], params: PyTree, precision: str = "float32"
+) -> list[Callable[[chex.Array], chex.Array]]:
+    """Each layer as a function of its input alone."""
+    return [
+        lambda inputs, layer=layer, p=p: layer.apply(p, inputs, precision)[0]
+        for layer, p in zip(layers, params, strict=True)
+    ]
+
+
+def sigmoid_belief_network(
+    data_size: int,
+    layer_sizes: Sequence[int] = (200,),
+    *,
+    mean_image: chex.Array | None = None,
+    initialization: str = "torch_mean_bias",
+) -> Model:
+    """A sigmoid belief network (Neal 1992) with a factorial inference network.
+
+    p(h_n) p(h_{n-1}|h_n) ... p(x|h_1), and q(h_1|x) q(h_2|h_1) ... the other way, all of them
+    linear: the MNIST models of Mnih & Rezende 2016. z = (h_1, ..., h_n).
+
+    Args:
+      data_size: X, the number of binary pixels.
+      layer_sizes: units of h_1, ..., h_n, from the data upwards.
+      mean_image: `[X]`, as in `models.bernoulli_vae`.
+      initialization: a key of `models.INITIALIZATIONS`.
+
+    Raises:
+      ValueError: for a layer without units, and as `models.bernoulli_vae`.
+    """
+    _check_layer_sizes(layer_sizes)
+    sizes = tuple(layer_sizes)
+    linear, bias = output_bias(initialization, mean_image, data_size)
+    mlp = functools.partial(networks.mlp, hidden_sizes=(), linear=linear)
+    pixels = mlp(sizes[0], head_sizes=[data_size], output_bias=bias)
+    downward = [mlp(above, head_sizes=[below]) for below, above in itertools.pairwise(sizes)][::-1]
+    upward = [mlp(i, head_sizes=[o]) for i, o in itertools.pairwise((data_size, *sizes))]
+
+    def init(key: chex.PRNGKey) -> Params:
+        pixel_key, down_key, up_key = jax.random.split(key, 3)
+        theta = {
+            "top": jnp.zeros(sizes[-1]),
+            "layers": _init_all(down_key, downward),
+            "pixels": pixels.init(pixel_key),
+        }
+        return Params(theta, _init_all(up_key, upward))
+
+    def prior(theta: PyTree, precision: str = "float32") -> Layered:
+        next_fns = _applied(downward, theta["layers"], precision)
+        return Layered(theta["top"], next_fns, sizes=sizes[::-1], is_reversed=True)
+
+    def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32") -> Bernoulli:
+        return Bernoulli(*pixels.apply(theta["pixels"], z[: sizes[0]], precision))
+
+    def posterior(phi: PyTree, x: chex.Array) -> Layered:
+        chex.assert_rank(x, 1)
+        first, *rest = _applied(upward, phi)
+        return Layered(first(x), rest, sizes=sizes)
+
+    def log_joint(theta, x, z, precision: str = "float32") -> chex.Array:
+        chex.assert_rank([x, z], 1)
+        return likelihood(theta, z, precision).log_prob(x) + prior(theta, precision).log_prob(z)
+
+    def sample(key: chex.PRNGKey, theta: PyTree) -> tuple[chex.Array, chex.Array]:
+        z_key, x_key = jax.random.split(key)
+        z = prior(theta).sample(z_key)
+        return likelihood(theta, z).sample(x_key), z
+
+    return Model(
+        init=init,
+        log_joint=log_joint,
+        posterior=posterior,
+        prior=prior,
+        sample=sample,
+        likelihood=likelihood,
+        log_joint_in=_in_precision(log_joint),
+        has_binary_latents=True,
+        data_size=data_size,
+    )
+
+
+def half_predictor(
+    data_size: int,
+    layer_sizes: Sequence[int] = (200,),
+    *,
+    mean_image: chex.Array | None = None,
+    initialization: str = "torch_mean_bias",
+) -> Model:
+    """A stochastic feed-forward network that predicts the second half of x from the first.
+
+    p(h_1|c) p(h_2|h_1) ... p(y|h_n) for x = (c, y), all linear: for row-major images, the lower
+    half from the upper one, the task of Tang & Salakhutdinov 2013 and of Raiko et al. 2015. What
+    is log p(x) elsewhere is log p(y|c) here. The inference network sees all of x:
+    q(h_1|x) q(h_2|h_1, x) ....
+
+    Args:
+      data_size: X; the first X // 2 are the context c.
+      layer_sizes: units of h_1, ..., h_n, from the context to the prediction.
+      mean_image: `[X]`, of which the second half is used.
+      initialization: as in `models.bernoulli_vae`.
+
+    Raises:
+      ValueError: for data of one pixel, and as `sigmoid_belief_network`.
+    """
+    _check_layer_sizes(layer_sizes)
+    if data_size < 2:
+        raise ValueError(f"`data_size` must be at least 2, to have two halves; got {data_size}.")
+    sizes, context_size = tuple(layer_sizes), data_size // 2
+    linear, bias = output_bias(initialization, mean_image, data_size)
+    mlp = functools.partial(networks.mlp, hidden_sizes=(), linear=linear)
+    forward = [mlp(i, head_sizes=[o]) for i, o in itertools.pairwise((context_size, *sizes))]
+    target = mlp(
+        sizes[-1],
+        head_sizes=[data_size - context_size],
+        output_bias=None if bias is None else bias[context_size:],
+    )
+    inference = [mlp(data_size, head_sizes=[sizes[0]])]
+    inference += [mlp(i + data_size, head_sizes=[o]) for i, o in itertools.pairwise(sizes)]
+
+    def init(key: chex.PRNGKey) -> Params:
+        target_key, forward_key, inference_key = jax.random.split(key, 3)
+        theta = {"layers": _init_all(forward_key, forward), "target": target.init(target_key)}
+        return Params(theta, _init_all(inference_key, inference))
+
+    def conditional_prior(theta: PyTree, x: chex.Array, precision: str = "float32") -> Layered:
+        chex.assert_rank(x, 1)
+        first, *rest = _applied(forward, theta["layers"], precision)
+        return Layered(first(x[:context_size]), rest, sizes=sizes)
+
+    def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32") -> Bernoulli:
+        return Bernoulli(*target.apply(theta["target"], z[-sizes[-1] :], precision))
+
+    def posterior(phi: PyTree, x: chex.Array) -> Layered:
+        chex.assert_rank(x, 1)
+        first, *rest = _applied(inference, phi)
+        rest = [lambda layer, fn=fn: fn(jnp.concatenate([layer, x])) for fn in rest]
+        return Layered(first(x), rest, sizes=sizes)
+
+    def log_joint(theta, x, z, precision: str = "float32") -> chex.Array:
+        chex.assert_rank([x, z], 1)
+        y = x[context_size:]
+        prior = conditional_prior(theta, x, precision)
+        return likelihood(theta, z, precision).log_prob(y) + prior.log_prob(z)
+
+    def conditional_sample(key, theta, x) -> tuple[chex.Array, chex.Array]:
+        z_key, y_key = jax.random.split(key)
+        z = conditional_prior(theta, x).sample(z_key)
+        y = likelihood(theta, z).sample(y_key)
+        return jnp.concatenate([x[:context_size], y]), z
+
+    return Model(
+        init=init,
+        log_joint=log_joint,
+        posterior=posterior,
+        prior=_no_prior,
+        sample=_no_prior,
+        likelihood=likelihood,
+        log_joint_in=_in_precision(log_joint),
+        has_binary_latents=True,
+        conditional_prior=conditional_prior,
+        conditional_sample=conditional_sample,
+        data_size=data_size,
+    )
+
+
+def _in_precision(log_joint: Callable) -> Callable[[str], LogJointFn]:
+    return lambda precision: functools.partial(log_joint, precision=precision)
+
+
+def _no_prior(*_):
+    raise ValueError(
+        "This model is of one half of x given the other; use `prior_given` and `sample_given`."
+    )
