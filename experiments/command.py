@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import logging
 import signal
 import sys
 import threading
@@ -50,6 +51,8 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _print_warning
+                # Orbax's threads may have a word on an error after it has been raised.
+                logging.getLogger("absl").setLevel(logging.CRITICAL)
                 sys.unraisablehook = _drop_late_callbacks
                 devices.configure()
                 main(argv)
