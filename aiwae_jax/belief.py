@@ -270,8 +270,6 @@ def half_predictor(
         init=init,
         log_joint=log_joint,
         posterior=posterior,
-        prior=_no_prior,
-        sample=_no_prior,
         likelihood=likelihood,
         log_joint_in=_in_precision(log_joint),
         has_binary_latents=True,
@@ -283,9 +281,3 @@ def half_predictor(
 
 def _in_precision(log_joint: Callable) -> Callable[[str], LogJointFn]:
     return lambda precision: functools.partial(log_joint, precision=precision)
-
-
-def _no_prior(*_):
-    raise ValueError(
-        "This model is of one half of x given the other; use `prior_given` and `sample_given`."
-    )

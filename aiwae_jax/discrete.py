@@ -117,6 +117,7 @@ def langevin(num_steps: int = 1) -> Kernel:
 
     def kernel(key, state, evaluate_fn, force_fn, step_size):
         del force_fn
+        step_size = jnp.asarray(step_size, state.position.dtype)  # of which 0 is one
 
         def log_odds(state):
             return 0.5 * _gain(state) - 0.5 / step_size

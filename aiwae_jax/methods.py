@@ -225,7 +225,8 @@ def nvil(model: Model) -> Method:
 def tang(model: Model, num_particles: int) -> Method:
     """Generalized EM of Tang & Salakhutdinov 2013: θ on weighted samples of the conditional prior.
 
-    There is no inference network; φ stays as it is.
+    There is no inference network; φ stays as it is. With one sample the hidden layers follow noise
+    of mean zero, and only the last one learns.
     """
     sampler = samplers.importance_from_prior(model, num_particles)
     return (phase(("theta",), sampler, objectives.log_joint(model)),)
@@ -255,7 +256,8 @@ def raiko(model: Model, num_particles: int, raiko_estimator: str = "G5") -> Meth
     log p through each bit's probability, which is biased. φ stays as it is.
 
     Raises:
-      ValueError: for an unknown `raiko_estimator`, or continuous latents.
+      ValueError: for an unknown `raiko_estimator`, continuous latents, or G5 of one sample, whose
+        w̃ - 1/K is 0: no hidden layer would learn.
     """
     if raiko_estimator not in RAIKO_ESTIMATORS:
         raise ValueError(
@@ -263,6 +265,10 @@ def raiko(model: Model, num_particles: int, raiko_estimator: str = "G5") -> Meth
             f"{raiko_estimator!r}."
         )
     is_through = raiko_estimator == "G3"
+    if num_particles < 2 and not is_through:
+        raise ValueError(
+            f"`num_particles` must be at least 2 for 'G5', got {num_particles}; with one use 'G3'."
+        )
     sampler = samplers.importance_from_prior(model, num_particles, with_straight_through=is_through)
     objective = objectives.bound() if is_through else scores.centered_log_joint(model)
     return (phase(("theta",), sampler, objective),)

@@ -92,6 +92,12 @@ class Posterior(Distribution, Protocol):
 LogJointFn = Callable[[PyTree, PyTree, chex.Array], chex.Array]
 
 
+def _no_prior(*_):
+    raise ValueError(
+        "This model is of a part of x given the rest; use `prior_given` and `sample_given`."
+    )
+
+
 class Model(NamedTuple):
     """A latent-variable model as pure functions of one datum and one latent.
 
@@ -121,8 +127,8 @@ class Model(NamedTuple):
     init: Callable[[chex.PRNGKey], Params]
     log_joint: LogJointFn
     posterior: Callable[[PyTree, PyTree], Posterior]
-    prior: Callable[[PyTree], Distribution]
-    sample: Callable[[chex.PRNGKey, PyTree], tuple[PyTree, chex.Array]]
+    prior: Callable[[PyTree], Distribution] = _no_prior
+    sample: Callable[[chex.PRNGKey, PyTree], tuple[PyTree, chex.Array]] = _no_prior
     likelihood: Callable[[PyTree, chex.Array], Any] | None = None
     log_joint_in: Callable[[str], LogJointFn] | None = None
     has_posterior_density: bool = True
@@ -225,6 +231,8 @@ def init_params_of_all(
             psi |= fn(jax.random.fold_in(key, i))
         return psi
 
+    if len(fns) == 1:
+        return fns[0]  # with the very key
     return init_params if fns else _no_params
 
 

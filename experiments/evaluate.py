@@ -222,6 +222,12 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
     ours, theirs = reports
     if ours["data"]["sha256"] != theirs["data"]["sha256"]:
         raise workdir.WorkdirError("The two reports were not made on the same data.")
+    of_halves = [content["config"]["training"]["model"] == "conditional" for content in reports]
+    if of_halves[0] != of_halves[1]:
+        raise workdir.WorkdirError(
+            "One of the two is of whole images, the other of lower halves given upper ones; these "
+            "are different quantities."
+        )
     settings = [content["config"]["evaluation"] for content in reports]
     differing = [
         f"{name}={value} here, {settings[1].get(name)} there"

@@ -320,7 +320,10 @@ def measure(
         "num_zero_weight_chains": likelihood.num_zero_weight,
         "num_zero_weight_bound_samples": bound.num_zero_weight,
         "move": settings.move,
-        "gradients_per_image": evaluate.num_gradients(settings, 1),
+        # A Gibbs sweep takes no gradient.
+        "gradients_per_image": None
+        if settings.move == "gibbs"
+        else evaluate.num_gradients(settings, 1),
         "gradients_per_image_paper": PAPER_GRADIENTS_PER_IMAGE,
         "gradients_of_nll": likelihood.num_gradients,
         "gradients_of_pilots_search_and_gap": proof_gradients,

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from experiments import flags, progress
-from experiments.report import METRICS, format_mean
+from experiments.report import METRICS, format_mean, model_notes
 
 _CAPTIONS = {
     "learning_curves.png": "Training: averages over each epoch.",
@@ -63,8 +63,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
         f"is better. NLL: {facts['nll']}. NVLB = -L_"
         f"{report['config']['evaluation']['num_bound_samples']}."
     ]
-    if training["model"] == "conditional":
-        lines.append("The model is of the lower half of an image, given the upper one.")
+    lines += [f"{note[0].upper()}{note[1:]}." for note in model_notes(training)]
     if "bidirectional_gap" in report:
         lines.append(
             f"Bidirectional gap {report['bidirectional_gap']:.3f} ± "

@@ -153,12 +153,24 @@ def table(report: dict[str, Any]) -> str:
         value = report[key]
         ours = f"{value:.2f} ± {report[key + '_se']:.2f}" if with_error else f"{value}"
         lines.append(f"{name:20}{ours:>20}" + _paper_column(cell, key))
-    if training["model"] == "conditional":
-        lines.append("NLL and NVLB are of the lower half of an image, given the upper one")
+    lines += model_notes(training)
     lines += _gap_lines(report)
     if cell:
         lines.append("differs from the paper's setting: " + "; ".join(report["differs"]))
     return "\n".join(lines)
+
+
+def model_notes(training: dict[str, Any]) -> list[str]:
+    """What a reader of the numbers must know of the model."""
+    notes = []
+    if training["model"] == "conditional":
+        notes.append("NLL and NVLB are of the lower half of an image, given the upper one")
+    if not flags.METHODS[training["method"]].trains_posterior:
+        notes.append(
+            "this method trains no q: NVLB, variational gap, active units and reconstructions are "
+            "of the prior given the upper half"
+        )
+    return notes
 
 
 def summary_table(summary: dict[str, Any], example: dict[str, Any]) -> str:

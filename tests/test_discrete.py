@@ -189,7 +189,7 @@ def test_cached_ends_are_those_of_the_position_while_beta_changes(name):
 def test_a_step_size_of_zero_makes_the_langevin_move_the_identity():
     state = hmc.init(POSTERIOR.sample(jax.random.key(0)), LOG_TARGET)
     moved, info = discrete.langevin(3)(
-        jax.random.key(1), state, lambda z: hmc.init(z, LOG_TARGET), None, jnp.float32(0.0)
+        jax.random.key(1), state, lambda z: hmc.init(z, LOG_TARGET), None, 0.0
     )
     chex.assert_trees_all_equal(moved.position, state.position)
     assert info.acceptance == 1.0

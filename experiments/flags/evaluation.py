@@ -152,7 +152,8 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_float(
         "eval_acceptance",
         None,
-        "Acceptance that the step sizes are steered to. Default 0.8; the paper's 0.6.",
+        "Acceptance that the step sizes are steered to. Default 0.8; the paper's 0.6, also of "
+        "binary latents.",
         flag_values=fv,
     )
     absl_flags.DEFINE_enum(

@@ -18,12 +18,14 @@ class MethodFlags(NamedTuple):
     Attributes:
       defaults: field -> its default here.
       models: values of --model that it can train.
+      trains_posterior: whether there is a q to measure; else evaluation starts from the prior.
       needs_density: whether φ learns from samples that q did not draw, which asks for log q there.
     """
 
     defaults: dict[str, Any]
     models: tuple[str, ...] = CONTINUOUS
     needs_density: bool = False
+    trains_posterior: bool = True
 
 
 _PARTICLES = {"num_particles": 5}
@@ -60,9 +62,11 @@ METHODS = {
     ),
     "vimco": MethodFlags(_PARTICLES, BINARY),
     "nvil": MethodFlags({}, BINARY),
-    "tang": MethodFlags(_PARTICLES, CONDITIONAL),
-    "tang_annealed": MethodFlags(_ANNEALED, CONDITIONAL),
-    "raiko": MethodFlags({**_PARTICLES, "raiko_estimator": "G5"}, CONDITIONAL),
+    "tang": MethodFlags(_PARTICLES, CONDITIONAL, trains_posterior=False),
+    "tang_annealed": MethodFlags(_ANNEALED, CONDITIONAL, trains_posterior=False),
+    "raiko": MethodFlags(
+        {**_PARTICLES, "raiko_estimator": "G5"}, CONDITIONAL, trains_posterior=False
+    ),
 }
 # All fields that only some methods take.
 FIELDS = tuple(dict.fromkeys(name for m in METHODS.values() for name in m.defaults))
@@ -71,6 +75,11 @@ FIELDS = tuple(dict.fromkeys(name for m in METHODS.values() for name in m.defaul
 def takers(field: str) -> list[str]:
     """The methods that take a field."""
     return [name for name, method in METHODS.items() if field in method.defaults]
+
+
+def _takers_for(model: str, field: str) -> str:
+    """The methods that take a field and can train a model, in words."""
+    return ", ".join(name for name in takers(field) if model in METHODS[name].models)
 
 
 # field -> flag, where their names differ.
@@ -264,7 +273,7 @@ def method_settings(fv: absl_flags.FlagValues, preset: dict[str, Any]) -> dict[s
         common.require(
             given["num_particles"] in (None, 1),
             f"--K={given['num_particles']}: {fv.method} uses one sample; methods with several are "
-            f"{', '.join(takers('num_particles'))}.",
+            f"{_takers_for(fv.model, 'num_particles')}.",
         )
         given["num_particles"] = 1
     settings = {"num_particles": 1, "num_temperatures": None, "num_leapfrog_steps": None}
@@ -276,7 +285,7 @@ def method_settings(fv: absl_flags.FlagValues, preset: dict[str, Any]) -> dict[s
             common.require(
                 value is None,
                 f"--{flag_of(name)} does not belong to --method={fv.method}; leave it out, or use "
-                f"one of {', '.join(takers(name))}.",
+                f"one of {_takers_for(fv.model, name) or 'those of other models'}.",
             )
     if fv.posterior in WITHOUT_DENSITY and "chain_space" in settings:
         common.require(
@@ -308,6 +317,11 @@ def _settle_binary(fv: absl_flags.FlagValues, settings: dict[str, Any]) -> None:
     common.require(
         fv.method != "vimco" or settings["num_particles"] >= 2,
         "--method=vimco leaves one sample out, so that --K must be at least 2; with one use nvil.",
+    )
+    common.require(
+        settings.get("raiko_estimator") != "G5" or settings["num_particles"] >= 2,
+        "--raiko_estimator=G5 weighs each sample by w - 1/K, so that --K must be at least 2; with "
+        "one use G3.",
     )
     if "chain_space" in settings:
         common.require(
