@@ -7,7 +7,8 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,6 +20,16 @@ DAMAGED_ARRAYS = (
     *(struct.error, zipfile.BadZipFile, zlib.error),
 )
 _DIGEST = "digest"  # of all other arrays of a piece
+
+
+def write_whole(path: pathlib.Path, write_fn: Callable[[IO[bytes]], Any]) -> None:
+    """Writes a file under a temporary name first, so that it is whole or not there."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        write_fn(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 class FolderStore(MutableMapping):
@@ -47,12 +58,8 @@ class FolderStore(MutableMapping):
 
     def __setitem__(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / f"{name}.part"
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays, **{_DIGEST: np.asarray(likelihood.digest(dict(arrays)))})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path(name))
+        stored = {**arrays, _DIGEST: np.asarray(likelihood.digest(dict(arrays)))}
+        write_whole(self._path(name), lambda file: np.savez(file, **stored))
 
     def __delitem__(self, name: str) -> None:
         self._path(name).unlink()

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import math
-import os
 import pathlib
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from aiwae_jax import processes
 from aiwae_jax.data import Dataset
 from experiments.flags import FLAGS_OF, Config, Evaluation, Training
-from experiments.store import DAMAGED_ARRAYS
+from experiments.store import DAMAGED_ARRAYS, write_whole
 
 _CONFIG_KEYS = ("training", "data", "data_dir")
 
@@ -44,23 +43,13 @@ class NonFiniteError(RuntimeError):
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file under a temporary name first, so that it is whole or not there."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Writes a text file, whole or not at all."""
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz file, whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_whole(path, lambda file: np.savez(file, **arrays))
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
