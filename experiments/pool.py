@@ -133,7 +133,7 @@ def run(
                     free.pop()
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             if interruption.signal_number is not None:
-                _stop(jobs, interruption.signal_number)
+                _interrupt(jobs, interruption.signal_number)
             for job in [job for job in jobs if job.has_ended()]:
                 jobs.remove(job)
                 free.append(job.cores)
@@ -144,29 +144,24 @@ def run(
     return failed
 
 
-def _stop_all(jobs: Sequence[_Job], number: int) -> None:
-    """Hands a signal on, and waits until the cells at work have saved themselves."""
-    for job in jobs:
-        job.process.send_signal(number)
-    for job in jobs:
-        job.process.wait()
-        job.has_ended()
-
-
 @contextlib.contextmanager
 def _stopping(jobs: Sequence[_Job]) -> Iterator[None]:
-    """Leaves no cell behind at work when the launcher itself fails."""
+    """Leaves no cell behind at work, whatever ends the launcher; cells save themselves first.
+
+    An interruption's own signal is handed on.
+    """
     try:
         yield
-    except command.Interrupted:
-        raise
-    except BaseException:
-        _stop_all(jobs, signal.SIGTERM)
+    except BaseException as error:
+        for job in jobs:
+            job.process.send_signal(getattr(error, "signal_number", signal.SIGTERM))
+        for job in jobs:
+            job.process.wait()
+            job.has_ended()
         raise
 
 
-def _stop(jobs: Sequence[_Job], number: int) -> None:
-    _stop_all(jobs, number)
+def _interrupt(jobs: Sequence[_Job], number: int) -> None:
     names = ", ".join(job.cell.name for job in jobs) or "no cell"
     raise command.Interrupted(
         f"Interrupted at {names}; what was at work has saved itself. Start the same command again "
