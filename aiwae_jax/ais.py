@@ -43,7 +43,9 @@ class AISState(NamedTuple):
       initial: log f_0 and its force at `position`.
       target: log f_n and its force at `position`.
       beta: `[]` the inverse temperature reached.
-      log_weight: `[]` nats; -inf once the particle met a point where f_n vanishes or is not finite.
+      offset: `[]` nats, log f_n - log f_0 where the chain began. It is taken out of the energies
+        and of the increments, so that a large constant in log f_n costs neither its digits.
+      work: what the increments without the offset sum up to.
       momentum: `[D]` where it persists from move to move, else empty.
     """
 
@@ -51,8 +53,19 @@ class AISState(NamedTuple):
     initial: End
     target: End
     beta: chex.Array
-    log_weight: chex.Array
+    offset: chex.Array
+    work: weights.RunningSum
     momentum: PyTree = ()
+
+    @property
+    def log_weight_sum(self) -> weights.RunningSum:
+        """The log weight with all its digits: the work, and the offset's share β·offset."""
+        return self.work.add(self.beta * self.offset)
+
+    @property
+    def log_weight(self) -> chex.Array:
+        """`[]` nats; -inf once the particle met a point where f_n vanishes or is not finite."""
+        return self.log_weight_sum.value
 
 
 class AISInfo(NamedTuple):
@@ -131,33 +144,47 @@ def init(
     A `momentum` `[D]`, drawn from N(0, I), is only needed where it is to persist.
     """
     chex.assert_rank(z, 1)
-    ends = _evaluate_ends(z, (log_initial_fn, log_target_fn))
-    chex.assert_rank([end.log_density for end in ends], 0)
-    return AISState(z, *ends, jnp.asarray(beta, z.dtype), jnp.zeros((), z.dtype), momentum)
+    initial, target = _evaluate_ends(z, (log_initial_fn, log_target_fn))
+    chex.assert_rank([initial.log_density, target.log_density], 0)
+    beta = jnp.asarray(beta, z.dtype)
+    # Any constant would do: the weight does not depend on it.
+    offset = jax.lax.stop_gradient(target.log_density - initial.log_density)
+    offset = jnp.where(jnp.isfinite(offset), offset, 0.0)
+    work = weights.RunningSum.of(-beta * offset)  # so that the log weight is 0 at this β
+    return AISState(z, initial, target, beta, offset, work, momentum)
 
 
 def reweight(state: AISState, beta: chex.Numeric) -> AISState:
     """Moves to `beta` and adds log f_β(z) - log f_β'(z), one factor of Eq. 8, to the log weight.
 
-    The increment is (β - β')(log f_n - log f_0); where it is not finite the weight becomes zero,
-    and where β repeats it is exactly 0.
+    The increment is (β - β')(log f_n - log f_0), of which the offset's share is kept apart; where
+    it is not finite the weight becomes zero, and where β repeats it is exactly 0.
     """
     beta = jnp.asarray(beta, state.beta.dtype)
-    increment = (beta - state.beta) * (state.target.log_density - state.initial.log_density)
-    increment = weights.zero_if_broken(increment)
+    difference = _centered(state).target.log_density - state.initial.log_density
+    increment = weights.zero_if_broken((beta - state.beta) * difference)
     increment = jnp.where(beta == state.beta, 0.0, increment)  # not 0 * inf
-    return state._replace(beta=beta, log_weight=state.log_weight + increment)
+    return state._replace(beta=beta, work=state.work.add(increment))
+
+
+def _centered(state: AISState) -> AISState:
+    """The state with the offset taken out of log f_n: exact, for the two are close."""
+    target = state.target
+    return state._replace(target=target._replace(log_density=target.log_density - state.offset))
 
 
 def _at_beta(state: AISState) -> hmc.HMCState:
-    """The state that HMC at `state.beta` starts from: both ends, mixed with that very β."""
-    initial, target = state.initial, state.target
+    """The state that HMC at `state.beta` starts from: both ends, mixed with that very β.
+
+    Its density is f_β but for the constant that the offset takes out.
+    """
+    initial, target = state.initial, _centered(state).target
     return hmc.HMCState(
         position=state.position,
         log_density=interpolate(state.beta, initial.log_density, target.log_density),
         force=interpolate(state.beta, initial.force, target.force),
         momentum=state.momentum,
-        aux=(initial, target),
+        aux=(initial, state.target),
     )
 
 
@@ -206,7 +233,8 @@ def step(
       log_target_fn: `[D] -> []`, log f_n, nats.
       num_leapfrog_steps: L.
       momentum_persistence: see `run_chain`; needs a state with a momentum.
-      kernel: the move, in the place of HMC with these L and persistence; see `kernels`.
+      kernel: the move, in the place of HMC with these L and persistence; see `kernels`. Where it
+        has a `supports(position)`, a particle that is outside gets weight zero.
 
     Returns:
       The new state and its `AISInfo`.
@@ -219,6 +247,8 @@ def step(
             momentum_persistence=momentum_persistence,
         )
     state = reweight(state, beta)
+    if supports := getattr(kernel, "supports", None):
+        state = state._replace(work=state.work.zero_unless(supports(state.position)))
     moved, info = kernel(
         key, _at_beta(state), *_fns_at_beta(state, log_initial_fn, log_target_fn), step_size
     )

@@ -7,6 +7,7 @@ To first order, flipping bit i changes log f by (1 - 2z_i) ∂log f/∂z_i. The 
 by that estimate and accept by the exact change, so that any `force_fn` will do.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import chex
@@ -17,6 +18,25 @@ import numpy as np
 from aiwae_jax.distributions import softplus
 from aiwae_jax.hmc import HMCInfo, HMCState, accept
 from aiwae_jax.types import Kernel
+
+
+@dataclasses.dataclass(frozen=True)
+class BinaryMove:
+    """A `types.Kernel` of this file, and the latents that it is for.
+
+    Among spins of -1 and +1, say, it would walk to points that its density knows nothing of;
+    annealing gives such particles weight zero.
+    """
+
+    transition: Kernel
+
+    def __call__(self, *args):
+        """One move, see `types.Kernel`."""
+        return self.transition(*args)
+
+    def supports(self, position: chex.Array) -> chex.Array:
+        """Whether every unit of `position` `[D]` is a 0 or a 1, `[]` bool."""
+        return jnp.all((position == 0.0) | (position == 1.0))
 
 
 def _check_at_least_one(name: str, value: int) -> None:
@@ -74,7 +94,7 @@ def gibbs(num_sweeps: int = 1, *, block_size: int = 1) -> Kernel:
         one = jnp.ones((), dtype)
         return moved, HMCInfo(one, jnp.any(position != state.position), num_broken > 0)
 
-    return kernel
+    return BinaryMove(kernel)
 
 
 def informed(num_steps: int = 1) -> Kernel:
@@ -101,7 +121,7 @@ def informed(num_steps: int = 1) -> Kernel:
         return _metropolis_hastings(key, state, evaluate_fn, propose, log_proposal, num_steps)
 
     _check_at_least_one("num_steps", num_steps)
-    return kernel
+    return BinaryMove(kernel)
 
 
 def langevin(num_steps: int = 1) -> Kernel:
@@ -134,7 +154,7 @@ def langevin(num_steps: int = 1) -> Kernel:
         return _metropolis_hastings(key, state, evaluate_fn, propose, log_proposal, num_steps)
 
     _check_at_least_one("num_steps", num_steps)
-    return kernel
+    return BinaryMove(kernel)
 
 
 def _gain(state: HMCState) -> chex.Array:

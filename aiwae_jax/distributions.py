@@ -100,8 +100,8 @@ class FullNormal(NamedTuple):
         return jnp.sum(jnp.log(jnp.diagonal(self.factor)))
 
 
-def standard_normal(size: int, dtype=jnp.float32) -> DiagNormal:
-    """The prior N(0, I) over `[size]`."""
+def standard_normal(size: int, dtype=float) -> DiagNormal:
+    """The prior N(0, I) over `[size]`; float32, or float64 where JAX's x64 is on."""
     return DiagNormal(jnp.zeros(size, dtype), jnp.ones(size, dtype))
 
 

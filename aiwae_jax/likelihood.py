@@ -20,7 +20,7 @@ Store = MutableMapping[str, dict[str, np.ndarray]]
 
 _CPU_CHUNK_BYTES = 2**27
 _ACCELERATOR_SHARE = 1 / 8  # of its memory
-_PIECES = 2  # version of what is stored
+_PIECES = 3  # version of what is stored
 _MOST_CHAINS = 2**16  # per chunk, so that a chunk's results are not hours away
 
 

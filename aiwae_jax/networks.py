@@ -24,21 +24,31 @@ from aiwae_jax.types import PyTree
 _TORCH_UNIFORM = nnx.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
+def _linear(size_in, size_out, kernel_init, bias_init, rngs, **options) -> nnx.Linear:
+    """A layer whose parameters are float32, or float64 where JAX's x64 is on."""
+    return nnx.Linear(
+        size_in,
+        size_out,
+        kernel_init=kernel_init,
+        bias_init=bias_init,
+        param_dtype=jnp.result_type(float),
+        rngs=rngs,
+        **options,
+    )
+
+
 def _torch_linear(size_in: int, size_out: int, rngs: nnx.Rngs, **options) -> nnx.Linear:
     bound = size_in**-0.5
 
-    def bias_init(key, shape, dtype=jnp.float32):
+    def bias_init(key, shape, dtype):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return nnx.Linear(
-        size_in, size_out, kernel_init=_TORCH_UNIFORM, bias_init=bias_init, rngs=rngs, **options
-    )
+    return _linear(size_in, size_out, _TORCH_UNIFORM, bias_init, rngs, **options)
 
 
 def _glorot_linear(size_in: int, size_out: int, rngs: nnx.Rngs, **options) -> nnx.Linear:
-    return nnx.Linear(
-        size_in, size_out, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs, **options
-    )
+    glorot, zeros = nnx.initializers.glorot_uniform(), nnx.initializers.zeros_init()
+    return _linear(size_in, size_out, glorot, zeros, rngs, **options)
 
 
 LINEAR_LAYERS = {"torch": _torch_linear, "glorot": _glorot_linear}
@@ -190,7 +200,7 @@ def mlp(
     def init(key: chex.PRNGKey) -> PyTree:
         params = nnx.to_pure_dict(nnx.split(build(key))[1])
         if output_bias is not None:
-            params["heads"][0]["bias"] = jnp.asarray(output_bias, jnp.float32)
+            params["heads"][0]["bias"] = jnp.asarray(output_bias, float)
         return params
 
     def apply(

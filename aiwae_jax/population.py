@@ -177,7 +177,7 @@ def _anneal(
                 acceptance=segment.acceptance.at[i].set(acceptance),
                 work_variance=segment.work_variance.at[i].set(mean_over_data(_variance(work))),
                 path_sample_size=segment.path_sample_size.at[i].set(
-                    mean_over_data(weights.effective_sample_size(states.log_weight))
+                    mean_over_data(weights.effective_sample_size(states.log_weight_sum.split()[1]))
                 ),
                 num_nonfinite=segment.num_nonfinite + jax.lax.psum(num_nonfinite, "datum"),
             )
@@ -194,14 +194,24 @@ def _anneal(
 
 @jax.jit
 def _finish(states, beta):
-    """The last weight increment: each datum's log mean weight, ESS, variance and count of zeros."""
-    log_weights = jax.vmap(jax.vmap(lambda state: ais.reweight(state, beta).log_weight))(states)
-    return (
-        jax.vmap(weights.log_mean_exp)(log_weights),
-        jax.vmap(weights.effective_sample_size)(log_weights),
-        jax.vmap(_variance)(log_weights),
-        jnp.sum(log_weights == -jnp.inf, axis=-1),
-    )
+    """The last weight increment, and each datum's statistics over its chains.
+
+    The log mean weight comes as two terms, for the host to add in float64.
+    """
+
+    def finish_datum(states):
+        states = jax.vmap(lambda state: ais.reweight(state, beta))(states)
+        common, log_weights = states.log_weight_sum.split()
+        energies = jnp.stack([states.initial.log_density, states.target.log_density])
+        return (
+            (common, weights.log_mean_exp(log_weights)),
+            weights.effective_sample_size(log_weights),
+            _variance(log_weights),
+            jnp.sum(log_weights == -jnp.inf),
+            jnp.max(jnp.where(jnp.isfinite(energies), jnp.abs(energies), 0.0)),
+        )
+
+    return jax.vmap(finish_datum)(states)
 
 
 def select(x: PyTree, indices: np.ndarray) -> PyTree:
@@ -268,10 +278,12 @@ class Annealed(NamedTuple):
     """What one chunk's chains leave behind, as NumPy arrays.
 
     Attributes:
-      log_mean_weight: `[B]` nats.
+      log_mean_weight: `[B]` nats, float64 of sums that have lost no digits.
       effective_sample_size: `[B]`.
       log_weight_variance: `[B]` nats², over the weights that are not zero.
       num_zero_weight: `[B]` chains of weight zero.
+      rounding: `[B]` by how much neighbouring numbers of the chains' dtype differ where log f_0 or
+        log f_n is largest at the end, nats: no estimate is more exact.
       step_sizes: `[T-2]` as used, or as adapted after each move.
       acceptance: `[T-2]`.
       work_variance: `[T-2]` of log f_n - log f_0 at each β, nats².
@@ -283,6 +295,7 @@ class Annealed(NamedTuple):
     effective_sample_size: np.ndarray
     log_weight_variance: np.ndarray
     num_zero_weight: np.ndarray
+    rounding: np.ndarray
     step_sizes: np.ndarray
     acceptance: np.ndarray
     work_variance: np.ndarray
@@ -367,5 +380,11 @@ def run(
         pace.record(num_moves, time.monotonic() - began)
         first += num_moves
         moves_fn(num_moves)
-    finished = (a[:num_data] for a in processes.fetch(_finish(states, betas[-1])))
-    return Annealed(*finished, *found._replace(num_nonfinite=np.asarray(found.num_nonfinite)))
+    finished = jax.tree.map(lambda a: a[:num_data], processes.fetch(_finish(states, betas[-1])))
+    (common, log_mean_weight), *statistics, largest = finished
+    return Annealed(
+        np.float64(common) + log_mean_weight,
+        *statistics,
+        np.spacing(largest).astype(np.float64),
+        *found._replace(num_nonfinite=np.asarray(found.num_nonfinite)),
+    )

@@ -1,8 +1,52 @@
-"""Log weights of particle sets: averages, normalization, effective sample size."""
+"""Log weights: their sums along a chain, averages over particles, effective sample size."""
+
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+
+
+class RunningSum(NamedTuple):
+    """A sum of many terms, with the digits that rounding takes from each addition (Knuth's TwoSum).
+
+    In plain fp32 the terms' rounding errors are common to all chains, so that nothing in their
+    spread would show them.
+
+    Attributes:
+      total: the rounded sum, any shape.
+      lost: what rounding has taken from it.
+    """
+
+    total: chex.Array
+    lost: chex.Array
+
+    @classmethod
+    def of(cls, value: chex.Array) -> "RunningSum":
+        """The sum that holds one `value`."""
+        return cls(value, jnp.zeros_like(value))
+
+    def add(self, term: chex.Array) -> "RunningSum":
+        """The sum with one more term; -inf once a term was."""
+        total = self.total + term
+        added = total - self.total
+        lost = (self.total - (total - added)) + (term - added)
+        return RunningSum(total, self.lost + jnp.where(jnp.isfinite(total), lost, 0.0))
+
+    def zero_unless(self, is_right: chex.Array) -> "RunningSum":
+        """-inf, as the logarithm of zero, where `is_right` does not hold."""
+        return self._replace(total=jnp.where(is_right, self.total, -jnp.inf))
+
+    @property
+    def value(self) -> chex.Array:
+        """The sum, rounded once."""
+        return self.total + self.lost
+
+    def split(self) -> tuple[chex.Array, chex.Array]:
+        """`[K]` sums as a common part `[]` and remainders `[K]`, which keep all digits."""
+        largest = jnp.max(self.total)
+        common = jnp.where(jnp.isfinite(largest), largest, 0.0)
+        return common, (self.total - common) + self.lost
 
 
 def zero_if_broken(log_weights: chex.Array) -> chex.Array:
