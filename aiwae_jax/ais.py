@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import forces, hmc, weights
+from aiwae_jax import checks, forces, hmc, weights
 from aiwae_jax.types import ForceFn, Kernel, LogDensityFn, PyTree
 
 AxisName = Hashable | tuple[Hashable, ...] | None
@@ -130,9 +130,10 @@ def init(
 
     A `momentum` `[D]`, drawn from N(0, I), is only needed where it is to persist.
     """
-    chex.assert_rank(z, 1)
+    checks.position(z)
+    checks.log_density("log_initial_fn", log_initial_fn, z)
+    checks.log_density("log_target_fn", log_target_fn, z)
     ends = _evaluate_ends(z, (log_initial_fn, log_target_fn))
-    chex.assert_rank([end.log_density for end in ends], 0)
     return AISState(z, *ends, jnp.asarray(beta, z.dtype), jnp.zeros((), z.dtype), momentum)
 
 
@@ -323,8 +324,10 @@ def run_chain(
         trace time), `num_leapfrog_steps` < 1, a persistence outside [0, 1), or step sizes of
         another shape.
     """
+    checks.position(z)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
     hmc.check_momentum_persistence(momentum_persistence)
+    checks.step_sizes(step_sizes)
     betas = check_schedule(betas).astype(z.dtype)
     num_moves = betas.shape[0] - (1 if with_last_move else 2)
     step_sizes = jnp.asarray(step_sizes, z.dtype)
@@ -363,7 +366,8 @@ def run_chain(
 
 
 def check_num_temperatures(num_temperatures: int) -> None:
-    """Raises ValueError unless T >= 2."""
+    """Raises ValueError unless T >= 2, TypeError unless it is an integer."""
+    checks.integer("num_temperatures", num_temperatures)
     if num_temperatures < 2:
         raise ValueError(
             f"`num_temperatures` counts both β=0 and β=1, so it must be at least 2, "
