@@ -14,8 +14,24 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import forces, hmc, weights
+from aiwae_jax import checks, forces, hmc, schedules, weights
+from aiwae_jax.schedules import linear_schedule, make_schedule, sigmoid_schedule
 from aiwae_jax.types import ForceFn, Kernel, LogDensityFn, PyTree
+
+__all__ = [
+    "AISInfo",
+    "AISState",
+    "End",
+    "init",
+    "interpolate",
+    "leapfrog",
+    "linear_schedule",
+    "make_schedule",
+    "reweight",
+    "run_chain",
+    "sigmoid_schedule",
+    "step",
+]
 
 AxisName = Hashable | tuple[Hashable, ...] | None
 
@@ -82,44 +98,6 @@ class AISInfo(NamedTuple):
     num_nonfinite: chex.Array
 
 
-def linear_schedule(num_temperatures: int) -> chex.Array:
-    """β_t = t / (T - 1) for t = 0, ..., T - 1 (section 5.1), `[T]`.
-
-    Raises:
-      ValueError: if `num_temperatures` < 2; both 0 and 1 count.
-
-    >>> linear_schedule(5).tolist()
-    [0.0, 0.25, 0.5, 0.75, 1.0]
-    """
-    check_num_temperatures(num_temperatures)
-    return jnp.linspace(0.0, 1.0, num_temperatures)
-
-
-def sigmoid_schedule(num_temperatures: int, *, radius: float = 4.0) -> chex.Array:
-    """Logistic function of a grid on [-radius, radius], scaled to [0, 1] (Wu et al. 2016), `[T]`.
-
-    Raises:
-      ValueError: if `num_temperatures` < 2.
-    """
-    values = jax.nn.sigmoid(radius * (2.0 * linear_schedule(num_temperatures) - 1.0))
-    return jnp.clip((values - values[0]) / (values[-1] - values[0]), 0.0, 1.0)
-
-
-# Temperatures that depend on their number alone.
-SCHEDULES = {"linear": linear_schedule, "sigmoid": sigmoid_schedule}
-
-
-def make_schedule(schedule: str, num_temperatures: int) -> chex.Array:
-    """The schedule of a name in `SCHEDULES`, `[T]`.
-
-    Raises:
-      ValueError: for an unknown name, or fewer than two temperatures.
-    """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"`schedule` must be one of {', '.join(SCHEDULES)}; got {schedule!r}.")
-    return SCHEDULES[schedule](num_temperatures)
-
-
 def interpolate(beta: chex.Array, initial: chex.Array, target: chex.Array) -> chex.Array:
     """(1-β)·initial + β·target (the logarithm of Eq. 7), without 0·inf at the two ends."""
     mixed = (1.0 - beta) * initial + beta * target
@@ -143,9 +121,10 @@ def init(
 
     A `momentum` `[D]`, drawn from N(0, I), is only needed where it is to persist.
     """
-    chex.assert_rank(z, 1)
+    checks.position(z)
+    checks.log_density("log_initial_fn", log_initial_fn, z)
+    checks.log_density("log_target_fn", log_target_fn, z)
     initial, target = _evaluate_ends(z, (log_initial_fn, log_target_fn))
-    chex.assert_rank([initial.log_density, target.log_density], 0)
     beta = jnp.asarray(beta, z.dtype)
     # Any constant would do: the weight does not depend on it.
     offset = jax.lax.stop_gradient(target.log_density - initial.log_density)
@@ -353,9 +332,11 @@ def run_chain(
         trace time), `num_leapfrog_steps` < 1, a persistence outside [0, 1), or step sizes of
         another shape.
     """
+    checks.position(z)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
     hmc.check_momentum_persistence(momentum_persistence)
-    betas = check_schedule(betas).astype(z.dtype)
+    checks.step_sizes(step_sizes)
+    betas = schedules.check_schedule(betas).astype(z.dtype)
     num_moves = betas.shape[0] - (1 if with_last_move else 2)
     step_sizes = jnp.asarray(step_sizes, z.dtype)
     if step_sizes.shape not in ((), (num_moves,)):
@@ -390,32 +371,3 @@ def run_chain(
     if not with_last_move:
         state = reweight(state, betas[-1])
     return state.position, state.log_weight, info._replace(num_nonfinite=info.num_nonfinite.sum())
-
-
-def check_num_temperatures(num_temperatures: int) -> None:
-    """Raises ValueError unless T >= 2."""
-    if num_temperatures < 2:
-        raise ValueError(
-            f"`num_temperatures` counts both β=0 and β=1, so it must be at least 2, "
-            f"got {num_temperatures}."
-        )
-
-
-def check_schedule(betas: chex.Array) -> chex.Array:
-    """Returns `betas` as an array, or raises ValueError if they cannot be a schedule."""
-    if not isinstance(betas, jax.core.Tracer):
-        with jax.ensure_compile_time_eval():
-            betas = jnp.asarray(betas)
-            is_valid = (
-                betas.ndim == 1
-                and betas.shape[0] >= 2
-                and bool(betas[0] == 0.0)
-                and bool(betas[-1] == 1.0)
-                and bool(jnp.all(jnp.diff(betas) >= 0.0))
-            )
-        if not is_valid:
-            raise ValueError(
-                "`betas` must be a vector that increases from exactly 0 to exactly 1, such as "
-                f"`ais.linear_schedule(8)`, got {betas}."
-            )
-    return betas

@@ -232,7 +232,7 @@ def uha(
       num_particles: K; their weights are averaged as in IWAE.
       num_temperatures: T, counting β=0 and β=1.
       num_leapfrog_steps: L of each move.
-      schedule: the temperatures, a key of `ais.SCHEDULES`.
+      schedule: the temperatures, a key of `schedules.SCHEDULES`.
       chain_space: as in `samplers.annealed`.
       initial_step_size: where all step sizes start.
       largest_step_size: their bound.

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aiwae_jax import checks
 from aiwae_jax.distributions import softplus
 from aiwae_jax.hmc import HMCInfo, HMCState, accept
 from aiwae_jax.types import Kernel
@@ -40,8 +41,7 @@ class BinaryMove:
 
 
 def _check_at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {value}.")
+    checks.integer(name, value, least=1)
 
 
 def gibbs(num_sweeps: int = 1, *, block_size: int = 1) -> Kernel:

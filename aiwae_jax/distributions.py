@@ -3,7 +3,10 @@
 Each is a NamedTuple of arrays, hence a pytree that passes through jit and vmap.
 """
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import chex
@@ -11,6 +14,28 @@ import jax
 import jax.numpy as jnp
 
 _LOG_TWO_PI = math.log(2.0 * math.pi)
+_watched: contextvars.ContextVar[list | None] = contextvars.ContextVar("watched", default=None)
+
+
+@contextlib.contextmanager
+def watch_bernoulli() -> Iterator[list]:
+    """Lists the values whose Bernoulli probability is asked for within, for a door to look at."""
+    values: list = []
+    token = _watched.set(values)
+    try:
+        yield values
+    finally:
+        _watched.reset(token)
+
+
+def _check_shape(value: chex.Array, *parameters: chex.Array) -> None:
+    """Raises ValueError for a value of another shape, which would be broadcast to a wrong sum."""
+    expected = jnp.broadcast_shapes(*(jnp.shape(p) for p in parameters))
+    if jnp.shape(value) != expected:
+        raise ValueError(
+            f"`log_prob` must be asked of a value of shape {list(expected)}, as its distribution "
+            f"has, got {list(jnp.shape(value))}; use `jax.vmap` over several."
+        )
 
 
 class DiagNormal(NamedTuple):
@@ -30,6 +55,7 @@ class DiagNormal(NamedTuple):
 
     def log_prob(self, z: chex.Array) -> chex.Array:
         """Log density `[]` at `z` `[D]`, nats."""
+        _check_shape(z, self.loc, self.scale)
         noise = (z - self.loc) / self.scale
         return -0.5 * jnp.sum(jnp.square(noise) + _LOG_TWO_PI) - jnp.sum(jnp.log(self.scale))
 
@@ -72,6 +98,7 @@ class FullNormal(NamedTuple):
 
     def log_prob(self, z: chex.Array) -> chex.Array:
         """Log density `[]` at `z` `[D]`, nats."""
+        _check_shape(z, self.loc)
         noise = self.inverse_transport(z)
         return -0.5 * jnp.sum(jnp.square(noise) + _LOG_TWO_PI) - self._log_det()
 
@@ -138,6 +165,9 @@ class Bernoulli(NamedTuple):
 
     def log_prob(self, x: chex.Array) -> chex.Array:
         """Log probability `[]` of `x` `[X]`, nats."""
+        _check_shape(x, self.logits)
+        if (watched := _watched.get()) is not None:
+            watched.append(x)
         return jnp.sum(x * self.logits - softplus(self.logits))
 
     def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:

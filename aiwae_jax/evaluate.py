@@ -9,16 +9,17 @@ are then arguments of the compiled program, and the next model of the same shape
 compilation.
 """
 
-from aiwae_jax.bounds import Bidirectional, Certificate, bidirectional, certify, simulate
+from aiwae_jax.bounds import Bidirectional, Certificate, bidirectional, certify
+from aiwae_jax.cost import estimate_seconds
 from aiwae_jax.likelihood import (
     Likelihood,
-    estimate_seconds,
     fit_chunk_size,
     log_likelihood,
     mean_and_standard_error,
     num_gradients,
     tune,
 )
+from aiwae_jax.simulation import simulate
 from aiwae_jax.tuning import BINARY_SETTINGS, PAPER_SETTINGS, Plan, Settings
 from aiwae_jax.variational import ImportanceBound, active_units, importance_bound
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from aiwae_jax import checks
+
 _FIRST_RADIUS = 6.0  # of the prior N(0, I), in which all but 1e-8 of it lies
 _MOST_GRIDS = 12
 _MARGIN = 2  # cells around what holds mass
@@ -83,14 +85,24 @@ def posterior_on_grid(
       num_cells: N along each axis.
 
     Raises:
-      ValueError: if no grid could be laid around the mass.
+      ValueError: if no grid could be laid around the mass; for a function of another shape, or one
+        that is NaN or +inf.
+      TypeError: for no function, or a count that is no integer.
     """
+    num_cells = checks.integer("num_cells", num_cells, least=2)
+    checks.log_density("log_joint_fn", log_joint_fn, jax.ShapeDtypeStruct((2,), jnp.float32))
     log_joint_fn = log_joint_fn if isinstance(log_joint_fn, Partial) else Partial(log_joint_fn)
     low, high = np.full(2, -_FIRST_RADIUS), np.full(2, _FIRST_RADIUS)
     for _ in range(_MOST_GRIDS):
         axes = _axes(low, high, num_cells)
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
         values = np.asarray(_evaluate(log_joint_fn, jnp.asarray(points, jnp.float32)), np.float64)
+        if np.isnan(values).any() or not np.isfinite(values.max()):
+            raise ValueError(
+                f"`log_joint_fn` is NaN or infinite at {np.sum(~np.isfinite(values))} of "
+                f"{values.size} points of a grid from {low.tolist()} to {high.tolist()}; is there "
+                "a NaN in its datum or in its parameters?"
+            )
         holds_mass = np.argwhere(values > values.max() - _NEGLIGIBLE)
         first, last = holds_mass.min(axis=0), holds_mass.max(axis=0)
         spacing = (high - low) / num_cells

@@ -13,6 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from aiwae_jax import checks
 from aiwae_jax.types import ForceFn, LogDensityFn, PyTree
 
 
@@ -57,7 +58,7 @@ def init(position: chex.Array, log_density_fn: LogDensityFn, *, momentum: PyTree
     chex.assert_rank(position, 1)
     log_density, force = jax.value_and_grad(log_density_fn)(position)
     # All of a chain's state is in the dtype of its position, whatever else the density mixes in.
-    return HMCState(position, log_density.astype(position.dtype), force, momentum)
+    return HMCState(position, jnp.asarray(log_density, position.dtype), force, momentum)
 
 
 def leapfrog(
@@ -204,7 +205,8 @@ def step(
 
 
 def check_num_leapfrog_steps(num_leapfrog_steps: int) -> None:
-    """Raises ValueError unless L >= 1."""
+    """Raises ValueError unless L >= 1, TypeError unless it is an integer."""
+    checks.integer("num_leapfrog_steps", num_leapfrog_steps)
     if num_leapfrog_steps < 1:
         raise ValueError(
             f"`num_leapfrog_steps` must be at least 1, got {num_leapfrog_steps}; for a move that "

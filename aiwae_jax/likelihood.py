@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import time
 from collections.abc import Callable, MutableMapping
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import chex
 import jax
 import numpy as np
 
-from aiwae_jax import ais, kernels, population, processes, tuning
+from aiwae_jax import checks, doors, population, processes, tuning, verdicts
 from aiwae_jax.population import InitialFn, LogJointFn, ProgressFn
 from aiwae_jax.tuning import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.types import PyTree
@@ -41,6 +40,10 @@ class Likelihood(NamedTuple):
       num_zero_weight: chains that ended with weight zero.
       num_gradients: gradient evaluations of log p(x, z), those of the plan's pilots not included.
       is_unbiased: False if the step sizes were adapted on these very chains.
+      is_broken: `[N]` data whose estimates say nothing: more than half of the moves were rejected
+        for a non-finite energy, or more than 9 of 10 chains ended with weight zero.
+      rounding: `[N]` by how much neighbouring numbers differ where a datum's log densities lie,
+        nats: no estimate is more exact.
     """
 
     log_likelihood: np.ndarray
@@ -53,6 +56,8 @@ class Likelihood(NamedTuple):
     num_zero_weight: int
     num_gradients: int
     is_unbiased: bool
+    is_broken: np.ndarray
+    rounding: np.ndarray
 
     @property
     def mean(self) -> float:
@@ -66,8 +71,10 @@ class Likelihood(NamedTuple):
 
 
 def mean_and_standard_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean over data, and its standard error (NaN for fewer than two)."""
+    """Mean over data `[N]`, and its standard error (NaN for fewer than two)."""
     values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"`values` must be a vector of at least one, got {list(values.shape)}.")
     with np.errstate(invalid="ignore"):  # an infinite value has no spread
         standard_error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(standard_error)
@@ -78,15 +85,9 @@ def num_gradients(settings: Settings, num_data: int) -> int:
 
     With `move="gibbs"` it is the number of sweeps, each of D or more evaluations.
     """
+    num_data = checks.integer("num_data", num_data, least=0)
     num_moves = num_data * settings.num_chains * (settings.num_temperatures - 2)
     return num_moves * settings.num_leapfrog_steps
-
-
-def _count_data(x: PyTree) -> int:
-    num_data = jax.tree.leaves(x)[0].shape[0]
-    if num_data < 1:
-        raise ValueError("`x` must hold at least one datum, got none.")
-    return num_data
 
 
 def fit_chunk_size(
@@ -95,8 +96,17 @@ def fit_chunk_size(
     """How many data to anneal at once, from the memory of one chain's gradient and of the device.
 
     On a CPU the chunk is kept near the size of its caches, which is also faster.
+
+    Raises:
+      TypeError, ValueError: as `log_likelihood`.
     """
-    datum = jax.tree.map(lambda a: a[0], population.select(x, np.arange(1)))
+    doors.enter(log_joint_fn, initial, x, settings)
+    return choose_chunk_size(log_joint_fn, initial, x, settings)
+
+
+def choose_chunk_size(log_joint_fn, initial, x, settings) -> int:
+    """`fit_chunk_size` behind its door."""
+    datum = population.first(x)
     z = jax.eval_shape(lambda x: initial(x).sample(jax.random.key(0)), datum)
     gradient = jax.make_jaxpr(jax.value_and_grad(lambda z, x: log_joint_fn(x, z)))(z, datum)
     arrays = [variable.aval for equation in gradient.eqns for variable in equation.outvars]
@@ -104,27 +114,8 @@ def fit_chunk_size(
     memory = jax.local_devices()[0].memory_stats()
     budget = memory["bytes_limit"] * _ACCELERATOR_SHARE if memory else _CPU_CHUNK_BYTES
     num_chains = min(budget // max(bytes_per_chain, 1), _MOST_CHAINS)
-    size = int(np.clip(num_chains // settings.num_chains, 1, _count_data(x)))
+    size = int(np.clip(num_chains // settings.num_chains, 1, doors.count_data(x)))
     return int(processes.of_primary(np.asarray(size)))  # memories may differ
-
-
-def _check_move(initial: InitialFn, x: PyTree, settings: Settings) -> None:
-    """Raises ValueError for a move that cannot move what `initial` draws, as far as it says."""
-    _count_data(x)
-    found = []
-
-    def is_binary(x):
-        found.append(getattr(initial(x), "is_binary", False))
-        return 0
-
-    jax.eval_shape(is_binary, jax.tree.map(lambda a: a[0], population.select(x, np.arange(1))))
-    (says_binary,) = found
-    if kernels.MOVES[settings.move].is_for_binary and not says_binary:
-        raise ValueError(
-            f"`move`={settings.move!r} flips bits, and what `initial` returns does not say that it "
-            "draws binary latents; give it the attribute `is_binary = True`, or use 'hmc'."
-        )
-    kernels.check(settings.move, has_binary_latents=says_binary)
 
 
 def digest(*parts: PyTree) -> str:
@@ -143,18 +134,6 @@ def digest(*parts: PyTree) -> str:
         name = jax.tree_util.keystr(path).encode()
         hashed.update(b"%d:%d:" % (len(name), len(content)) + name + content)
     return hashed.hexdigest()[:16]
-
-
-def _check_plan(plan: Plan, settings: Settings) -> None:
-    """Raises ValueError for a plan of other settings: its slots would be read past their end."""
-    num = settings.num_temperatures
-    ais.check_schedule(np.asarray(plan.betas))
-    if np.shape(plan.betas) != (num,) or np.shape(plan.step_sizes) != (num - 2,):
-        raise ValueError(
-            f"`plan` has {len(plan.betas)} betas and {len(plan.step_sizes)} step sizes, but "
-            f"`settings.num_temperatures`={num} needs {num} and {num - 2}; use `tune` with the "
-            "same settings."
-        )
 
 
 def tune(
@@ -177,16 +156,37 @@ def tune(
       settings: the chains to tune for.
       store: where the plan is kept, and found again.
       progress_fn: called about every second with (gradient evaluations done, in all).
+
+    Raises:
+      TypeError, ValueError: as `log_likelihood`.
     """
-    _check_move(initial, x, settings)
+    settings = doors.enter(
+        *(log_joint_fn, initial, x, settings),
+        keys=(key,),
+        is_first=True,
+        store=store,
+        progress_fn=progress_fn,
+    )
+    return find_plan(key, log_joint_fn, initial, x, settings, store, progress_fn, with_warning=True)
+
+
+def find_plan(
+    key, log_joint_fn, initial, x, settings, store, progress_fn, *, with_warning=False
+) -> Plan:
+    """`tune` behind its door: with arguments that were looked at."""
     store = {} if store is None else store
     functions = population.as_partial(log_joint_fn), population.as_partial(initial)
     name = f"plan-{digest(key, settings, x, functions)}"
     if name not in store:
-        total = tuning.num_pilot_moves(settings, _count_data(x)) * settings.num_leapfrog_steps
+        total = tuning.num_pilot_moves(settings, doors.count_data(x)) * settings.num_leapfrog_steps
         with jax.default_matmul_precision("highest"):
             plan = tuning.tune(
-                key, functions, x, settings, gradients_fn=_counter(total, progress_fn)
+                key,
+                functions,
+                x,
+                settings,
+                gradients_fn=_counter(total, progress_fn),
+                with_warning=with_warning,
             )
         store[name] = {field: np.asarray(a) for field, a in plan._asdict().items()}
     found = store[name]
@@ -215,14 +215,12 @@ def anneal(
     A reverse chain visits the same intermediate distributions in the opposite order, with the step
     sizes that each of them has.
     """
-    num_data, is_reversed = _count_data(x), latents is not None
-    _check_move(initial, x, settings)
+    num_data, is_reversed = doors.count_data(x), latents is not None
     store = {} if store is None else store
-    chunk_size = chunk_size or fit_chunk_size(log_joint_fn, initial, x, settings)
-    if chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+    if chunk_size is None:
+        chunk_size = choose_chunk_size(log_joint_fn, initial, x, settings)
     chunk_size = min(chunk_size, num_data)
-    _check_plan(plan, settings)
+    doors.check_plan(plan, settings)
     betas, step_sizes = plan.betas, plan.step_sizes
     if is_reversed:
         betas, step_sizes = betas[::-1], step_sizes[::-1]
@@ -268,6 +266,7 @@ def anneal(
     def averaged(field):
         return np.average([field(r) for r in results], axis=0, weights=counts)[:: _sign(latents)]
 
+    num_nonfinite, num_zero = joined(lambda r: r.num_nonfinite), joined(lambda r: r.num_zero_weight)
     return Likelihood(
         log_likelihood=_sign(latents) * joined(lambda r: r.log_mean_weight),
         effective_sample_size=joined(lambda r: r.effective_sample_size),
@@ -275,10 +274,12 @@ def anneal(
         plan=plan if is_frozen else plan._replace(step_sizes=averaged(lambda r: r.step_sizes)),
         acceptance=averaged(lambda r: r.acceptance),
         path_sample_size=averaged(lambda r: r.path_sample_size),
-        num_nonfinite=int(sum(r.num_nonfinite for r in results)),
-        num_zero_weight=int(joined(lambda r: r.num_zero_weight).sum()),
+        num_nonfinite=int(num_nonfinite.sum()),
+        num_zero_weight=int(num_zero.sum()),
         num_gradients=num_gradients(settings, num_data),
         is_unbiased=is_frozen,
+        is_broken=verdicts.is_broken(num_nonfinite, num_zero, settings.num_chains, len(betas) - 2),
+        rounding=joined(lambda r: r.rounding),
     )
 
 
@@ -310,7 +311,8 @@ def log_likelihood(
       log_joint_fn: `(x, z) -> []`, log p(x, z), nats, for one datum and one latent `[D]`;
         differentiable in z.
       initial: `x -> Posterior` (or any `Distribution`, such as the prior) to anneal from. For
-        `chain_space="base"` it needs `transport`.
+        `chain_space="base"` it needs `transport`; without one the chains live in latent space,
+        which warns unless the settings ask for it.
       x: pytree of data with leading axis N.
       settings: schedule, chains, moves.
       plan: from `tune` with the same settings; by default tuned here on `x`.
@@ -322,53 +324,26 @@ def log_likelihood(
         the pilots and then for the estimate.
 
     Returns:
-      A `Likelihood` of NumPy arrays.
+      A `Likelihood` of NumPy arrays. A warning names data that are `is_broken`.
 
     Raises:
-      ValueError: for impossible settings, or no data.
+      ValueError: for impossible settings, no data, functions whose shapes do not fit, values that
+        no chain can start from, or data outside the support of a Bernoulli likelihood.
+      TypeError: for arguments of another kind, or under a caller's jit.
     """
-    pilot_key, run_key = jax.random.split(key)
-    if plan is None:
-        plan = tune(
-            pilot_key, log_joint_fn, initial, x, settings, store=store, progress_fn=progress_fn
-        )
-    return anneal(
-        run_key, log_joint_fn, initial, x, None, settings, plan, chunk_size, store, progress_fn
+    settings = doors.enter(
+        *(log_joint_fn, initial, x, settings),
+        keys=(key,),
+        is_first=True,
+        store=store,
+        progress_fn=progress_fn,
+        chunk_size=chunk_size,
     )
-
-
-def estimate_seconds(
-    log_joint_fn: LogJointFn,
-    initial: InitialFn,
-    x: PyTree,
-    settings: Settings,
-    *,
-    num_data: int | None = None,
-    chunk_size: int | None = None,
-) -> float:
-    """Predicts how long `log_likelihood` takes for `num_data` data (by default all of `x`).
-
-    It takes the fastest of four moves of one chunk, after the compilation, which `log_likelihood`
-    will not repeat; pilots are counted at the same pace.
-    """
-    num_data = num_data or _count_data(x)
-    chunk_size = chunk_size or fit_chunk_size(log_joint_fn, initial, x, settings)
-    chunk_size = min(chunk_size, _count_data(x))
-    indices = np.arange(chunk_size, dtype=np.int32)
-    ends: list[float] = []
-    with jax.default_matmul_precision("highest"):
-        population.run(
-            jax.random.key(0),
-            indices,
-            population.select(x, indices),
-            (population.as_partial(log_joint_fn), population.as_partial(initial)),
-            np.linspace(0.0, 1.0, 7),
-            np.full(5, 1e-3),
-            settings.kernel(),
-            moves_fn=lambda num_moves: ends.append(time.monotonic()),
-            pace=population.Pace(seconds=0.0),
-        )
-    per_chunk_move = float(np.diff(ends).min())
-    num_moves = -(-num_data // chunk_size) * (settings.num_temperatures - 2)
-    pilot_share = tuning.num_pilot_moves(settings, num_data) / (chunk_size * settings.num_chains)
-    return per_chunk_move * (num_moves + pilot_share)
+    pilot_key, run_key = jax.random.split(key)
+    functions = log_joint_fn, initial
+    if plan is None:
+        plan = find_plan(pilot_key, *functions, x, settings, store, progress_fn)
+    found = anneal(run_key, *functions, x, None, settings, plan, chunk_size, store, progress_fn)
+    verdicts.warn_of_broken([found], settings)
+    verdicts.warn_of_rounding([found])
+    return found

@@ -59,7 +59,7 @@ class Segment(NamedTuple):
     acceptance: chex.Array  # [S]
     work_variance: chex.Array  # [S] of log f_n - log f_0 over a datum's chains, mean over data
     path_sample_size: chex.Array  # [S] effective sample size of a datum's chains, mean over data
-    num_nonfinite: chex.Array  # []
+    num_nonfinite: chex.Array  # [B]
 
 
 def as_partial(fn: Callable) -> Partial:
@@ -168,7 +168,6 @@ def _anneal(
             )(keys, states)
             acceptance = mean_over_data(jnp.mean(info.acceptance))
             work = states.target.log_density - states.initial.log_density
-            num_nonfinite = jnp.where(is_counted, jnp.sum(info.num_nonfinite, dtype=jnp.int32), 0)
             change = _log_step_size_change(rule, acceptance, target_acceptance.astype(dtype))
             # A move that rejects nothing has no use for its step size, which must stay a number.
             step_size = jnp.clip(step_size * jnp.exp(change), *_STEP_SIZE_RANGE)
@@ -179,7 +178,7 @@ def _anneal(
                 path_sample_size=segment.path_sample_size.at[i].set(
                     mean_over_data(weights.effective_sample_size(states.log_weight_sum.split()[1]))
                 ),
-                num_nonfinite=segment.num_nonfinite + jax.lax.psum(num_nonfinite, "datum"),
+                num_nonfinite=segment.num_nonfinite + jnp.sum(info.num_nonfinite, dtype=jnp.int32),
             )
             return states, step_size, segment
 
@@ -187,7 +186,8 @@ def _anneal(
         segment = Segment(step_sizes, zeros, zeros, zeros, jnp.zeros((), jnp.int32))
         return jax.lax.fori_loop(0, num_moves, body, (states, step_size.astype(dtype), segment))
 
-    return jax.vmap(anneal_datum, out_axes=(0, None, None), axis_name="datum")(
+    shared = Segment(None, None, None, None, num_nonfinite=0)
+    return jax.vmap(anneal_datum, out_axes=(0, None, shared), axis_name="datum")(
         states, keys, x, is_counted
     )
 
@@ -217,6 +217,11 @@ def _finish(states, beta):
 def select(x: PyTree, indices: np.ndarray) -> PyTree:
     """The rows `indices` of every leaf."""
     return jax.tree.map(lambda a: np.asarray(a)[indices], x)
+
+
+def first(x: PyTree) -> PyTree:
+    """The first datum."""
+    return jax.tree.map(lambda a: a[0], select(x, np.arange(1)))
 
 
 def chunks(num_data: int, chunk_size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -288,7 +293,7 @@ class Annealed(NamedTuple):
       acceptance: `[T-2]`.
       work_variance: `[T-2]` of log f_n - log f_0 at each β, nats².
       path_sample_size: `[T-2]` effective sample size of the chains so far, mean over data.
-      num_nonfinite: `[]` moves rejected for a non-finite energy.
+      num_nonfinite: `[B]` moves rejected for a non-finite energy.
     """
 
     log_mean_weight: np.ndarray
@@ -348,8 +353,10 @@ def run(
     is_counted = place.split(is_counted, filler=False)
     keys, states = _start(key, indices, x, latents, *functions, kernel=kernel)
     num_all = len(betas) - 2
-    found = Segment(*(np.zeros(num_all) for _ in range(4)), 0)
-    step_size = np.asarray(step_sizes[0] if num_all else 0.0)
+    found = Segment(*(np.zeros(num_all) for _ in range(4)), np.zeros(num_data, np.int32))
+    # On the devices from the start, as later segments leave it, so that one program serves all.
+    step_size = np.asarray(step_sizes[0] if num_all else 0.0, states.position.dtype)
+    step_size = place.replicate(step_size)
     first = 0
     while first < num_all:
         num_moves = min(pace.num_moves(), num_all - first, SEGMENT_SIZE)
@@ -376,7 +383,7 @@ def run(
         found.acceptance[stretch] = segment.acceptance[:num_moves]
         found.work_variance[stretch] = segment.work_variance[:num_moves]
         found.path_sample_size[stretch] = segment.path_sample_size[:num_moves]
-        found = found._replace(num_nonfinite=found.num_nonfinite + int(segment.num_nonfinite))
+        found.num_nonfinite[:] += segment.num_nonfinite[:num_data]
         pace.record(num_moves, time.monotonic() - began)
         first += num_moves
         moves_fn(num_moves)
@@ -386,5 +393,5 @@ def run(
         np.float64(common) + log_mean_weight,
         *statistics,
         np.spacing(largest).astype(np.float64),
-        *found._replace(num_nonfinite=np.asarray(found.num_nonfinite)),
+        *found,
     )

@@ -172,7 +172,7 @@ def annealed(
       num_particles: K.
       num_temperatures: T, counting β=0 and β=1.
       num_leapfrog_steps: L; of other moves the number of proposals or sweeps at each temperature.
-      schedule: the temperatures, a key of `ais.SCHEDULES`.
+      schedule: the temperatures, a key of `schedules.SCHEDULES`.
       chain_space: "latent" moves z, as the paper does; "base" moves the noise that the posterior's
         `transport` maps to z, so that q's standard deviations become the mass matrix.
       start: where chains come from, "posterior" for q_φ(z|x), "prior" for p_θ(z|x).

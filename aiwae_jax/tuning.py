@@ -14,15 +14,19 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, hmc, kernels, paths, population
+from aiwae_jax import checks, hmc, kernels, paths, population, schedules, verdicts
 from aiwae_jax.types import PyTree
 
-SCHEDULES = (*ais.SCHEDULES, "adaptive")
+SCHEDULES = (*schedules.SCHEDULES, "adaptive")
 ADAPT = {"pilot": population.FROZEN, "paper": population.PAPER}
 
 _NUM_WARM_UP_MOVES = 30  # pilot moves at β=0, while the step size finds its scale
 _PILOT_TEMPERATURES = (100, 500)  # at least, at most
 _INITIAL_STEP_SIZE = 0.1
+_COUNTS = (
+    *("num_temperatures", "num_chains", "num_leapfrog_steps"),
+    *("num_pilot_data", "num_pilot_chains"),
+)
 _SMOOTHING_WINDOW = 5  # temperatures
 _LINEAR_SHARE = 0.2  # of an adaptive schedule, so that no stretch of the path is left bare
 
@@ -44,7 +48,8 @@ class Settings:
       schedule: "linear", "sigmoid" (Wu et al. 2016), or "adaptive": placed on the pilot chains so
         that every increment of the log weight has the same variance.
       chain_space: "base" anneals the noise that q's `transport` maps to z, so that the chain sees
-        q's scales; "latent" anneals z itself, with identity mass matrix, as the paper does.
+        q's scales; "latent" anneals z itself, with identity mass matrix, as the paper does. None
+        is "base" where what chains start from has a `transport`, and "latent" elsewhere.
       momentum_persistence: α in [0, 1), see `ais.run_chain`; 0 for moves without a momentum.
       move: "hmc", or for binary latents "langevin", "informed" or "gibbs", see `kernels`.
       adapt: "pilot" tunes one step size per temperature on pilot chains and freezes them. "paper"
@@ -58,7 +63,7 @@ class Settings:
     num_chains: int = 16
     num_leapfrog_steps: int = 3
     schedule: str = "adaptive"
-    chain_space: str = "base"
+    chain_space: str | None = None
     momentum_persistence: float = 0.8
     adapt: str = "pilot"
     target_acceptance: float = 0.8
@@ -67,13 +72,16 @@ class Settings:
     move: str = "hmc"
 
     def __post_init__(self):
-        """Raises ValueError for what cannot be run."""
-        ais.check_num_temperatures(self.num_temperatures)
+        """Raises ValueError for what cannot be run, TypeError for numbers of another kind."""
+        for name in _COUNTS:
+            object.__setattr__(self, name, checks.integer(name, getattr(self, name)))
+        for name in ("momentum_persistence", "target_acceptance"):
+            object.__setattr__(self, name, checks.real(name, getattr(self, name)))
+        schedules.check_num_temperatures(self.num_temperatures)
         hmc.check_num_leapfrog_steps(self.num_leapfrog_steps)
         hmc.check_momentum_persistence(self.momentum_persistence)
         for name in ("num_chains", "num_pilot_data"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+            checks.integer(name, getattr(self, name), least=1)
         if self.num_pilot_chains < 2:
             raise ValueError(
                 "`num_pilot_chains` must be at least 2, for their variance places the "
@@ -85,15 +93,16 @@ class Settings:
             )
         for name, known in (
             ("schedule", SCHEDULES),
-            ("chain_space", paths.SPACES),
+            ("chain_space", (*paths.SPACES, None)),
             ("adapt", ADAPT),
             ("move", kernels.MOVES),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
-                    f"`{name}` must be one of {', '.join(known)}; got {getattr(self, name)!r}."
+                    f"`{name}` must be one of {', '.join(filter(None, known))}; got "
+                    f"{getattr(self, name)!r}."
                 )
-        is_still = self.momentum_persistence == 0.0 and self.chain_space == "latent"
+        is_still = self.momentum_persistence == 0.0 and self.chain_space != "base"
         if kernels.MOVES[self.move].is_for_binary and not is_still:
             raise ValueError(
                 f"`move`={self.move!r} flips bits of z: it needs `chain_space='latent'` and "
@@ -107,12 +116,12 @@ class Settings:
             )
 
     def kernel(self, **changes) -> population.Kernel:
-        """The compiled program of these chains."""
+        """The compiled program of these chains; without a space to live in, that of base space."""
         return population.Kernel(
             **{
                 "num_chains": self.num_chains,
                 "num_leapfrog_steps": self.num_leapfrog_steps,
-                "chain_space": self.chain_space,
+                "chain_space": self.chain_space or "base",
                 "momentum_persistence": self.momentum_persistence,
                 "move": self.move,
                 **changes,
@@ -210,6 +219,7 @@ def tune(
     settings: Settings,
     *,
     gradients_fn: Callable[[int], None] = lambda num_gradients: None,
+    with_warning: bool = False,
 ) -> Plan:
     """Finds a `Plan` on pilot chains of some of the data.
 
@@ -224,9 +234,10 @@ def tune(
       x: pytree of data with leading axis N.
       settings: the chains to tune for.
       gradients_fn: called with the number of gradient evaluations after each segment.
+      with_warning: whether to warn of pilots that broke.
     """
     num_temperatures = settings.num_temperatures
-    fixed_schedule = ais.SCHEDULES.get(settings.schedule, ais.linear_schedule)
+    fixed_schedule = schedules.SCHEDULES.get(settings.schedule, schedules.linear_schedule)
     if settings.adapt == "paper":
         step_sizes = np.full(num_temperatures - 2, _INITIAL_STEP_SIZE)
         return Plan(np.asarray(fixed_schedule(num_temperatures)), step_sizes, 0)
@@ -263,6 +274,9 @@ def tune(
         schedule = equal_variance_schedule(at, found.work_variance[kept], num_pilot_temperatures)
     frozen = np.exp(np.interp(np.concatenate([warm_up, schedule])[1:-1], at, log_step_sizes))
     found = run(check_key, schedule, frozen, population.FROZEN)
+    if with_warning:
+        num_moves = found.num_nonfinite.size * kernel.num_chains * len(frozen)
+        verdicts.warn_of_broken_pilots(int(found.num_nonfinite.sum()), num_moves)
     at, kept = _measured_at(schedule)
     too_large = np.minimum(found.acceptance - settings.target_acceptance, 0.0)
     log_step_sizes = (np.log(frozen) + too_large)[kept]

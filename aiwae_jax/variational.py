@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import population, processes, weights
+from aiwae_jax import checks, doors, population, processes, trial, verdicts, weights
 from aiwae_jax.population import InitialFn, LogJointFn, ProgressFn
 from aiwae_jax.types import PyTree
 
@@ -32,7 +32,7 @@ def _importance_bound(key, indices, x, log_joint_fn, initial_fn, *, num_blocks, 
 
         def block(block_key):
             keys = jax.random.split(block_key, block_size)
-            z, log_q = jax.vmap(initial.sample_and_log_prob)(keys)
+            z, log_q = jax.vmap(lambda key: doors.sample_and_log_prob(initial, key))(keys)
             return jax.vmap(lambda z_k: log_joint_fn(x, z_k))(z) - log_q
 
         log_weights = jax.lax.map(
@@ -60,21 +60,27 @@ def importance_bound(
     Args:
       key: consumed.
       log_joint_fn: `(x, z) -> []`, nats.
-      initial: `x -> Posterior`, the proposal.
+      initial: `x -> Posterior` (or any `Distribution`), the proposal.
       x: pytree of data with leading axis N.
       num_samples: K; a multiple of `block_size`.
       chunk_size: data treated at once.
       block_size: samples per datum treated at once; bounds the memory.
       progress_fn: called with (data done, in all).
 
+    Returns:
+      An `ImportanceBound`. A warning names data all of whose samples have weight zero.
+
     Raises:
       ValueError: if `num_samples` is not a positive multiple of `block_size`, or a count is below
-        1, or there are no data.
+        1; as `log_likelihood` for data and functions.
+      TypeError: as `log_likelihood`.
     """
-    num_data = jax.tree.leaves(x)[0].shape[0]
-    for name, count in (("chunk_size", chunk_size), ("block_size", block_size), ("x", num_data)):
-        if count < 1:
-            raise ValueError(f"`{name}` must be, or hold, at least 1, got {count}.")
+    latent = doors.enter_bound(key, log_joint_fn, initial, x, progress_fn)
+    trial.check_support(log_joint_fn, x, latent)
+    num_data = doors.count_data(x)
+    chunk_size = checks.integer("chunk_size", chunk_size, least=1)
+    block_size = checks.integer("block_size", block_size, least=1)
+    num_samples = checks.integer("num_samples", num_samples)
     if num_samples < 1 or num_samples % block_size:
         raise ValueError(
             f"`num_samples` must be a positive multiple of `block_size`={block_size}, "
@@ -98,6 +104,7 @@ def importance_bound(
             if progress_fn is not None:
                 progress_fn(int(indices[-1]) + 1, num_data)
     bound, num_zero_weight = map(np.concatenate, zip(*results, strict=True))
+    verdicts.warn_of_zero_weights(num_zero_weight == num_samples, "bound")
     return ImportanceBound(bound, int(num_zero_weight.sum()))
 
 
@@ -106,6 +113,8 @@ def active_units(
 ) -> tuple[int, np.ndarray]:
     """Counts latent units whose posterior mean varies: A_h = Var_x(E_q[h|x]) > threshold.
 
+    Rows whose mean is not finite are left out, and a warning names them.
+
     Args:
       initial: `x -> Posterior` with a `mean()`.
       x: pytree of data with leading axis N.
@@ -113,9 +122,24 @@ def active_units(
 
     Returns:
       The count, and A `[D]`.
+
+    Raises:
+      TypeError: for arguments of another kind, or posteriors without a `mean()`.
+      ValueError: for data without a shared leading axis, or if no row has a finite mean.
     """
+    threshold = checks.real("threshold", threshold)
+    if not 0.0 <= threshold < np.inf:
+        raise ValueError(f"`threshold` must be finite and not negative, got {threshold}.")
+    doors.enter_means(initial, x)
     means = np.asarray(_posterior_means(population.as_partial(initial), x), np.float64)
-    activity = means.var(axis=0)
+    is_finite = np.isfinite(means).all(axis=1)
+    if not is_finite.any():
+        raise ValueError(
+            f"`initial` has no finite mean for any of the {len(means)} data; is there a NaN in `x` "
+            "or in its parameters?"
+        )
+    verdicts.warn_of_means(~is_finite)
+    activity = means[is_finite].var(axis=0)
     return int((activity > threshold).sum()), activity
 
 

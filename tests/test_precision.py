@@ -146,6 +146,26 @@ def test_bounds_of_an_evaluation_keep_their_digits():
         assert np.all(abs(difference.mean(axis=1)) < 0.01 + 3 * spread)
 
 
+def test_log_densities_that_fp32_cannot_resolve_are_named():
+    """Two of three data: pixels that sum up to a million nats, of which fp32 knows 1/16."""
+    plan = evaluate.Plan(np.linspace(0, 1, 5), np.full(3, 0.3), 0)
+    settings = evaluate.Settings(num_temperatures=5, num_chains=4, num_leapfrog_steps=1)
+    evaluate_it = partial(
+        evaluate.log_likelihood,
+        jax.random.key(0),
+        lambda x, z: log_prior(z) + jnp.sum(x),
+        lambda x: distributions.standard_normal(D),
+        settings=settings,
+        plan=plan,
+    )
+    x = np.array([[0.0], [-1e6], [2e6]], np.float32)
+    with pytest.warns(UserWarning, match=r"2 of 3 data \(rows 1, 2\) are so large .* 0.12 nats"):
+        found = evaluate_it(x)
+    np.testing.assert_allclose(found.rounding[1:], [0.0625, 0.125])
+    assert found.rounding[0] < 1e-5
+    evaluate_it(x[:1])  # without a word
+
+
 def test_training_weights_keep_their_digits():
     """K particles of one datum: their normalized weights do not see the constant."""
     model = lg.model()

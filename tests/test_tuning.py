@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import ais, tuning
+from aiwae_jax import ais, schedules, tuning
 
 
 def test_sigmoid_schedule_runs_from_0_to_1_and_is_densest_at_its_ends():
@@ -42,7 +42,7 @@ def test_equal_variance_schedule_without_any_variance_is_linear(variance):
 def test_a_schedule_of_float32_stays_a_schedule():
     at = np.linspace(0, 1, 100)
     betas = tuning.equal_variance_schedule(at, 1e6 * np.exp(-50 * at), 10_000)
-    ais.check_schedule(jnp.asarray(betas, jnp.float32))
+    schedules.check_schedule(jnp.asarray(betas, jnp.float32))
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def parse(fv: absl_flags.FlagValues, dataset: str, *, is_binary: bool = False) -
     check(fv)
     if fv.eval == "none":
         return None
-    settings = evaluate.BINARY_SETTINGS if is_binary else evaluate.Settings()
+    settings = evaluate.BINARY_SETTINGS if is_binary else evaluate.Settings(chain_space="base")
     defaults = _values(settings) | {"eval_examples": 200}
     if dataset == "digits":
         defaults["eval_temperatures"] = _DIGITS_TEMPERATURES

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from absl import flags as absl_flags
 
-from aiwae_jax import ais, differentiable, kernels, methods, networks, paths
+from aiwae_jax import differentiable, kernels, methods, networks, paths, schedules
 from experiments.flags import common
 from experiments.flags.models import BINARY, CONDITIONAL, CONTINUOUS, MODELS, WITHOUT_DENSITY
 
@@ -144,7 +144,7 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum(
         "schedule",
         None,
-        list(ais.SCHEDULES),
+        list(schedules.SCHEDULES),
         _of("schedule", "Temperatures: evenly spaced, as in the paper, or dense at both ends."),
         flag_values=fv,
     )

@@ -1,0 +1,166 @@
+"""What every door asks of a single argument: a count, a number, a key, a position, a density.
+
+Each check names the argument, the rule, what was received and what to do, and costs a look at a
+shape. Values are looked at where they are known: tracers are let through.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aiwae_jax.types import PyTree
+
+
+def is_traced(tree: PyTree) -> bool:
+    """Whether any leaf is a tracer, whose value nobody knows yet."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def describe(value: Any) -> str:
+    """A value in a few words: the shape and dtype of an array, or else what it is."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    text = f"{type(value).__name__} {value!r}"
+    return text if len(text) <= 80 else type(value).__name__
+
+
+def integer(name: str, value: Any, *, least: int | None = None) -> int:
+    """`value` as an int.
+
+    Raises:
+      TypeError: for what is no whole number by its type, such as 1e3.
+      ValueError: for one below `least`.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        is_whole = isinstance(value, float) and value.is_integer()
+        hint = f"; write {int(value)}" if is_whole else ""
+        raise TypeError(f"`{name}` must be an integer, got {value!r}{hint}.") from None
+    if least is not None and number < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {number}.")
+    return number
+
+
+def real(name: str, value: Any) -> float:
+    """`value` as a Python number.
+
+    Raises:
+      TypeError: for what is none.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    if isinstance(value, np.ndarray | np.generic | jax.Array) and not is_traced(value):
+        array = np.asarray(value)
+        if array.ndim == 0 and array.dtype.kind in "iuf":
+            return float(array)
+    raise TypeError(f"`{name}` must be a number, got {describe(value)}.")
+
+
+def function(name: str, value: Any, signature: str) -> None:
+    """Raises TypeError for what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"`{name}` must be a function {signature}, got {describe(value)}.")
+
+
+def key(value: Any, name: str = "key") -> None:
+    """Raises TypeError unless `value` is one random key, of the new or of the old kind."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        is_one = shape == ()
+    else:
+        is_one = dtype == np.uint32 and len(shape) == 1
+    if not is_one:
+        raise TypeError(
+            f"`{name}` must be one random key, such as `jax.random.key(0)`, got {describe(value)}."
+        )
+
+
+def position(value: Any, name: str = "z") -> None:
+    """Raises unless `value` is a vector `[D]` of floats, of one particle.
+
+    Raises:
+      TypeError: for what is no array, or one of other numbers.
+      ValueError: for one of another rank.
+    """
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is None or shape is None:
+        raise TypeError(
+            f"`{name}` must be an array [D] of floats, got {describe(value)}; a pytree is made one "
+            "by `jax.flatten_util.ravel_pytree`."
+        )
+    if len(shape) != 1:
+        raise ValueError(
+            f"`{name}` must be a vector [D], one particle, got shape {list(shape)}; several are "
+            "for `jax.vmap`, and a single number is a vector [1]."
+        )
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"`{name}` must be of floats, also where it is of 0s and 1s, got {describe(value)}; "
+            "use `.astype(jnp.float32)`."
+        )
+
+
+def log_density(name: str, fn: Any, z: jax.Array) -> None:
+    """Raises unless `fn` maps a position `z` `[D]` to a log density `[]`.
+
+    Raises:
+      TypeError: for no function, or one of no real number.
+      ValueError: for a value of another shape.
+    """
+    function(name, fn, "`[D] -> []`")
+    scalar(f"{name}(z)", shape_of(name, fn, z, given=f"z of shape {list(jnp.shape(z))}"))
+
+
+def scalar(call: str, found: Any) -> None:
+    """Raises unless `found`, the shape that `call` returns, is one float `[]`."""
+    if not (hasattr(found, "shape") and hasattr(found, "dtype")):
+        raise TypeError(f"`{call}` must return one float [], nats, got {describe(found)}.")
+    if found.shape != ():
+        raise ValueError(
+            f"`{call}` must return one number [], nats, got shape {list(found.shape)}; is a sum "
+            "over dimensions missing?"
+        )
+    if not jnp.issubdtype(found.dtype, jnp.floating):
+        raise TypeError(f"`{call}` must return a float, nats, got {found.dtype}.")
+
+
+def shape_of(name: str, fn: Callable, *args: Any, given: str) -> Any:
+    """What `fn(*args)` returns, as shapes; an error inside `fn` is told with its name.
+
+    Args:
+      name: of the argument that holds `fn`.
+      fn: called with tracers of `args`.
+      *args: arrays, or their shapes.
+      given: these in words.
+
+    Raises:
+      TypeError: where `fn` raises one, or returns what is no array.
+      ValueError: where `fn` raises anything else.
+    """
+    try:
+        return jax.eval_shape(lambda *args: fn(*args), *args)
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        line = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"`{name}` fails with {given}: {line}") from error
+
+
+def step_sizes(value: Any, name: str = "step_sizes") -> None:
+    """Raises ValueError for step sizes that are negative or not finite, where they are known."""
+    if is_traced(value):
+        return
+    array = np.asarray(value)
+    if not (np.isfinite(array).all() and (array >= 0).all()):
+        broken = array.ravel()[~(np.isfinite(array) & (array >= 0)).ravel()]
+        raise ValueError(
+            f"`{name}` must be finite and not negative, got {float(broken[0]):g}"
+            f"{'' if array.ndim == 0 else f' ({broken.size} of {array.size} are not)'}."
+        )

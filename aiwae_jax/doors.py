@@ -1,0 +1,358 @@
+"""What evaluation asks of its arguments, once and on the host, before any chain begins.
+
+JAX broadcasts shapes and clamps indices, so that a wrong length is a wrong number, and its own
+errors name no argument of ours. Shapes are compared by `jax.eval_shape`; a few values are looked at
+by a few draws and evaluations.
+"""
+
+import dataclasses
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aiwae_jax import checks, kernels, population, schedules, trial
+from aiwae_jax.population import InitialFn, LogJointFn
+from aiwae_jax.tuning import Plan, Settings
+from aiwae_jax.types import PyTree
+
+_MOST_LEAVES = 4  # of a datum, to be described one by one
+
+
+def on_host(*arguments: PyTree) -> None:
+    """Raises TypeError under a caller's jit, vmap or grad."""
+    is_jitted = isinstance(jnp.zeros(()), jax.core.Tracer)
+    if is_jitted or checks.is_traced(arguments):
+        raise TypeError(
+            "Evaluation runs on the host, which tunes, advances and watches the chains: it cannot "
+            "be called under `jax.jit`, `vmap` or `grad`; call it outside, or use `ais.run_chain`, "
+            "which can."
+        )
+
+
+def count_data(x: PyTree, name: str = "x") -> int:
+    """The length N of the leading axis that all leaves of `x` share.
+
+    Raises:
+      TypeError: for what is no array of numbers.
+      ValueError: for leaves of different lengths, without an axis, or no data.
+    """
+    lengths = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(x)[0]:
+        leaf_name = name + jax.tree_util.keystr(path)
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise TypeError(
+                f"`{leaf_name}` must be an array whose leading axis counts the data, got "
+                f"{checks.describe(leaf)}; make one by `np.asarray({name})`."
+            )
+        if not (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number)):
+            raise TypeError(f"`{leaf_name}` must be of numbers, got {checks.describe(leaf)}.")
+        if not leaf.shape:
+            raise ValueError(
+                f"`{leaf_name}` must have a leading axis over data, got a single number."
+            )
+        lengths[leaf_name] = leaf.shape[0]
+    if not lengths:
+        raise TypeError(
+            f"`{name}` must be an array whose leading axis counts the data, or a pytree of them, "
+            f"got {checks.describe(x)}."
+        )
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"`{leaf_name}` {length}" for leaf_name, length in lengths.items())
+        raise ValueError(f"All leaves of `{name}` must hold as many data, got {found}.")
+    num_data = next(iter(lengths.values()))
+    if num_data < 1:
+        raise ValueError(f"`{name}` must hold at least one datum, got none.")
+    return num_data
+
+
+def _describe_datum(x: PyTree) -> str:
+    shapes = [list(np.shape(leaf)) for leaf in jax.tree.leaves(x)]
+    if isinstance(x, list) and len(shapes) > _MOST_LEAVES:
+        return (
+            f"one datum x of {len(shapes)} leaves (a list is a pytree; if it is one of data, use "
+            "`np.stack(x)`)"
+        )
+    if len(shapes) == 1:
+        return f"one datum x of shape {shapes[0]}"
+    return f"one datum x of shapes {jax.tree.map(lambda a: list(np.shape(a)), x)}"
+
+
+class Initial(NamedTuple):
+    """What `initial` says of the distributions that it returns.
+
+    Attributes:
+      latent: shape and dtype of one draw.
+      is_binary: whether it says that it draws 0s and 1s.
+      methods: those that it has.
+    """
+
+    latent: jax.ShapeDtypeStruct
+    is_binary: bool
+    methods: frozenset[str]
+
+
+_METHODS = ("sample", "log_prob", "sample_and_log_prob", "transport", "inverse_transport")
+
+
+def sample_and_log_prob(initial: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One draw and its log density, of a `Posterior` or of any `Distribution`."""
+    if hasattr(initial, "sample_and_log_prob"):
+        return initial.sample_and_log_prob(key)
+    z = initial.sample(key)
+    return z, initial.log_prob(z)
+
+
+def look_at_initial(initial: InitialFn, datum: PyTree) -> Initial:
+    """Shapes and methods of `initial(datum)`, by abstract evaluation.
+
+    Raises:
+      TypeError: for no function, or one that returns no distribution over vectors of floats.
+      ValueError: for latents that are no vectors, or an error inside.
+    """
+    checks.function("initial", initial, "`x -> Posterior`")
+    found: dict[str, Any] = {}
+
+    def draw(x, key):
+        q = initial(x)
+        found["type"] = type(q).__name__
+        found["is_binary"] = bool(getattr(q, "is_binary", False))
+        found["methods"] = frozenset(m for m in _METHODS if callable(getattr(q, m, None)))
+        return q.sample(key) if "sample" in found["methods"] else 0.0
+
+    given = _describe_datum(datum)
+    latent = checks.shape_of("initial", draw, datum, jax.random.key(0), given=given)
+    if "sample" not in found["methods"]:
+        raise TypeError(
+            "`initial` must return a distribution with the methods `sample(key)` and "
+            f"`log_prob(z)`, for {given}; got {found['type']} without `sample`."
+        )
+    checks.position(latent, f"{found['type']}.sample(key)` of what `initial` returns, `z")
+    return Initial(latent, found["is_binary"], found["methods"])
+
+
+def _needs(initial: Initial, method: str, why: str) -> None:
+    if method not in initial.methods:
+        raise ValueError(f"What `initial` returns has no `{method}`, which {why}.")
+
+
+def choose_space(settings: Settings, initial: Initial, *, is_reversed: bool = False) -> Settings:
+    """`settings` with a `chain_space`, and refused where `initial` cannot serve it.
+
+    Raises:
+      ValueError: naming what is missing, and what to use.
+    """
+    move = kernels.MOVES[settings.move]
+    if move.is_for_binary and not initial.is_binary:
+        raise ValueError(
+            f"`move`={settings.move!r} flips bits, and what `initial` returns does not say that it "
+            "draws binary latents; give it the attribute `is_binary = True`, or use 'hmc'."
+        )
+    kernels.check(settings.move, has_binary_latents=initial.is_binary)
+    if settings.chain_space is None:
+        has_transport = "transport" in initial.methods and not move.is_for_binary
+        settings = dataclasses.replace(settings, chain_space="base" if has_transport else "latent")
+        if not has_transport and not move.is_for_binary:
+            warnings.warn(
+                "What `initial` returns has no `transport`, so the chains move z itself "
+                "(`chain_space='latent'`, which says so in the settings): fine where the latents "
+                "have scales near 1, slow where these differ.",
+                stacklevel=4,
+            )
+    if settings.chain_space == "base":
+        fix = "; give it one, or use `chain_space='latent'`"
+        _needs(initial, "transport", "`chain_space='base'` anneals the noise of" + fix)
+        if is_reversed:
+            _needs(initial, "inverse_transport", "reverse chains in base space start from" + fix)
+    else:
+        _needs(initial, "log_prob", "chains in latent space ask for at every point")
+    return settings
+
+
+def _check_densities(log_joint_fn, initial_fn, datum, initial, how) -> None:
+    """Raises for functions that do not map one datum and one latent to a number.
+
+    Args:
+      log_joint_fn: see `log_likelihood`.
+      initial_fn: see `log_likelihood`.
+      datum: one.
+      initial: what `look_at_initial` found.
+      how: a chain space, or "bound" for importance samples.
+    """
+    checks.function("log_joint_fn", log_joint_fn, "`(x, z) -> []`")
+    latent, key = initial.latent, jax.random.key(0)
+    drawn = f"{_describe_datum(datum)} and z of shape {list(latent.shape)}, a draw of `initial`"
+    name, fn, argument = {
+        "base": ("transport(noise)", lambda x, noise: initial_fn(x).transport(noise), latent),
+        "latent": ("log_prob(z)", lambda x, z: (z, initial_fn(x).log_prob(z)), latent),
+        "bound": ("log_prob(z)", lambda x, key: sample_and_log_prob(initial_fn(x), key), key),
+    }[how]
+    found = checks.shape_of("initial", fn, datum, argument, given=f"`{name}` for {drawn}")
+    if not (isinstance(found, tuple | list) and len(found) == 2):
+        raise TypeError(f"`initial(x).{name}` must return a pair, got {checks.describe(found)}.")
+    checks.scalar(f"initial(x).{name}" + ("[1]" if how == "base" else ""), found[1])
+    if found[0].shape != latent.shape:
+        raise ValueError(
+            f"`initial(x).{name}` must return z of the shape {list(latent.shape)} of its draws, "
+            f"got {list(found[0].shape)}."
+        )
+    found = checks.shape_of("log_joint_fn", log_joint_fn, datum, latent, given=drawn)
+    checks.scalar("log_joint_fn(x, z)", found)
+    if how != "bound":
+        gradient = jax.grad(lambda z, x: log_joint_fn(x, z))
+        given = f"its gradient in z asked for, {drawn}"
+        checks.shape_of("log_joint_fn", gradient, latent, datum, given=given)
+
+
+def _check_axis(log_joint_fn, initial_fn, x) -> None:
+    """Raises ValueError for `x[0]` where x is meant: one estimate per pixel."""
+    leaves = jax.tree.leaves(x)
+    if len(leaves) != 1 or leaves[0].ndim != 1 or len(leaves[0]) < 2:
+        return
+    try:
+        z = jax.eval_shape(lambda x: initial_fn(x).sample(jax.random.key(0)), x)
+        found = jax.eval_shape(lambda x, z: log_joint_fn(x, z), x, z)
+    except Exception:
+        return  # not to be read as one datum
+    if found.shape == ():
+        raise ValueError(
+            f"`x` of shape {list(leaves[0].shape)} can be read as one datum, or as as many of a "
+            "single number each; give one datum a leading axis, `x[None]`, or single numbers an "
+            "axis of their own, `x[:, None]`."
+        )
+
+
+def check_functions(*, log_joint_fn: Any = None, initial: Any = None, sample_fn: Any = None):
+    """Raises TypeError for what a `Partial` binds and no compiled program can take."""
+    named = {"log_joint_fn": log_joint_fn, "initial": initial, "sample_fn": sample_fn}
+    for name, fn in named.items():
+        if not isinstance(fn, jax.tree_util.Partial):
+            continue
+        for path, leaf in jax.tree_util.tree_flatten_with_path(fn)[0]:
+            if not (hasattr(leaf, "dtype") or isinstance(leaf, int | float | complex)):
+                raise TypeError(
+                    f"`{name}` is a `Partial` of {checks.describe(leaf)} at "
+                    f"{jax.tree_util.keystr(path)}, and may bind arrays only; bind the rest by a "
+                    "`lambda` or `functools.partial` inside."
+                )
+
+
+def check_call(*, store: Any = None, progress_fn: Any = None, chunk_size: Any = None) -> None:
+    """Raises for options of a call that cannot be what they are for."""
+    if store is not None and not all(
+        hasattr(store, name) for name in ("__getitem__", "__setitem__", "__contains__")
+    ):
+        raise TypeError(f"`store` must be like a dict, got {checks.describe(store)}.")
+    if progress_fn is not None:
+        checks.function("progress_fn", progress_fn, "`(done, total)`")
+    if chunk_size is not None:
+        checks.integer("chunk_size", chunk_size, least=1)
+
+
+def enter(
+    log_joint_fn: LogJointFn,
+    initial: InitialFn,
+    x: PyTree,
+    settings: Settings,
+    *,
+    keys: tuple = (),
+    name: str = "x",
+    is_reversed: bool = False,
+    is_first: bool = False,
+    **options: Any,
+) -> Settings:
+    """Checks the arguments that all of evaluation shares; returns the settings with a space.
+
+    Args:
+      log_joint_fn: see `log_likelihood`.
+      initial: see `log_likelihood`.
+      x: data, of which the first datum is looked at.
+      settings: whose `chain_space` may be None.
+      keys: random keys.
+      name: of the data, in messages.
+      is_reversed: whether chains will start from exact latents.
+      is_first: whether to look at values too, and not at shapes alone.
+      **options: see `check_call`.
+
+    Raises:
+      TypeError: for what is not of the kind asked for.
+      ValueError: for what cannot be run.
+    """
+    on_host(keys, x, log_joint_fn, initial)
+    for key in keys:
+        checks.key(key)
+    check_functions(log_joint_fn=log_joint_fn, initial=initial)
+    if not isinstance(settings, Settings):
+        raise TypeError(
+            f"`settings` must be of `evaluate.Settings`, got {checks.describe(settings)}."
+        )
+    check_call(**options)
+    count_data(x, name)
+    datum = population.first(x)
+    found = look_at_initial(initial, datum)
+    settings = choose_space(settings, found, is_reversed=is_reversed)
+    _check_densities(log_joint_fn, initial, datum, found, settings.chain_space)
+    _check_axis(log_joint_fn, initial, x)
+    if is_first:
+        trial.check_support(log_joint_fn, x, found.latent)
+        trial.check_draws(log_joint_fn, initial, x, settings)
+    return settings
+
+
+def check_plan(plan: Plan, settings: Settings) -> None:
+    """Raises for a plan of other settings: its slots would be read past their end."""
+    if not isinstance(plan, Plan):
+        raise TypeError(
+            f"`plan` must be an `evaluate.Plan`, as `tune` makes, got {checks.describe(plan)}."
+        )
+    num = settings.num_temperatures
+    schedules.check_schedule(np.asarray(plan.betas))
+    if np.shape(plan.betas) != (num,) or np.shape(plan.step_sizes) != (num - 2,):
+        raise ValueError(
+            f"`plan` has {np.size(plan.betas)} betas and {np.size(plan.step_sizes)} step sizes, "
+            f"but `settings.num_temperatures`={num} needs {num} and {num - 2}; use `tune` with the "
+            "same settings."
+        )
+    checks.step_sizes(plan.step_sizes, "plan.step_sizes")
+
+
+def enter_bound(key, log_joint_fn, initial, x, progress_fn) -> jax.ShapeDtypeStruct:
+    """The door of importance samples, as `enter`; returns the shape of a latent."""
+    on_host(key, x, log_joint_fn, initial)
+    checks.key(key)
+    check_functions(log_joint_fn=log_joint_fn, initial=initial)
+    check_call(progress_fn=progress_fn)
+    count_data(x)
+    datum = population.first(x)
+    found = look_at_initial(initial, datum)
+    if not {"log_prob", "sample_and_log_prob"} & found.methods:
+        raise ValueError("What `initial` returns has no `log_prob`, which the weights ask for.")
+    _check_densities(log_joint_fn, initial, datum, found, "bound")
+    _check_axis(log_joint_fn, initial, x)
+    return found.latent
+
+
+def enter_means(initial: InitialFn, x: PyTree) -> None:
+    """The door of posterior means, as `enter`."""
+    on_host(initial, x)
+    checks.function("initial", initial, "`x -> Posterior`")
+    check_functions(initial=initial)
+    count_data(x)
+    datum = population.first(x)
+    found: dict[str, Any] = {}
+
+    def mean(x):
+        q = initial(x)
+        found["type"], found["is_method"] = type(q).__name__, callable(getattr(q, "mean", None))
+        return q.mean() if found["is_method"] else 0.0
+
+    given = _describe_datum(datum)
+    shape = checks.shape_of("initial", mean, datum, given=given)
+    if not found["is_method"]:
+        raise TypeError(
+            f"`initial` must return a posterior with a method `mean()`, for {given}; got "
+            f"{found['type']}."
+        )
+    checks.position(shape, f"{found['type']}.mean()` of what `initial` returns, `z")

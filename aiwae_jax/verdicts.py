@@ -1,0 +1,105 @@
+"""Whether results can be trusted, and the words for those that cannot: what broke, and where."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+MOST_BROKEN_MOVES = 0.5  # share of a datum's moves that may be rejected for a non-finite energy
+MOST_DEAD_CHAINS = 0.9  # share of a datum's chains that may end with weight zero
+LARGEST_ROUNDING = 0.05  # nats between neighbouring numbers where a log density lies
+_NUM_NAMED = 5
+_WHAT_TO_LOOK_AT = (
+    "Look for NaN in `x`, in what `initial` returns and in `log_joint_fn`, and in its gradient: "
+    "`jnp.where` needs safe values inside both branches, for the gradient of the branch that is "
+    "not taken is NaN where that branch is; `jnp.where(is_known, x, 0.0)` comes first."
+)
+
+
+def rows(is_bad: np.ndarray) -> str:
+    """Which rows of `[N]` are meant, in words."""
+    found = np.flatnonzero(is_bad)
+    named = ", ".join(map(str, found[:_NUM_NAMED]))
+    more = ", ..." if len(found) > _NUM_NAMED else ""
+    return f"{len(found)} of {len(is_bad)} data (row{'s' if len(found) > 1 else ''} {named}{more})"
+
+
+def is_broken(
+    num_nonfinite: np.ndarray, num_zero_weight: np.ndarray, num_chains: int, num_moves: int
+) -> np.ndarray:
+    """`[N]` whether a datum's chains broke, by the two shares above.
+
+    Args:
+      num_nonfinite: `[N]` moves rejected for a non-finite energy.
+      num_zero_weight: `[N]` chains that ended with weight zero.
+      num_chains: of each datum.
+      num_moves: of each chain.
+    """
+    most_moves = MOST_BROKEN_MOVES * num_chains * num_moves
+    return (num_nonfinite > most_moves) | (num_zero_weight > MOST_DEAD_CHAINS * num_chains)
+
+
+def warn_of_broken(found: Sequence[Any], settings: Any) -> None:
+    """Warns, once, of data whose estimates say nothing.
+
+    Args:
+      found: `Likelihood`s of the same data.
+      settings: of their chains.
+    """
+    bad = np.any([each.is_broken for each in found], axis=0)
+    if not bad.any():
+        return
+    num_chains = len(found) * len(bad) * settings.num_chains
+    num_moves = num_chains * (settings.num_temperatures - 2)
+    warnings.warn(
+        f"The estimates of {rows(bad)} say nothing: "
+        f"{sum(each.num_nonfinite for each in found):,} of all {num_moves:,} moves were rejected "
+        "because an energy was not finite, and "
+        f"{sum(each.num_zero_weight for each in found):,} of all {num_chains:,} chains ended with "
+        f"weight zero. {_WHAT_TO_LOOK_AT}",
+        stacklevel=3,
+    )
+
+
+def warn_of_rounding(found: Sequence[Any]) -> None:
+    """Warns of data whose log densities are too large for their dtype, whatever sums them up."""
+    rounding = np.max([each.rounding for each in found], axis=0)
+    is_coarse = rounding > LARGEST_ROUNDING
+    if is_coarse.any():
+        warnings.warn(
+            f"The log densities of {rows(is_coarse)} are so large that neighbouring numbers differ "
+            f"by up to {rounding.max():.2g} nats, which their estimates inherit. Leave constants "
+            "out of `log_joint_fn` and add them afterwards, or set JAX_ENABLE_X64=1.",
+            stacklevel=3,
+        )
+
+
+def warn_of_broken_pilots(num_nonfinite: int, num_moves: int) -> None:
+    """Warns of a plan that was tuned on chains that could not move."""
+    if num_nonfinite > MOST_BROKEN_MOVES * num_moves:
+        warnings.warn(
+            f"{num_nonfinite:,} of {num_moves:,} moves of the pilot chains were rejected because "
+            f"an energy was not finite, so that this plan says nothing. {_WHAT_TO_LOOK_AT}",
+            stacklevel=5,
+        )
+
+
+def warn_of_zero_weights(is_zero: np.ndarray, name: str) -> None:
+    """Warns of data all of whose importance samples weigh nothing, whose bound is -inf."""
+    if is_zero.any():
+        warnings.warn(
+            f"All samples of {rows(is_zero)} have weight zero, so that `{name}` is -inf there, and "
+            f"so is its mean. {_WHAT_TO_LOOK_AT}",
+            stacklevel=3,
+        )
+
+
+def warn_of_means(is_broken: np.ndarray) -> None:
+    """Warns of data whose posterior mean is not finite, which are left out."""
+    if is_broken.any():
+        warnings.warn(
+            f"The posterior mean of {rows(is_broken)} is not finite; they are left out of the "
+            "activity. Look for NaN or infinity in `x`.",
+            stacklevel=3,
+        )
