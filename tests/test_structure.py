@@ -22,6 +22,7 @@ ALLOWED = {
     "kernels": {"discrete", "hmc", "types"},
     "ais": {"forces", "hmc", "weights", "types"},
     "sharding": {"types"},
+    "support": {"types"},
     "processes": {"types"},
     "paths": {"distributions", "types"},
     "objectives": {"weights", "distributions", "types"},
