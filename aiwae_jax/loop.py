@@ -97,7 +97,8 @@ class RunSteps:
         self, key: chex.PRNGKey, loop_state: LoopState, data: PyTree, num_steps: Any
     ) -> LoopState:
         """Makes `num_steps` steps; see `make_run_steps`."""
-        if not support.is_concrete((key, loop_state.train.step, data, num_steps)):
+        arguments = (key, loop_state.train.step, num_steps, *jax.tree.leaves(data))
+        if any(isinstance(argument, jax.core.Tracer) for argument in arguments):
             return self._run(key, loop_state, data, num_steps)
         if not self._is_checked:
             self._check_fn(data)

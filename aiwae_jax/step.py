@@ -194,14 +194,14 @@ class TrainStep:
         self, key: chex.PRNGKey, state: TrainState, batch: PyTree
     ) -> tuple[TrainState, TrainInfo]:
         """Makes one step; see `make_train_step`."""
-        if not support.is_concrete((key, state.step, batch)):
+        leaves = jax.tree.leaves(batch)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in (key, state.step, *leaves)):
             return self._step(key, state, batch)
         if not self._is_checked:
             self.check_batch(batch)
             self._is_checked = True
         state, info, has_trouble = self._watched(key, state, batch)
-        num_data = np.shape(jax.tree.leaves(batch)[0])[0]
-        self._watch.follow(has_trouble, info, num_data=num_data, stacklevel=3)
+        self._watch.follow(has_trouble, info, num_data=len(leaves[0]), stacklevel=3)
         return state, info
 
     @property
@@ -219,7 +219,7 @@ class TrainStep:
         """
         if not support.num_rows(batch, name="batch"):
             raise ValueError("`batch` must have at least one row, got none.")
-        if self.has_check:
+        if self.has_check and support.is_concrete(batch):
             batch = jax.tree.map(np.asarray, batch)
             rows = np.asarray(finite_rows(batch))
             for check_fn in self._check_fns:

@@ -5,6 +5,7 @@ platforms. So the host reads the counts, without waiting for them.
 """
 
 import collections
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -31,11 +32,11 @@ def _acceptances(diagnostics: dict[str, Any]) -> list[Any]:
 
 def is_troubled(info: TrainInfo) -> chex.Array:
     """Whether an info asks for a look at it, `[]` bool; to be called inside the compiled step."""
-    signs = [jnp.zeros((), bool)]
+    signs = []
     for diagnostics in info.values():
         signs += [diagnostics[name] > 0 for name in _COUNTS if name in diagnostics]
         signs += [jnp.all(acceptance <= 0) for acceptance in _acceptances(diagnostics)]
-    return jnp.any(jnp.array(signs))
+    return functools.reduce(jnp.logical_or, signs, jnp.zeros((), bool))
 
 
 class Trouble(NamedTuple):
@@ -157,7 +158,7 @@ class Watch:
             must_wait or len(self._pending) > _MOST_PENDING or self._pending[0][0].is_ready()
         ):
             has_trouble, info, num_steps = self._pending.popleft()
-            if has_trouble:
+            if np.asarray(has_trouble):
                 self.look(info, int(num_steps), num_data=num_data, stacklevel=stacklevel + 1)
             else:
                 self._num_rejected.clear()
