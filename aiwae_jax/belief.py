@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import networks
+from aiwae_jax import networks, support
 from aiwae_jax.distributions import Bernoulli
 from aiwae_jax.models import output_bias
 from aiwae_jax.types import LogJointFn, Model, Params, PyTree
@@ -194,6 +194,7 @@ def sigmoid_belief_network(
         log_joint_in=_in_precision(log_joint),
         has_binary_latents=True,
         data_size=data_size,
+        check_data=support.check_binary,
     )
 
 
@@ -276,6 +277,7 @@ def half_predictor(
         conditional_prior=conditional_prior,
         conditional_sample=conditional_sample,
         data_size=data_size,
+        check_data=lambda x, *, name: support.check_binary(x[..., context_size:], name=name),
     )
 
 

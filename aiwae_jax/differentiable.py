@@ -50,7 +50,9 @@ def _check(name: str, value: int, smallest: int) -> None:
         raise ValueError(f"`{name}` must be at least {smallest}, got {value}.")
 
 
-def _sampler(num_particles: int, draw_particle: Callable, init_params: Callable) -> Sampler:
+def _sampler(
+    model: Model, num_particles: int, draw_particle: Callable, init_params: Callable
+) -> Sampler:
     """K independent particles by `draw_particle(params, x)(key) -> (z, log_weight)`.
 
     The particles come without the posterior: they are no longer its samples.
@@ -64,7 +66,11 @@ def _sampler(num_particles: int, draw_particle: Callable, init_params: Callable)
         return Particles(x, z, weights.zero_if_broken(log_weights)), {}
 
     return Sampler(
-        draw, is_properly_weighted=True, is_reparameterized=True, init_params=init_params
+        draw,
+        is_properly_weighted=True,
+        is_reparameterized=True,
+        init_params=init_params,
+        check_data=model.check_data,
     )
 
 
@@ -143,7 +149,7 @@ def hvae(
             ),
         )
 
-    return _sampler(num_particles, draw_particle, init_params)
+    return _sampler(model, num_particles, draw_particle, init_params)
 
 
 def hvi(
@@ -207,7 +213,7 @@ def hvi(
             ),
         )
 
-    return _sampler(num_particles, draw_particle, init_params)
+    return _sampler(model, num_particles, draw_particle, init_params)
 
 
 def uha(
@@ -282,4 +288,4 @@ def uha(
 
         return draw_one
 
-    return _sampler(num_particles, draw_particle, init_params)
+    return _sampler(model, num_particles, draw_particle, init_params)

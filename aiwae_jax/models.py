@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import distributions, flows, networks
+from aiwae_jax import distributions, flows, networks, support
 from aiwae_jax.types import LogJointFn, Model, Params, Posterior, PyTree
 
 # name -> (initialization of the linear layers, whether the decoder's output bias starts at the
@@ -226,4 +226,5 @@ def _model(init, prior, likelihood, posterior, *, has_density: bool) -> Model:
         likelihood,
         log_joint_in,
         has_posterior_density=has_density,
+        check_data=support.check_binary,
     )

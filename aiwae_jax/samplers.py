@@ -68,6 +68,7 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
         is_reparameterized=not model.has_binary_latents,
         with_score=with_score,
         with_log_proposal=model.has_binary_latents,
+        check_data=model.check_data,
     )
 
 
@@ -112,6 +113,7 @@ def importance_from_prior(
         is_properly_weighted=True,
         is_reparameterized=not with_score,
         with_log_proposal=with_score,
+        check_data=model.check_data,
     )
 
 
@@ -257,6 +259,7 @@ def annealed(
         is_reparameterized=False,
         init=lambda: jnp.full(num_temperatures - 1, first_step_size),
         adapt=_adapt(target_acceptance, largest_step_size),
+        check_data=model.check_data,
     )
 
 
@@ -331,6 +334,7 @@ def hmc_from_posterior(
         is_reparameterized=False,
         init=lambda: jnp.full(num_moves, initial_step_size),
         adapt=_adapt(target_acceptance, kernels.MOVES["hmc"].step_sizes[1]),
+        check_data=model.check_data,
     )
 
 
@@ -380,4 +384,5 @@ def joined(**samplers: Sampler) -> Sampler:
         init=lambda: {name: sampler.init() for name, sampler in samplers.items()},
         adapt=adapt,
         init_params=init_params_of_all(samplers.values()),
+        check_data=next((s.check_data for s in samplers.values() if s.check_data), None),
     )

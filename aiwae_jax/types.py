@@ -122,6 +122,9 @@ class Model(NamedTuple):
       conditional_sample: `conditional_sample(key, theta, x) -> (x', z)`, where x' is x with its
         modelled part drawn anew.
       data_size: X, where x is a flat vector; what reads x with a network of its own needs it.
+      check_data: `check_data(x, *, name)`, which raises ValueError for data `[N, ...]` that the
+        likelihood is not of (`support.check_binary`, for Bernoulli pixels); training calls it on
+        the host, for its first batch.
     """
 
     init: Callable[[chex.PRNGKey], Params]
@@ -136,6 +139,7 @@ class Model(NamedTuple):
     conditional_prior: Callable[[PyTree, PyTree], Distribution] | None = None
     conditional_sample: Callable[[chex.PRNGKey, PyTree, PyTree], tuple] | None = None
     data_size: int | None = None
+    check_data: Callable[..., None] | None = None
 
     def prior_given(self, theta: PyTree, x: PyTree) -> Distribution:
         """The prior of z for the datum x; for most models, whatever the datum."""
@@ -184,6 +188,7 @@ class Sampler(NamedTuple):
       adapt: `adapt(state, info) -> state`, after each training step.
       init_params: `init_params(key) -> {name: parameters}`, what the sampler learns by gradient. It
         finds it in `params.psi[name]`; phases whose samplers share a name share the parameters.
+      check_data: the model's, see `Model`.
     """
 
     draw: Callable[..., tuple[Particles, Info]]
@@ -194,6 +199,7 @@ class Sampler(NamedTuple):
     init: Callable[[], PyTree] = _no_state
     adapt: Callable[[PyTree, Info], PyTree] = _keep_state
     init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
+    check_data: Callable[..., None] | None = None
 
 
 class Objective(NamedTuple):

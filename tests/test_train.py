@@ -146,7 +146,8 @@ def test_datum_without_finite_objective_is_counted_and_gives_no_gradient():
         state = train.init_state(jax.random.key(0), model, method, optimizers)
         return train.make_train_step(method, optimizers)(jax.random.key(1), state, data)
 
-    state, info = grads_of(broken)
+    with pytest.warns(UserWarning, match="1 data were left out|had a weight of zero"):
+        state, info = grads_of(broken)
     chex.assert_tree_all_finite(state.params)
     assert int(info["theta"]["num_nonfinite_objective"]) == 1
     assert int(info["theta"]["num_zero_weight"]) == 3
@@ -170,7 +171,8 @@ def test_update_with_a_nonfinite_gradient_is_skipped_and_counted(name):
     optimizers = train.adam(0.1)
     state = train.init_state(jax.random.key(0), model, method, optimizers)
     step = train.make_train_step(method, optimizers)
-    state, info = step(jax.random.key(1), state, batch().at[0, 0].set(1e4))
+    with pytest.warns(UserWarning, match="left out|were skipped|weight of zero"):
+        state, info = step(jax.random.key(1), state, batch().at[0, 0].set(1e4))
     chex.assert_tree_all_finite((state.params, state.opt_states))
     assert sum(int(phase["num_skipped_updates"]) for phase in info.values()) >= 1
     assert all(int(phase["num_nonfinite_objective"]) == 1 for phase in info.values())
