@@ -1,6 +1,8 @@
 """Pictures of a run, written as PNG through matplotlib."""
 
+import contextlib
 import os
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +10,30 @@ from typing import NamedTuple
 import numpy as np
 
 
+def load() -> None:
+    """Imports matplotlib, which tells before any work whether there can be pictures after it.
+
+    Whatever MPLBACKEND says, also of a backend that does not exist: no window is opened here.
+
+    Raises:
+      ImportError: if it is not installed.
+      OSError: if it has no folder for its own files.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend  # for pyplot in the same process
+
+
 def _figure(width: float, height: float):
+    load()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

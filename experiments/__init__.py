@@ -1,1 +1,8 @@
-"""The command line: training, evaluation and comparison of aiwae_jax on images."""
+"""The paper's experiments, as commands: `python -m experiments.run`."""
+
+import sys
+
+if sys.argv[:1] == ["-m"]:  # this package is being looked for a command, not imported by a program
+    from experiments import start
+
+    start.begin()

@@ -3,6 +3,7 @@
 import errno
 import functools
 import logging
+import os
 import signal
 import sys
 import threading
@@ -10,8 +11,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from aiwae_jax import checkpoint, data, processes
-from experiments import devices, flags, workdir
+from experiments import devices, flags, start, streams, workdir
 
 # Full, read-only or broken: nothing that the program could mend, and nothing that is lost.
 _OF_THE_DISK = (
@@ -21,7 +24,7 @@ _OF_THE_DISK = (
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """SIGINT or SIGTERM arrived and everything worth keeping has been saved."""
+    """SIGINT, SIGTERM or SIGHUP arrived and everything worth keeping has been saved."""
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
@@ -44,53 +47,101 @@ def _drop_late_callbacks(unraisable) -> None:
 
 
 def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
-    """Makes `main(argv)` return an exit code: one line and 2 for a user's mistake."""
+    """Makes `main(argv)` return an exit code: one line and 2 for a user's mistake.
+
+    0 means that the work is done and on the disk, also if nobody read to the end what was printed
+    of it (`| head -1`); 1 that it could not be done, or its output not be printed; 128 + n that
+    signal n ended it, after it had saved itself.
+    """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str]) -> int:
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _print_warning
-                # Orbax's threads may have a word on an error after it has been raised.
-                logging.getLogger("absl").setLevel(logging.CRITICAL)
-                sys.unraisablehook = _drop_late_callbacks
-                devices.configure()
-                main(argv)
-        except (flags.UsageError, data.DataError, workdir.WorkdirError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except (
-            checkpoint.CheckpointError,
-            workdir.NonFiniteError,
-            processes.OtherProcessError,
-        ) as error:
-            _say_no_more()
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        except OSError as error:
-            if error.errno not in _OF_THE_DISK:
-                raise
-            _say_no_more()
-            place = f": {error.filename}" if error.filename else ""
-            print(
-                f"error: {error.strerror}{place}. What was saved before is intact; start the same "
-                "command again when that is mended.",
-                file=sys.stderr,
-            )
-            return 1
-        except Interrupted as interruption:
-            print(interruption, file=sys.stderr)
-            return 128 + interruption.signal_number
-        except KeyboardInterrupt:
-            print("Interrupted; what was saved before stays as it is.", file=sys.stderr)
-            return 128 + signal.SIGINT
-        return 0
+        streams.open_closed()
+        with start.at_work(), streams.patient() as lost:
+            code = _run(main, argv)
+            reason = lost()
+            if code == 0 and reason is not None:
+                print(
+                    f"error: stdout: {reason}; what belongs on the disk is there.", file=sys.stderr
+                )
+                return 1
+            return code
 
     return wrapped
 
 
+def _run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            # Orbax's threads may have a word on an error after it has been raised.
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            sys.unraisablehook = _drop_late_callbacks
+            devices.configure()
+            main(argv)
+    except (flags.UsageError, data.DataError, workdir.WorkdirError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (
+        checkpoint.CheckpointError,
+        workdir.NonFiniteError,
+        processes.OtherProcessError,
+    ) as error:
+        _say_no_more()
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr)
+        return 128 + interruption.signal_number
+    except KeyboardInterrupt:
+        print("Interrupted; what was saved before stays as it is.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Exception as error:
+        code, line = _of_the_machine(error)
+        if line is None:
+            raise
+        _say_no_more()
+        print(f"error: {line}", file=sys.stderr)
+        return code
+    return 0
+
+
+def _of_the_machine(error: Exception) -> tuple[int, str | None]:
+    """Exit code and line for an error that is no fault of the program's, or (1, None)."""
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        place = f": {error.filename}" if error.filename else ""
+        return 1, (
+            f"{error.strerror}{place}. What was saved before is intact; start the same command "
+            "again when that is mended."
+        )
+    if isinstance(error, MemoryError) or (
+        isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    ):
+        reason = str(error).splitlines()[0] if str(error) else "no memory left"
+        return 1, (
+            f"{reason}. --dry_run says what a run needs; --particle_chunk, fewer particles or a "
+            "smaller batch need less."
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return 2, start.missing_package(error)
+    if isinstance(error, FileNotFoundError) and not _has_folder():
+        return 2, "the current folder has been deleted; change to another one."
+    return 2, devices.why_none()
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 class Interruption:
-    """Notes SIGINT and SIGTERM, for loops to look at; a second signal acts at once, as usual."""
+    """Notes SIGINT, SIGTERM and SIGHUP, for loops to look at; a second one acts at once, as usual.
+
+    Signals that are ignored stay so: SIGHUP under nohup, SIGINT in a script's background.
+    """
 
     def __init__(self):
         self.signal_number: int | None = None
@@ -101,8 +152,9 @@ class Interruption:
         return processes.largest(self.signal_number or 0) or None
 
     def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_):

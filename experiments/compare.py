@@ -13,6 +13,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+if not __package__:  # a script, from whatever folder: `python experiments/compare.py`
+    sys.path[0] += "/.."
+
 import jax
 import jax.numpy as jnp
 from absl import flags as absl_flags
@@ -318,6 +321,7 @@ def main(argv: Sequence[str]) -> None:
     root = pathlib.Path(fv.workdir).expanduser().absolute()
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "comparison"
     workdir.make_folder(out, "--out")
+    plots.load()
     dataset = data.load(fv.dataset, fv.data_dir)
     shared = launch.shared_flags(fv, for_runs)
     if not any(flag.startswith(("--batch_size=", "--preset=")) for flag in shared):

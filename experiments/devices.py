@@ -34,6 +34,21 @@ def configure() -> None:
         jax.config.update("jax_compilation_cache_dir", str(data.cache_folder() / "compiled"))
 
 
+def why_none() -> str | None:
+    """Why JAX has no device to compute on, in one line; None if it has some."""
+    try:
+        jax.devices()
+    except Exception as error:  # of many kinds: it even asserts
+        names = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES")
+        given = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+        reason = str(error).strip().partition("\n")[0] or "it is not installed for that"
+        return (
+            f"JAX finds no device with {' '.join(given) or 'this installation'} ({reason}); unset "
+            "what is wrong, or install JAX for that device."
+        )
+    return None
+
+
 def join(layout: Layout) -> None:
     """Joins the other processes of a run, if there are any; only process 0 keeps its stdout.
 

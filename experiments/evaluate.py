@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+if not __package__:  # a script, from whatever folder: `python experiments/evaluate.py`
+    sys.path[0] += "/.."
+
 import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checkpoint, data, evaluate, processes
+from aiwae_jax import checkpoint, data, evaluate, plots, processes
 from aiwae_jax.types import Model, Params
 from experiments import (
     build,
@@ -256,6 +259,7 @@ def main(argv: Sequence[str]) -> None:
         pair = (pathlib.Path(path).expanduser() for path in (arguments.workdir, arguments.against))
         print(paired_difference(*pair))
         return
+    plots.load()
     folder, training, stored = workdir.open_run(arguments.workdir)
     dataset = data.load(training.dataset, arguments.data_dir or stored["data_dir"])
     if workdir.describe_data(dataset)["sha256"] != stored["data"]["sha256"]:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+if not __package__:  # a script, from whatever folder: `python experiments/posteriors.py`
+    sys.path[0] += "/.."
+
 import jax
 import numpy as np
 from absl import flags as absl_flags
@@ -212,6 +215,7 @@ def main(argv: Sequence[str]) -> None:
         )
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "figures"
     workdir.make_folder(out, "--out")
+    plots.load()
     dataset = data.load(fv.dataset, fv.data_dir)
     planned = launch.prepare(root, dataset, arguments)
     images, classes = one_image_per_class(dataset)

@@ -3,7 +3,10 @@
 import sys
 from collections.abc import Sequence
 
-from aiwae_jax import data
+if not __package__:  # a script, from whatever folder: `python experiments/run.py`
+    sys.path[0] += "/.."
+
+from aiwae_jax import data, plots
 from experiments import build, command, devices, evaluate, flags, plan, report, workdir
 from experiments.trainer import Trainer
 
@@ -12,6 +15,8 @@ from experiments.trainer import Trainer
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     config = flags.parse_run(argv)
+    if config.evaluation is not None:
+        plots.load()
     devices.join(config.layout)
     dataset = data.load(config.training.dataset, config.data_dir)
     run = build.build(config.training, dataset, config.layout)

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+if not __package__:  # a script, from whatever folder: `python experiments/scale.py`
+    sys.path[0] += "/.."
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -10,6 +10,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+if not __package__:  # a script, from whatever folder: `python experiments/benchmark`
+    sys.path[0] += "/../.."
+
 from absl import flags as absl_flags
 
 from experiments import command, report, workdir

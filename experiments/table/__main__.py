@@ -6,6 +6,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+if not __package__:  # a script, from whatever folder: `python experiments/table`
+    sys.path[0] += "/../.."
+
 from absl import flags as absl_flags
 
 from aiwae_jax import data
