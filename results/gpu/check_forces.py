@@ -2,7 +2,7 @@
 
     python results/gpu/check_forces.py
 
-A Bernoulli decoder of the paper's widths (2 -> 200 -> 200 -> 784), weights three times their usual
+A Bernoulli decoder of the paper's widths (2 -> 200 -> 200 -> 784), weights twice their usual
 size, two latents, so that p(x) is a sum over a grid, in float64 on the CPU.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from aiwae_jax import models, samplers
 
-NUM_CHAINS, NUM_ROUNDS = 20_000, 20
+NUM_CHAINS, NUM_ROUNDS = 20_000, 50
 GRID = np.linspace(-7.0, 7.0, 561)
 
 
@@ -42,7 +42,7 @@ def main():
         784, 2, hidden_sizes=(200, 200), mean_image=np.full(784, 0.13, np.float32)
     )
     params = model.init(jax.random.key(3))
-    theta = jax.tree.map(lambda a: 3.0 * a if a.ndim == 2 else a, params.theta)
+    theta = jax.tree.map(lambda a: 2.0 * a if a.ndim == 2 else a, params.theta)
     params = params._replace(theta=theta)
     x, _ = model.sample(jax.random.key(4), theta)
     exact = exact_log_evidence(jax.device_get(theta), np.float64(x))
@@ -52,7 +52,7 @@ def main():
         for precision in ("float32", "tensorfloat32", "bfloat16"):
             began = time.time()
             sampler = samplers.annealed(
-                *(model, 1, 8, 5),
+                *(model, 1, 12, 5),
                 chain_space=space,
                 force_precision=precision,
                 initial_step_size=0.1 if space == "latent" else 0.3,
