@@ -21,7 +21,7 @@ GRID = np.linspace(-7.0, 7.0, 561)
 
 
 def exact_log_evidence(theta, x):
-    """log of the sum over a grid, in float64."""
+    """Log of the sum over a grid, in float64."""
     z = np.stack(np.meshgrid(GRID, GRID, indexing="ij"), -1).reshape(-1, 2)
     values = []
     for part in np.array_split(z, 40):
