@@ -13,6 +13,7 @@ from collections.abc import Sequence
 if not __package__:  # a script, from whatever folder: `python experiments/benchmark`
     sys.path[0] += "/../.."
 
+import jax
 from absl import flags as absl_flags
 
 from experiments import command, report, workdir
@@ -23,15 +24,26 @@ CELLS = (problem.Cell(1, 5), problem.Cell(5, 8), problem.Cell(50, 11))
 QUICK_CELLS = (problem.Cell(1, 3),)
 AGAINST = problem.Cell(5, 8)
 TARGETS = {"float32": 1.5, "bfloat16": 0.6}
+ACCELERATOR_TARGETS = {"float32": 1.5, "tensorfloat32": None, "bfloat16": 0.6}
 NUM_REPEATS = 5
-# name -> (what must be installed, how to build its training step at a cell)
+# name -> (what must be installed, how to build its training step at a cell, where it is of use)
 OTHERS = {
     "BlackJAX": (
         "blackjax",
         lambda cell: ours.step_of(blackjax_side.aiwae(cell), on_one_device=True),
+        lambda: True,
     ),
-    "BlackJAX on our devices": ("blackjax", lambda cell: ours.step_of(blackjax_side.aiwae(cell))),
-    "PyTorch": ("torch", torch_side.training_step),
+    "BlackJAX on our devices": (
+        "blackjax",
+        lambda cell: ours.step_of(blackjax_side.aiwae(cell)),
+        lambda: jax.local_device_count() > 1,
+    ),
+    "PyTorch": ("torch", torch_side.training_step, lambda: True),
+    "PyTorch, CUDA graph": (
+        "torch",
+        torch_side.captured_training_step,
+        lambda: importlib.util.find_spec("torch") and torch_side.device() == "cuda",
+    ),
 }
 _INSTALL = "pip install '.[bench]'; for PyTorch without CUDA see its index of CPU builds"
 _FIRST_STEP = (
@@ -55,6 +67,11 @@ def _define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_bool("help", False, "Shows this help.", flag_values=fv, short_name="h")
 
 
+def _targets() -> dict[str, float | None]:
+    """Precisions to time, and the share of the fp32 limit that each aims at."""
+    return TARGETS if jax.default_backend() == "cpu" else ACCELERATOR_TARGETS
+
+
 def _first_step_seconds(cell: problem.Cell) -> list[float]:
     """Import, trace, compile and run the first step: with an empty cache, and once more."""
     with tempfile.TemporaryDirectory() as folder:
@@ -75,20 +92,26 @@ def _first_step_seconds(cell: problem.Cell) -> list[float]:
 
 def _sides(cells: Sequence[problem.Cell], against: problem.Cell) -> tuple[dict, dict[str, str]]:
     """Everything to time, and why what is missing is missing."""
-    sides, missing = dict(limit.matrix_products()), {}
+    sides, missing, targets = dict(limit.matrix_products()), {}, _targets()
     for cell in cells:
-        chunk = min(cell.num_particles, 10)
-        for precision in TARGETS:
+        # A few particles at once fit a CPU's cache; an accelerator wants them all.
+        chunk = min(cell.num_particles, 10) if jax.default_backend() == "cpu" else None
+        for precision in targets:
             method = ours.aiwae(cell, force_precision=precision, particle_chunk=chunk)
             sides[f"ours {cell} {precision}"] = ours.step_of(method)
     sides[f"ours {cells[0]} float32, {NUM_REPEATS} seeds"] = ours.step_of_repeats(
         ours.aiwae(cells[0]), NUM_REPEATS
     )
-    for precision in TARGETS:
+    for precision in targets:
         sides[f"evaluation {precision}"] = ours.evaluation_moves(precision)
-    for name, (package, build) in OTHERS.items():
+    for name, (package, build, is_of_use) in OTHERS.items():
+        if not is_of_use():
+            continue
         if importlib.util.find_spec(package):
-            sides[name] = build(against)
+            try:
+                sides[name] = build(against)
+            except RuntimeError as error:  # a CUDA graph that cannot be captured, say
+                missing[name] = str(error).splitlines()[0]
         else:
             missing[name] = f"{package} is not installed: {_INSTALL}"
     return sides, missing
@@ -111,28 +134,31 @@ def main(argv: Sequence[str]) -> None:
     cells = QUICK_CELLS if fv.quick else CELLS
     against = cells[0] if fv.quick else AGAINST
     num_repeats = 2 if fv.quick else fv.repeats
-    environment = report.environment()
+    environment, targets = report.environment(), _targets()
     print(f"{environment['device']}, {environment['machine']}; medians of {num_repeats} repeats")
 
     sides, missing = _sides(cells, against)
     medians = timing.interleaved(sides, num_repeats)
     rate = limit.rate(medians)
-    print(f"fp32 limit: {rate / 1e9:.0f} GFLOP/s, the best matrix product measured in this run\n")
+    print(f"fp32 limit: {rate / 1e9:.0f} GFLOP/s, the best matrix product measured in this run")
+    for name, value in limit.rates(medians).items():
+        print(f"  {name:42}{value / 1e9:10.0f} GFLOP/s")
+    print()
     ratios: dict[str, float] = {}
     for cell in cells:
         least = problem.training_operations(cell) / rate
-        for precision, target in TARGETS.items():
+        for precision, target in targets.items():
             name = f"training step {cell} {precision}"
             seconds = medians[f"ours {cell} {precision}"]
             ratios[name] = seconds / least
-            text = f"of the fp32 limit: {seconds * 1e3:.1f} ms, limit {least * 1e3:.1f} ms"
+            text = f"of the fp32 limit: {seconds * 1e3:.3g} ms, limit {least * 1e3:.3g} ms"
             print(_row(name, ratios[name], text, None if fv.quick else target))
     name = f"{NUM_REPEATS} seeds / 1 seed, {cells[0]} float32"
     ratios[name] = medians[f"ours {cells[0]} float32, {NUM_REPEATS} seeds"]
     ratios[name] /= medians[f"ours {cells[0]} float32"]
     print(_row(name, ratios[name], "one program for all"))
     least = ours.evaluation_operations() / rate
-    for precision, target in TARGETS.items():
+    for precision, target in targets.items():
         name = f"evaluation {precision}"
         ratios[name] = medians[name] / least
         print(_row(name, ratios[name], "of the fp32 limit", None if fv.quick else target))
@@ -140,14 +166,16 @@ def main(argv: Sequence[str]) -> None:
         if name in missing:
             print(f"{name}: {missing[name]}")
             continue
-        for precision in TARGETS:
+        if name not in medians:
+            continue
+        for precision in targets:
             key = f"{name} / ours {precision}"
             ratios[key] = medians[name] / medians[f"ours {against} {precision}"]
-            print(_row(key, ratios[key], f"{name} {medians[name] * 1e3:.1f} ms at {against}"))
+            print(_row(key, ratios[key], f"{name} {medians[name] * 1e3:.3g} ms at {against}"))
 
     quality = {
         precision: ours.diagnostics(ours.aiwae(against, force_precision=precision))
-        for precision in TARGETS
+        for precision in targets
     }
     for precision, found in quality.items():
         text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found.items())
@@ -182,6 +210,7 @@ def main(argv: Sequence[str]) -> None:
             "ratios": ratios,
             "median_seconds": medians,
             "gflops_limit": rate / 1e9,
+            "gflops": {name: value / 1e9 for name, value in limit.rates(medians).items()},
             "diagnostics": quality,
             "temporary_bytes": memory,
             "first_step_seconds": starts,
@@ -192,4 +221,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    # Beside this process there are others on the same GPU: PyTorch in it, and new starts of JAX.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     sys.exit(main(sys.argv))

@@ -8,13 +8,65 @@ import itertools
 import math
 from collections.abc import Callable
 
+import jax
+
 from experiments.benchmark import problem
 
 _STEP_SIZE = 0.1
+_NUM_WARM_UPS = 3  # before a capture, which PyTorch asks for
+
+
+def device() -> str:
+    """Where JAX works too: the CPU, or the GPU if PyTorch knows one."""
+    import torch
+
+    is_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    return "cuda" if is_gpu else "cpu"
+
+
+def wait() -> None:
+    """Returns when all work that was given to the device is done."""
+    if device() == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def captured_training_step(cell: problem.Cell) -> Callable[[], None]:
+    """The same step recorded once as a CUDA graph and replayed, without Python in between."""
+    import torch
+
+    step = _training_step(cell, is_capturable=True)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_NUM_WARM_UPS):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+
+    def call() -> None:
+        graph.replay()
+        wait()
+
+    return call
 
 
 def training_step(cell: problem.Cell) -> Callable[[], None]:
-    """A call that makes one step."""
+    """A call that makes one step and waits for it."""
+    step = _training_step(cell)
+
+    def call() -> None:
+        step()
+        wait()
+
+    return call
+
+
+def _training_step(cell: problem.Cell, *, is_capturable: bool = False) -> Callable[[], None]:
+    """A call that makes one step, and need not wait for it."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -25,14 +77,17 @@ def training_step(cell: problem.Cell) -> Callable[[], None]:
     def two_layers(size_in):
         return nn.Sequential(nn.Linear(size_in, h), nn.Tanh(), nn.Linear(h, h), nn.Tanh())
 
-    decoder = nn.Sequential(two_layers(d), nn.Linear(h, x_size))
-    encoder, heads = two_layers(x_size), nn.Linear(h, 2 * d)
+    place = device()
+    decoder = nn.Sequential(two_layers(d), nn.Linear(h, x_size)).to(place)
+    encoder, heads = two_layers(x_size).to(place), nn.Linear(h, 2 * d).to(place)
     theta = list(decoder.parameters())
     phi = [*encoder.parameters(), *heads.parameters()]
     options = {"lr": problem.LEARNING_RATE, "betas": (0.9, 0.999), "eps": problem.ADAM_EPS}
+    if is_capturable:
+        options["capturable"] = True
     theta_optimizer = torch.optim.Adam(theta, **options)
     phi_optimizer = torch.optim.Adam(phi, **options)
-    x = torch.from_numpy(problem.images(problem.BATCH_SIZE))
+    x = torch.from_numpy(problem.images(problem.BATCH_SIZE)).to(place)
     repeated = x.repeat_interleave(cell.num_particles, 0)
     log_two_pi = math.log(2 * math.pi)
 
@@ -58,7 +113,7 @@ def training_step(cell: problem.Cell) -> Callable[[], None]:
     def sample(loc, log_scale):
         precision = torch.exp(-2 * log_scale)
         z = loc + torch.exp(log_scale) * torch.randn_like(loc)
-        log_weight = torch.zeros(len(z))
+        log_weight = torch.zeros(len(z), device=place)
 
         def ends(z):
             target, target_gradient = target_force(z)
@@ -88,7 +143,7 @@ def training_step(cell: problem.Cell) -> Callable[[], None]:
                 - mixed(log_q, log_p)
                 + 0.5 * (start_momentum**2 - momentum**2).sum(1)
             )
-            is_accepted = torch.log(torch.rand(len(z))) < log_ratio
+            is_accepted = torch.log(torch.rand(len(z), device=place)) < log_ratio
             z = torch.where(is_accepted[:, None], new_z, z)
             state = tuple(
                 torch.where(is_accepted[:, None] if a.ndim == 2 else is_accepted, a, b)
