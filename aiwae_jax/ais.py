@@ -86,8 +86,9 @@ def sigmoid_schedule(num_temperatures: int, *, radius: float = 4.0) -> chex.Arra
     """Logistic function of a grid on [-radius, radius], scaled to [0, 1] (Wu et al. 2016), `[T]`.
 
     Raises:
-      ValueError: if `num_temperatures` < 2.
+      ValueError: if `num_temperatures` < 2, or `radius` is not positive.
     """
+    checks.positive("radius", radius)
     values = jax.nn.sigmoid(radius * (2.0 * linear_schedule(num_temperatures) - 1.0))
     return jnp.clip((values - values[0]) / (values[-1] - values[0]), 0.0, 1.0)
 
@@ -324,7 +325,10 @@ def run_chain(
         trace time), `num_leapfrog_steps` < 1, a persistence outside [0, 1), or step sizes of
         another shape.
     """
+    checks.key(key)
     checks.position(z)
+    if kernel is not None:
+        checks.function("kernel", kernel, "such as `discrete.langevin(1)`")
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
     hmc.check_momentum_persistence(momentum_persistence)
     checks.step_sizes(step_sizes)
@@ -377,6 +381,7 @@ def check_num_temperatures(num_temperatures: int) -> None:
 
 def check_schedule(betas: chex.Array) -> chex.Array:
     """Returns `betas` as an array, or raises ValueError if they cannot be a schedule."""
+    checks.numbers("betas", betas)
     if not isinstance(betas, jax.core.Tracer):
         with jax.ensure_compile_time_eval():
             betas = jnp.asarray(betas)
