@@ -137,7 +137,7 @@ def test_functions_that_are_no_log_joint_are_refused(door, log_joint, message):
         (lambda x: jnp.zeros(2), "`initial` must return a distribution .* without `sample`"),
         (
             lambda x: distributions.DiagNormal(jnp.zeros(()), jnp.ones(())),
-            r"drawn from what `initial` returns \(DiagNormal\), must be a vector \[D\].* shape \[\]",
+            r"drawn from what `initial` returns \(DiagNormal\), must be a vector .* shape \[\]",
         ),
         (lambda x: distributions.standard_normal(1), r"`log_joint_fn` fails with .*z of shape \[1"),
         (
@@ -217,8 +217,6 @@ def test_what_is_no_key_is_refused(key):
 def test_evaluation_under_jit_says_that_it_cannot_be(call):
     with pytest.raises(TypeError, match=r"Evaluation runs on the host.*`jax.jit`"):
         jax.jit(call)(DATA)
-    if call(DATA) is not None:
-        return
 
 
 @pytest.mark.parametrize(
@@ -300,30 +298,29 @@ def test_a_bernoulli_likelihood_of_other_values_is_refused(x, message):
 @pytest.mark.parametrize("dtype", [np.uint8, bool, np.float64])
 def test_bits_of_any_dtype_give_the_same(dtype):
     with jax.numpy_dtype_promotion("standard"):
-        found = log_likelihood(*VAE_FUNCTIONS, BITS.astype(dtype)).log_likelihood
-    np.testing.assert_array_equal(found, log_likelihood(*VAE_FUNCTIONS, BITS).log_likelihood)
+        found = importance_bound(*VAE_FUNCTIONS, BITS.astype(dtype)).bound
+    np.testing.assert_array_equal(found, importance_bound(*VAE_FUNCTIONS, BITS).bound)
 
 
 def test_what_is_not_modelled_by_bernoullis_may_have_any_values():
     """A label beside the image, a grey image whose likelihood is normal, a masked pixel."""
     log_joint, posterior = VAE_FUNCTIONS
-    labels = np.arange(12)
-    found = log_likelihood(
-        lambda x, z: log_joint(x[0], z), lambda x: posterior(x[0]), (BITS, labels)
+    plain = importance_bound(log_joint, posterior, BITS).bound
+    labelled = importance_bound(
+        lambda x, z: log_joint(x[0], z), lambda x: posterior(x[0]), (BITS, np.arange(12))
     )
-    plain = log_likelihood(log_joint, posterior, BITS)
-    np.testing.assert_allclose(found.log_likelihood, plain.log_likelihood, rtol=1e-5)
-    missing = BITS.copy()
-    missing[:, 2] = np.nan
+    np.testing.assert_allclose(labelled.bound, plain, rtol=1e-5)
+    missing = np.where(np.arange(6) == 2, np.nan, BITS)
 
-    def masked(x):
+    def known(x):
         return jnp.where(jnp.isnan(x), 0.0, x)
 
-    found = log_likelihood(
-        lambda x, z: log_joint(masked(x), z), lambda x: posterior(masked(x)), missing
+    masked = importance_bound(
+        lambda x, z: log_joint(known(x), z), lambda x: posterior(known(x)), missing
     )
-    assert not found.is_broken.any()
-    assert np.isfinite(log_likelihood(LOG_JOINT, POSTERIOR, DATA).log_likelihood).all()
+    zeroed = importance_bound(log_joint, posterior, np.where(np.arange(6) == 2, 0.0, BITS))
+    np.testing.assert_allclose(masked.bound, zeroed.bound, rtol=1e-5)
+    assert np.isfinite(importance_bound(LOG_JOINT, POSTERIOR, DATA).bound).all()
 
 
 @pytest.mark.parametrize(
@@ -475,7 +472,7 @@ def test_a_flat_density_is_one():
 
 
 def test_schedules_of_other_numbers_are_refused():
-    with pytest.raises(TypeError, match="`num_temperatures` must be an integer, got 1000.0"):
+    with pytest.raises(TypeError, match="`num_temperatures` must be an integer"):
         ais.linear_schedule(1e3)
     with pytest.raises(ValueError, match="`radius` must be positive, got 0"):
         ais.sigmoid_schedule(5, radius=0.0)
