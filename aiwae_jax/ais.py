@@ -332,7 +332,10 @@ def run_chain(
         trace time), `num_leapfrog_steps` < 1, a persistence outside [0, 1), or step sizes of
         another shape.
     """
+    checks.key(key)
     checks.position(z)
+    if kernel is not None:
+        checks.function("kernel", kernel, "such as `discrete.langevin(1)`")
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
     hmc.check_momentum_persistence(momentum_persistence)
     checks.step_sizes(step_sizes)

@@ -296,8 +296,7 @@ def certify(
       ValueError: as `bidirectional`; if the target is not positive and finite.
       TypeError: as `bidirectional`.
     """
-    if not 0.0 < checks.real("target_gap", target_gap) < math.inf:
-        raise ValueError(f"`target_gap` must be positive and finite, got {target_gap}.")
+    target_gap = checks.positive("target_gap", target_gap)
     max_temperatures = checks.integer("max_temperatures", max_temperatures, least=2)
     settings = simulation.enter(
         *(log_joint_fn, initial, sample_fn, settings, num_data, x),

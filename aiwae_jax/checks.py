@@ -4,6 +4,7 @@ Each check names the argument, the rule, what was received and what to do, and c
 shape. Values are looked at where they are known: tracers are let through.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -63,6 +64,29 @@ def real(name: str, value: Any) -> float:
     raise TypeError(f"`{name}` must be a number, got {describe(value)}.")
 
 
+def positive(name: str, value: Any) -> float:
+    """`value` as a Python number above 0.
+
+    Raises:
+      TypeError: for what is no number.
+      ValueError: for one that is not positive and finite.
+    """
+    value = real(name, value)
+    if not 0.0 < value < math.inf:
+        rule = "finite" if value == math.inf else "positive"
+        raise ValueError(f"`{name}` must be {rule}, got {value}.")
+    return value
+
+
+def numbers(name: str, value: Any) -> None:
+    """Raises TypeError for what is no array of real numbers; what is traced is one."""
+    if is_traced(value):
+        return
+    dtype = np.asarray(value).dtype
+    if dtype.kind not in "biuf" and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"`{name}` must be of numbers, got {describe(value)}.")
+
+
 def function(name: str, value: Any, signature: str) -> None:
     """Raises TypeError for what cannot be called."""
     if not callable(value):
@@ -82,8 +106,8 @@ def key(value: Any, name: str = "key") -> None:
         )
 
 
-def position(value: Any, name: str = "z") -> None:
-    """Raises unless `value` is a vector `[D]` of floats, of one particle.
+def position(value: Any, name: str = "`z`") -> None:
+    """Raises unless `value`, called `name`, is a vector `[D]` of floats, of one particle.
 
     Raises:
       TypeError: for what is no array, or one of other numbers.
@@ -92,17 +116,17 @@ def position(value: Any, name: str = "z") -> None:
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is None or shape is None:
         raise TypeError(
-            f"`{name}` must be an array [D] of floats, got {describe(value)}; a pytree is made one "
+            f"{name} must be an array [D] of floats, got {describe(value)}; a pytree is made one "
             "by `jax.flatten_util.ravel_pytree`."
         )
     if len(shape) != 1:
         raise ValueError(
-            f"`{name}` must be a vector [D], one particle, got shape {list(shape)}; several are "
+            f"{name} must be a vector [D], one particle, got shape {list(shape)}; several are "
             "for `jax.vmap`, and a single number is a vector [1]."
         )
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f"`{name}` must be of floats, also where it is of 0s and 1s, got {describe(value)}; "
+            f"{name} must be of floats, also where it is of 0s and 1s, got {describe(value)}; "
             "use `.astype(jnp.float32)`."
         )
 
@@ -154,7 +178,13 @@ def shape_of(name: str, fn: Callable, *args: Any, given: str) -> Any:
 
 
 def step_sizes(value: Any, name: str = "step_sizes") -> None:
-    """Raises ValueError for step sizes that are negative or not finite, where they are known."""
+    """Raises for step sizes that are negative or not finite, where they are known.
+
+    Raises:
+      ValueError: for these.
+      TypeError: for what are no numbers.
+    """
+    numbers(name, value)
     if is_traced(value):
         return
     array = np.asarray(value)

@@ -68,7 +68,7 @@ def count_data(x: PyTree, name: str = "x") -> int:
     return num_data
 
 
-def _describe_datum(x: PyTree) -> str:
+def _describe_datum(x: PyTree, origin: str = "") -> str:
     shapes = [list(np.shape(leaf)) for leaf in jax.tree.leaves(x)]
     if isinstance(x, list) and len(shapes) > _MOST_LEAVES:
         return (
@@ -76,8 +76,8 @@ def _describe_datum(x: PyTree) -> str:
             "`np.stack(x)`)"
         )
     if len(shapes) == 1:
-        return f"one datum x of shape {shapes[0]}"
-    return f"one datum x of shapes {jax.tree.map(lambda a: list(np.shape(a)), x)}"
+        return f"one datum x of shape {shapes[0]}{origin}"
+    return f"one datum x of shapes {jax.tree.map(lambda a: list(np.shape(a)), x)}{origin}"
 
 
 class Initial(NamedTuple):
@@ -105,7 +105,7 @@ def sample_and_log_prob(initial: Any, key: jax.Array) -> tuple[jax.Array, jax.Ar
     return z, initial.log_prob(z)
 
 
-def look_at_initial(initial: InitialFn, datum: PyTree) -> Initial:
+def look_at_initial(initial: InitialFn, datum: PyTree, origin: str = "") -> Initial:
     """Shapes and methods of `initial(datum)`, by abstract evaluation.
 
     Raises:
@@ -122,14 +122,14 @@ def look_at_initial(initial: InitialFn, datum: PyTree) -> Initial:
         found["methods"] = frozenset(m for m in _METHODS if callable(getattr(q, m, None)))
         return q.sample(key) if "sample" in found["methods"] else 0.0
 
-    given = _describe_datum(datum)
+    given = _describe_datum(datum, origin)
     latent = checks.shape_of("initial", draw, datum, jax.random.key(0), given=given)
     if "sample" not in found["methods"]:
         raise TypeError(
             "`initial` must return a distribution with the methods `sample(key)` and "
             f"`log_prob(z)`, for {given}; got {found['type']} without `sample`."
         )
-    checks.position(latent, f"{found['type']}.sample(key)` of what `initial` returns, `z")
+    checks.position(latent, f"z, drawn from what `initial` returns ({found['type']}),")
     return Initial(latent, found["is_binary"], found["methods"])
 
 
@@ -157,8 +157,8 @@ def choose_space(settings: Settings, initial: Initial, *, is_reversed: bool = Fa
         if not has_transport and not move.is_for_binary:
             warnings.warn(
                 "What `initial` returns has no `transport`, so the chains move z itself "
-                "(`chain_space='latent'`, which says so in the settings): fine where the latents "
-                "have scales near 1, slow where these differ.",
+                "(`chain_space='latent'` in the settings asks for it without this warning): fine "
+                "where all latents have scales near 1, slow where these differ.",
                 stacklevel=4,
             )
     if settings.chain_space == "base":
@@ -171,7 +171,7 @@ def choose_space(settings: Settings, initial: Initial, *, is_reversed: bool = Fa
     return settings
 
 
-def _check_densities(log_joint_fn, initial_fn, datum, initial, how) -> None:
+def _check_densities(log_joint_fn, initial_fn, datum, initial, how, origin="") -> None:
     """Raises for functions that do not map one datum and one latent to a number.
 
     Args:
@@ -180,10 +180,12 @@ def _check_densities(log_joint_fn, initial_fn, datum, initial, how) -> None:
       datum: one.
       initial: what `look_at_initial` found.
       how: a chain space, or "bound" for importance samples.
+      origin: of the datum, in words.
     """
     checks.function("log_joint_fn", log_joint_fn, "`(x, z) -> []`")
     latent, key = initial.latent, jax.random.key(0)
-    drawn = f"{_describe_datum(datum)} and z of shape {list(latent.shape)}, a draw of `initial`"
+    given = _describe_datum(datum, origin)
+    drawn = f"{given} and z of shape {list(latent.shape)}, a draw of `initial`"
     name, fn, argument = {
         "base": ("transport(noise)", lambda x, noise: initial_fn(x).transport(noise), latent),
         "latent": ("log_prob(z)", lambda x, z: (z, initial_fn(x).log_prob(z)), latent),
@@ -224,6 +226,14 @@ def _check_axis(log_joint_fn, initial_fn, x) -> None:
         )
 
 
+def check_settings(settings: Any) -> None:
+    """Raises TypeError for what are no settings."""
+    if not isinstance(settings, Settings):
+        raise TypeError(
+            f"`settings` must be of `evaluate.Settings`, got {checks.describe(settings)}."
+        )
+
+
 def check_functions(*, log_joint_fn: Any = None, initial: Any = None, sample_fn: Any = None):
     """Raises TypeError for what a `Partial` binds and no compiled program can take."""
     named = {"log_joint_fn": log_joint_fn, "initial": initial, "sample_fn": sample_fn}
@@ -258,7 +268,7 @@ def enter(
     settings: Settings,
     *,
     keys: tuple = (),
-    name: str = "x",
+    origin: str = "",
     is_reversed: bool = False,
     is_first: bool = False,
     **options: Any,
@@ -271,7 +281,7 @@ def enter(
       x: data, of which the first datum is looked at.
       settings: whose `chain_space` may be None.
       keys: random keys.
-      name: of the data, in messages.
+      origin: of the data, in words.
       is_reversed: whether chains will start from exact latents.
       is_first: whether to look at values too, and not at shapes alone.
       **options: see `check_call`.
@@ -284,16 +294,13 @@ def enter(
     for key in keys:
         checks.key(key)
     check_functions(log_joint_fn=log_joint_fn, initial=initial)
-    if not isinstance(settings, Settings):
-        raise TypeError(
-            f"`settings` must be of `evaluate.Settings`, got {checks.describe(settings)}."
-        )
+    check_settings(settings)
     check_call(**options)
-    count_data(x, name)
+    count_data(x)
     datum = population.first(x)
-    found = look_at_initial(initial, datum)
+    found = look_at_initial(initial, datum, origin)
     settings = choose_space(settings, found, is_reversed=is_reversed)
-    _check_densities(log_joint_fn, initial, datum, found, settings.chain_space)
+    _check_densities(log_joint_fn, initial, datum, found, settings.chain_space, origin)
     _check_axis(log_joint_fn, initial, x)
     if is_first:
         trial.check_support(log_joint_fn, x, found.latent)
@@ -355,4 +362,4 @@ def enter_means(initial: InitialFn, x: PyTree) -> None:
             f"`initial` must return a posterior with a method `mean()`, for {given}; got "
             f"{found['type']}."
         )
-    checks.position(shape, f"{found['type']}.mean()` of what `initial` returns, `z")
+    checks.position(shape, f"the mean of what `initial` returns ({found['type']})")

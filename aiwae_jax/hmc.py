@@ -215,7 +215,8 @@ def check_num_leapfrog_steps(num_leapfrog_steps: int) -> None:
 
 
 def check_momentum_persistence(momentum_persistence: float) -> None:
-    """Raises ValueError unless α lies in [0, 1)."""
+    """Raises ValueError unless α lies in [0, 1), TypeError unless it is a number."""
+    checks.real("momentum_persistence", momentum_persistence)
     if not 0.0 <= momentum_persistence < 1.0:
         raise ValueError(
             "`momentum_persistence` must be at least 0 (fresh momenta) and below 1, got "

@@ -72,6 +72,7 @@ class Likelihood(NamedTuple):
 
 def mean_and_standard_error(values: np.ndarray) -> tuple[float, float]:
     """Mean over data `[N]`, and its standard error (NaN for fewer than two)."""
+    checks.numbers("values", values)
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"`values` must be a vector of at least one, got {list(values.shape)}.")
@@ -85,6 +86,7 @@ def num_gradients(settings: Settings, num_data: int) -> int:
 
     With `move="gibbs"` it is the number of sweeps, each of D or more evaluations.
     """
+    doors.check_settings(settings)
     num_data = checks.integer("num_data", num_data, least=0)
     num_moves = num_data * settings.num_chains * (settings.num_temperatures - 2)
     return num_moves * settings.num_leapfrog_steps

@@ -24,8 +24,9 @@ def sigmoid_schedule(num_temperatures: int, *, radius: float = 4.0) -> chex.Arra
     """Logistic function of a grid on [-radius, radius], scaled to [0, 1] (Wu et al. 2016), `[T]`.
 
     Raises:
-      ValueError: if `num_temperatures` < 2.
+      ValueError: if `num_temperatures` < 2, or `radius` is not positive.
     """
+    checks.positive("radius", radius)
     values = jax.nn.sigmoid(radius * (2.0 * linear_schedule(num_temperatures) - 1.0))
     return jnp.clip((values - values[0]) / (values[-1] - values[0]), 0.0, 1.0)
 
@@ -57,6 +58,7 @@ def check_num_temperatures(num_temperatures: int) -> None:
 
 def check_schedule(betas: chex.Array) -> chex.Array:
     """Returns `betas` as an array, or raises ValueError if they cannot be a schedule."""
+    checks.numbers("betas", betas)
     if not isinstance(betas, jax.core.Tracer):
         with jax.ensure_compile_time_eval():
             betas = jnp.asarray(betas)

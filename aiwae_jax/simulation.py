@@ -55,7 +55,7 @@ def _look_at_sample(sample_fn: SampleFn) -> tuple[PyTree, jax.ShapeDtypeStruct]:
     x, z = drawn
     if not jax.tree.leaves(x):
         raise TypeError(f"`sample_fn` must return a pair (x, z), got no array as x: {x!r}.")
-    checks.position(z, "z` of `sample_fn")
+    checks.position(z, "z of `sample_fn`")
     return x, z
 
 
@@ -74,7 +74,7 @@ def enter(log_joint_fn, initial, sample_fn, settings, num_data, x=None, **option
     drawn, _ = simulate(options["keys"][0], sample_fn, 2)
     settings = doors.enter(
         *(log_joint_fn, initial, drawn, settings),
-        name="x` of `sample_fn",
+        origin=", as `sample_fn` draws it",
         is_reversed=True,
         is_first=True,
         **options,

@@ -47,9 +47,11 @@ def check_draws(
     with jax.default_matmul_precision("highest"):
         found = _draw(key, tried, *functions, chain_space=settings.chain_space)
     z, log_prob, log_joint = (a[: len(rows)] for a in processes.fetch(found))
-    where = f"in all of {log_prob.size} draws for {len(rows)} data"
+    where = f"in all of {log_prob.size} draws for {len(rows)} data (rows {rows.tolist()})"
     if not np.isfinite(z).all(axis=-1).any():
-        raise ValueError(f"`initial` draws z that are not finite {where}; is a scale NaN?")
+        raise ValueError(
+            f"`initial` draws z that are not finite {where}; is there a NaN in `x`, or a scale NaN?"
+        )
     if not np.isfinite(log_prob).any():
         raise ValueError(
             f"`initial` gives its own draws no finite log probability {where}; is a scale 0 or NaN?"

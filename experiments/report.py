@@ -207,6 +207,11 @@ def _gap_lines(report: dict[str, Any]) -> list[str]:
         f"{'bidirectional gap':20}{value:>20}  on {facts['num_simulated']} images simulated from "
         "the model; exact for these only"
     ]
+    if not facts.get("is_possible", True):
+        lines.append(
+            f"{'':20}{'':20}  IMPOSSIBLE for exact draws: the model's samples and its log p(x, z) "
+            "disagree, and neither bound holds"
+        )
     if "target_gap" in facts:
         reached = "reached" if facts["is_reached"] else "MISSED"
         lines.append(
