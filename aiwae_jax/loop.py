@@ -105,7 +105,7 @@ class RunSteps:
             self._is_checked = True
         self._check_num_steps(loop_state, operator.index(num_steps))
         loop_state, report = self._watched(key, loop_state, data, num_steps)
-        self._watch.follow(*report, num_data=self._batch_size, stacklevel=3)
+        self._watch.follow(*report, num_data=self._batch_size)
         return loop_state
 
     def _check_num_steps(self, loop_state: LoopState, num_steps: int) -> None:

@@ -201,7 +201,7 @@ class TrainStep:
             self.check_batch(batch)
             self._is_checked = True
         state, info, has_trouble = self._watched(key, state, batch)
-        self._watch.follow(has_trouble, info, num_data=len(leaves[0]), stacklevel=3)
+        self._watch.follow(has_trouble, info, num_data=len(leaves[0]))
         return state, info
 
     @property

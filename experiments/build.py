@@ -112,9 +112,10 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
     """Builds a run; nothing is compiled before it is called.
 
     Raises:
-      data.DataError: if the batch is larger than the training set.
+      data.DataError: for a data set that `data.check` refuses, or that is smaller than a batch.
       UsageError: for a mesh that there are no devices for.
     """
+    data.check(dataset)
     num_examples = len(dataset.train)
     if training.batch_size > num_examples:
         raise data.DataError(
@@ -155,11 +156,9 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
             jnp.stack([jax.random.key(seed) for seed in seeds])
         )
         init = jax.vmap(init)
-        run_steps = jax.jit(
-            jax.vmap(run_steps, in_axes=(0, 0, None, None)),
-            donate_argnums=1,
-            out_shardings=on_each_device,
-        )
+        run_steps = jax.vmap(run_steps, in_axes=(0, 0, None, None))
+    # Inside a function of our own it says nothing of what goes wrong; the trainer does.
+    run_steps = jax.jit(run_steps, donate_argnums=1, out_shardings=on_each_device)
     root_key = sharding.put(root_key, on_each_device)
 
     return Run(

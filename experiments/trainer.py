@@ -2,7 +2,6 @@
 
 import pathlib
 import time
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +62,7 @@ class Trainer:
                 repeat.folder.mkdir(exist_ok=True)
                 self._metrics.append(metrics.MetricsWriter(repeat.folder, resume_step=self.step))
         self._saved_at = time.monotonic()
-        self._has_warned = False
+        self._watch = train.Watch()
 
     @property
     def total_steps(self) -> int:
@@ -102,17 +101,11 @@ class Trainer:
             return "No checkpoint had been saved yet."
         return f"The last good checkpoint is of step {step}."
 
-    def _check_skipped(self, steps_in_epoch: int) -> None:
-        """Says once when updates were skipped, and stops when all of an epoch's were."""
-        for phase, info in self.loop_state.totals.items():
+    def _check_totals(self, totals: train.TrainInfo, steps_in_epoch: int) -> None:
+        """Says once what went wrong, and stops when all updates of an epoch were skipped."""
+        self._watch.look(totals, steps_in_epoch, num_data=self._config.training.batch_size)
+        for phase, info in totals.items():
             num_skipped = int(np.max(info["num_skipped_updates"]))  # over repeats
-            if num_skipped and not self._has_warned:
-                self._has_warned = True
-                warnings.warn(
-                    f"{num_skipped} updates of {phase} were skipped near step {self.step}, because "
-                    "their gradient was not finite; metrics.jsonl counts them.",
-                    stacklevel=2,
-                )
             if num_skipped == steps_in_epoch >= min(_MAX_SKIPPED, self._run.steps_per_epoch):
                 raise workdir.NonFiniteError(
                     f"The gradient of {phase} was not finite in any of the {num_skipped} steps "
@@ -158,7 +151,7 @@ class Trainer:
                 signal_number = interruption.of_any_process()
 
                 steps_in_epoch = (self.step - 1) % per_epoch + 1
-                self._check_skipped(steps_in_epoch)
+                self._check_totals(processes.fetch(self.loop_state.totals), steps_in_epoch)
                 averages = train.epoch_averages(self.loop_state.totals, steps_in_epoch)
                 epoch = self.step / per_epoch
                 if steps_in_epoch == per_epoch:

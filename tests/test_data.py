@@ -5,13 +5,14 @@ import io
 import shutil
 import sys
 import urllib.error
+import urllib.request
 
 import jax
 import numpy as np
 import pytest
 import scipy.io
 
-from aiwae_jax import data
+from aiwae_jax import data, fetching, mnist
 
 
 def chardata(**changes):
@@ -35,12 +36,12 @@ def test_digits_are_embedded_and_split():
 
 
 def test_mnist_files_have_the_sizes_and_mean_pixels_they_should(real_data_dir):
-    mnist = data.load("mnist", real_data_dir)
-    assert mnist.train.shape == (60_000, 784)
-    assert mnist.test.shape == (10_000, 784)
-    assert round(float(mnist.mean_image().mean()), 5) == 0.13066
-    assert round(float(mnist.test.mean() / 255), 5) == 0.13251
-    assert np.bincount(mnist.train_labels)[:2].tolist() == [5923, 6742]
+    found = data.load("mnist", real_data_dir)
+    assert found.train.shape == (60_000, 784)
+    assert found.test.shape == (10_000, 784)
+    assert round(float(found.mean_image().mean()), 5) == 0.13066
+    assert round(float(found.test.mean() / 255), 5) == 0.13251
+    assert np.bincount(found.train_labels)[:2].tolist() == [5923, 6742]
 
 
 def test_mnist_files_may_lie_in_the_folder_itself_and_unpacked(real_data_dir, tmp_path):
@@ -68,13 +69,13 @@ def test_truncated_and_corrupt_mnist_files_are_named(real_data_dir, tmp_path):
 
 def test_mnist_is_verified_whatever_its_order(real_data_dir):
     """TFDS shuffles: the checksum of sorted rows accepts any order and refuses a changed pixel."""
-    mnist = data.load("mnist", real_data_dir)
+    found = data.load("mnist", real_data_dir)
     order = np.random.default_rng(0).permutation(10_000)
-    images, labels = mnist.test[order].copy(), mnist.test_labels[order].astype(np.uint8)
-    expected = data._MNIST_SORTED_SHA256["t10k"]
-    assert data.sorted_rows_sha256(images, labels) == expected
+    images, labels = found.test[order].copy(), found.test_labels[order].astype(np.uint8)
+    expected = mnist._SORTED_SHA256["t10k"]
+    assert mnist.sorted_rows_sha256(images, labels) == expected
     images[17, 300] ^= 1
-    assert data.sorted_rows_sha256(images, labels) != expected
+    assert mnist.sorted_rows_sha256(images, labels) != expected
 
 
 def test_real_omniglot_stand_in_is_named_as_one(real_data_dir):
@@ -147,13 +148,13 @@ def test_download_is_verified_before_it_gets_its_name(monkeypatch, tmp_path):
     whole = file.getvalue()
 
     monkeypatch.setattr(
-        data.urllib.request, "urlopen", lambda url, timeout: _Response(whole[: len(whole) // 2])
+        urllib.request, "urlopen", lambda url, timeout: _Response(whole[: len(whole) // 2])
     )
     with pytest.raises(data.DataError, match="cannot be read"):
         data.load("omniglot")
     assert list(cache.iterdir()) == []
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", lambda url, timeout: _Response(whole))
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: _Response(whole))
     assert "downloaded" in data.load("omniglot").source
     assert [path.name for path in cache.iterdir()] == ["chardata.mat"]
 
@@ -164,7 +165,7 @@ def test_missing_network_is_one_clear_line(monkeypatch, tmp_path):
     def fail(url, timeout):
         raise urllib.error.URLError("no network")
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", fail)
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
     with pytest.raises(
         data.DataError, match=r"could not be downloaded.*no network.*--data_dir"
     ) as e:
@@ -201,18 +202,18 @@ class _FakeTfds:
 
 
 def test_prepared_tfds_mnist_is_read_and_verified(real_data_dir, tmp_path, monkeypatch):
-    mnist = data.load("mnist", real_data_dir)
+    real = data.load("mnist", real_data_dir)
     order = np.random.default_rng(0).permutation(60_000)
     splits = {
-        "train": (mnist.train[order], mnist.train_labels[order]),
-        "test": (mnist.test, mnist.test_labels),
+        "train": (real.train[order], real.train_labels[order]),
+        "test": (real.test, real.test_labels),
     }
     fake = _FakeTfds(tmp_path, splits)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
     found = data.load("mnist", tmp_path)
     assert found.source == "TFDS mnist"
-    np.testing.assert_array_equal(found.train, mnist.train[order])
-    splits["test"] = (mnist.test[:-1], mnist.test_labels[:-1])
+    np.testing.assert_array_equal(found.train, real.train[order])
+    splits["test"] = (real.test[:-1], real.test_labels[:-1])
     with pytest.raises(data.DataError, match="t10k split of 9999 images has another SHA-256"):
         data.load("mnist", tmp_path)
     with pytest.raises(data.DataError, match=r"no route to host.*--data_dir"):
@@ -224,7 +225,7 @@ def test_tfds_omniglot_is_inverted_shrunk_and_named_as_another_data_set(monkeypa
     images = np.full((3, 105, 105, 3), 255, np.uint8)
     images[:, 40:60, 30:75] = 0
     splits = {"train": (images, np.arange(3)), "test": (images[:2], np.arange(2))}
-    monkeypatch.setattr(data, "_load_tfds", lambda name, folder, raw_files: splits)
+    monkeypatch.setattr(fetching, "from_tfds", lambda name, folder, hint: splits)
     found = data.load("omniglot_tfds")
     assert "TFDS" in found.title
     assert found.is_stand_in
