@@ -110,11 +110,10 @@ def variants_of(
     found = []
     for name in names:
         method, *its_own = name.split("+")
-        arguments = [
-            *launch.its_own_flags(method, shared),
-            f"--method={method}",
-            *(f"--{flag}" for flag in its_own),
-        ]
+        arguments = launch.replacing(
+            launch.its_own_flags(method, shared),
+            [f"--method={method}", *(f"--{flag}" for flag in its_own)],
+        )
         training = flags.parse_run(["run", *arguments]).training
         found.append(Variant(name, arguments, cost.of(training, dataset)))
     return found
@@ -133,13 +132,14 @@ def cells_of(variants: Sequence[Variant], budgets: Sequence[str]) -> dict[tuple[
     for variant in variants:
         training = flags.parse_run(["run", *variant.arguments]).training
         for budget in budgets:
-            arguments = list(variant.arguments)
+            its_own = []
             stretch = dearest / variant.cost.step
             folder = re.sub(r"[^\w.=-]+", "-", variant.name)
             if budget == "gradients" and stretch > 1.0:
-                arguments.append(f"--epochs={training.total_epochs * stretch:.6g}")
+                its_own.append(f"--epochs={training.total_epochs * stretch:.6g}")
                 folder += "-equal-gradients"
-            found[variant.name, budget] = [*arguments, f"--workdir={folder}"]
+            its_own.append(f"--workdir={folder}")
+            found[variant.name, budget] = launch.replacing(variant.arguments, its_own)
     return found
 
 

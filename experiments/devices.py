@@ -72,4 +72,4 @@ def join(layout: Layout) -> None:
             "cluster's environment tells, give --coordinator, --num_processes and --process_id."
         ) from None
     if not processes.is_primary():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open to the end of the process
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end of the process

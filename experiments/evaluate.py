@@ -66,7 +66,7 @@ def write_reports(
     """Measures each repeat of a run, or finds its report; prints them, and what sums them up.
 
     Raises:
-      command.Interrupted: on SIGINT or SIGTERM.
+      command.Interrupted: on SIGINT, SIGTERM or SIGHUP.
       workdir.WorkdirError: if another process is measuring this run.
     """
     with workdir.claim_evaluation(folder):

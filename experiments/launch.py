@@ -122,7 +122,7 @@ def plan(
         training, evaluating = operations(config, dataset)
         seconds = (training * (1.0 - found.share_done) + evaluating) / (_EFFICIENCY * rate)
         seconds = 0.0 if found.is_finished else seconds + _SECONDS_TO_START
-        arguments = (*arguments, f"--workdir={root / name}")
+        arguments = tuple(replacing(arguments, [f"--workdir={root / name}"]))
         planned.append(Planned(name, arguments, config, found, seconds))
     return sorted(planned, key=lambda cell: cell.seconds)
 
@@ -211,6 +211,12 @@ def its_own_flags(method: str, shared: Sequence[str]) -> list[str]:
     others = [flags.flag_of(name) for name in flags.FIELDS if name not in takes]
     others += [f"no{name}" for name in others]  # of a boolean
     return [flag for flag in shared if _name(flag) not in others]
+
+
+def replacing(arguments: Sequence[str], own: Sequence[str]) -> list[str]:
+    """The arguments with `own` ones in the place of those for the same flags."""
+    names = {_name(flag) for flag in own}
+    return [*(flag for flag in arguments if _name(flag) not in names), *own]
 
 
 def _name(flag: str) -> str:

@@ -79,7 +79,7 @@ class _Watch:
         """Shows the state of the work that is called `title`.
 
         Raises:
-          command.Interrupted: on SIGINT or SIGTERM.
+          command.Interrupted: on SIGINT, SIGTERM or SIGHUP.
         """
         if self._bar is None or title != self._title or done < self._done:
             self.close()
@@ -237,7 +237,7 @@ def measure(
     """Measures NLL, NVLB, gaps and active units, with chains and samples from `initial`.
 
     Raises:
-      command.Interrupted: on SIGINT or SIGTERM; finished chunks are in the store.
+      command.Interrupted: on SIGINT, SIGTERM or SIGHUP; finished chunks are in the store.
     """
     test_images, train_images, all_test_images = choose_images(dataset, evaluation)
     if evaluation.num_examples > len(test_images):

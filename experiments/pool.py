@@ -21,6 +21,7 @@ from experiments import command, workdir
 from experiments.launch import Planned, look
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_CHECKOUT = str(pathlib.Path(__file__).parents[1])
 _LATER = "; start the same command again when it has ended"
 _SLURM = """#!/bin/bash
 #SBATCH --job-name="{name}"
@@ -35,6 +36,7 @@ cells=(
 {cells}
 )
 cd {here}
+export PYTHONPATH={checkout}${{PYTHONPATH:+:$PYTHONPATH}}
 eval exec {python} -m experiments.run "${{cells[$SLURM_ARRAY_TASK_ID]}}"
 """
 
@@ -45,7 +47,7 @@ class _TakenError(Exception):
 
 @contextlib.contextmanager
 def _locked(root: pathlib.Path, name: str) -> Iterator[None]:
-    with (root / f".{name}.lock").open("w") as lock:
+    with (root / f".{name}.lock").open("w", encoding="utf-8") as lock:
         if not workdir.take_lock(lock):
             raise _TakenError
         yield
@@ -58,9 +60,15 @@ class _Job:
         self, cell: Planned, cores: set[int], log: IO | None, resources: contextlib.ExitStack
     ):
         self.cell, self.cores, self._resources = cell, cores, resources
-        arguments = [sys.executable, "-m", "experiments.run", *cell.arguments]
-        # A session of its own: a terminal's Ctrl-C reaches it once, through the launcher.
-        self.process = subprocess.Popen(arguments, start_new_session=True, stdout=log, stderr=log)
+        path = os.pathsep.join([_CHECKOUT, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.cell", *cell.arguments],
+            start_new_session=True,  # a terminal's Ctrl-C reaches it once, through the launcher
+            stdin=subprocess.PIPE,  # ends with this process
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"PYTHONPATH": path},
+        )
         if cores:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(self.process.pid, cores)
@@ -69,6 +77,7 @@ class _Job:
         """Whether it has, and then lets the lock go."""
         if self.process.poll() is None:
             return False
+        self.process.stdin.close()
         self._resources.close()
         return True
 
@@ -92,7 +101,7 @@ def _start(
         print(f"\n{cell.name}: python -m experiments.run {shlex.join(cell.arguments)}", flush=True)
         log = None
         if not is_alone:  # their lines would get mixed up
-            log = resources.enter_context((root / f"{cell.name}.log").open("a"))
+            log = resources.enter_context((root / f"{cell.name}.log").open("a", encoding="utf-8"))
         return _Job(cell, cores, log, resources.pop_all())
 
 
@@ -119,7 +128,8 @@ def run(
         it is not alone.
 
     Raises:
-      command.Interrupted: on SIGINT or SIGTERM, after the cells at work have saved themselves.
+      command.Interrupted: on SIGINT, SIGTERM or SIGHUP, after the cells at work have saved
+        themselves.
     """
     root.mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in planned if not cell.found.is_finished]
@@ -187,6 +197,7 @@ def write_slurm_array(path: pathlib.Path, root: pathlib.Path, planned: Sequence[
             last=len(missing) - 1,
             folder=root,
             cells="\n".join(f"  {shlex.quote(shlex.join(cell.arguments))}" for cell in missing),
+            checkout=shlex.quote(_CHECKOUT),
             here=shlex.quote(os.getcwd()),
             python=shlex.quote(shlex.quote(sys.executable)),  # once for `eval`
         ),

@@ -205,7 +205,8 @@ def main(argv: Sequence[str]) -> None:
     for_runs = common.parse(fv, argv, usage, known_only=True)
     common.require(bool(fv.K and fv.T), "--K and --T must name at least one each.")
     root = pathlib.Path(fv.workdir).expanduser().absolute()
-    shared = launch.shared_flags(fv, ["--latent_dim=2", "--eval=none", *for_runs])
+    own = launch.replacing(["--latent_dim=2", "--eval=none"], for_runs)
+    shared = launch.shared_flags(fv, own)
     arguments = launch.cells_of(["iwae", "aiwae"], fv.K, fv.T, shared)
     for cell in arguments:
         training = flags.parse_run(["run", *cell]).training

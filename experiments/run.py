@@ -7,7 +7,7 @@ if not __package__:  # a script, from whatever folder: `python experiments/run.p
     sys.path[0] += "/.."
 
 from aiwae_jax import data, plots
-from experiments import build, command, devices, evaluate, flags, plan, report, workdir
+from experiments import build, command, devices, evaluate, flags, memory, plan, report, workdir
 from experiments.trainer import Trainer
 
 
@@ -20,6 +20,7 @@ def main(argv: Sequence[str]) -> None:
     devices.join(config.layout)
     dataset = data.load(config.training.dataset, config.data_dir)
     run = build.build(config.training, dataset, config.layout)
+    memory.check(config, dataset, run)
     epochs = config.training.total_epochs
     print(
         f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images "

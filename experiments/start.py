@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -15,6 +17,8 @@ def begin() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
         signal.signal(signal.SIGINT, _leave)
     sys.excepthook = _say
+    if os.environ.get("XLA_FLAGS"):
+        _try_xla_flags()
 
 
 @contextlib.contextmanager
@@ -48,6 +52,16 @@ def _say(kind: type[BaseException], error: BaseException, trace) -> None:
         return
     print(f"error: {line}", file=sys.stderr)
     sys.exit(2)
+
+
+def _try_xla_flags() -> None:
+    """Tries them in another process, for XLA ends the one in which it dislikes some."""
+    code = "from jaxlib import xla_client; xla_client.CompileOptions()"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    reason = re.match(r"[EF]\d{4} [^]\n]*\] (.*)", found.stderr)  # pages of usage may follow
+    if found.returncode and reason:
+        print(f"error: XLA_FLAGS={os.environ['XLA_FLAGS']}: {reason[1]}", file=sys.stderr)
+        sys.exit(2)
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:

@@ -125,7 +125,7 @@ class Trainer:
         """Trains to the end.
 
         Raises:
-          command.Interrupted: after saving, on SIGINT or SIGTERM.
+          command.Interrupted: after saving, on SIGINT, SIGTERM or SIGHUP.
           workdir.NonFiniteError: when parameters are no longer finite; nothing bad is saved.
         """
         training, per_epoch = self._config.training, self._run.steps_per_epoch

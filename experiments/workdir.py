@@ -166,7 +166,9 @@ def is_in_use(folder: pathlib.Path) -> bool:
     """Whether a process is at work in a run's folder."""
     if not (folder / ".lock").exists():
         return False
-    with (folder / ".lock").open("r") as lock:  # shared, for which reading is enough on NFS
+    with (folder / ".lock").open(
+        "r", encoding="utf-8"
+    ) as lock:  # shared, for which reading is enough on NFS
         return not take_lock(lock, fcntl.LOCK_SH)
 
 
@@ -232,7 +234,7 @@ def locked(folder: pathlib.Path, name: str = ".lock", how: str = "in use") -> It
       WorkdirError: if somebody has it, or the folder cannot be written to.
     """
     try:
-        lock = (folder / name).open("w")
+        lock = (folder / name).open("w", encoding="utf-8")
     except OSError as error:
         raise WorkdirError(f"--workdir={folder} cannot be used ({error}).") from None
     with lock:

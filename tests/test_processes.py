@@ -15,7 +15,7 @@ import pytest
 from test_run import ROOT
 
 from aiwae_jax import processes
-from experiments import flags
+from experiments import flags, launch
 from experiments.store import FolderStore, SharedStore
 
 FLAGS = [
@@ -28,8 +28,9 @@ TIMEOUT_S = 200
 
 def start(folder, *more, num_devices=1):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(num_devices)}
+    given = [f"--workdir={folder}", *more]
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.run", *FLAGS, f"--workdir={folder}", *more],
+        [sys.executable, "-m", "experiments.run", *launch.replacing(FLAGS, given)],
         env=environment,
         cwd=ROOT,
         stdout=subprocess.PIPE,

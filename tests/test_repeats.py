@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import data
-from experiments import build, evaluate, flags, repeats, run
+from experiments import build, evaluate, flags, launch, repeats, run
 
 TINY = [
     *("--dataset=digits", "--stages=1", "--latent_dim=2", "--hidden_dim=4", "--batch_size=64"),
@@ -61,7 +61,7 @@ def test_repeats_write_their_own_reports_and_a_summary_and_continue(tmp_path, ca
         assert len((tmp_path / f"repeat_{i}/metrics.jsonl").read_text().splitlines()) == 1
         assert (tmp_path / f"repeat_{i}/learning_curves.png").exists()
 
-    assert run.main([*arguments, "--stages=2", "--eval=none"]) == 0
+    assert run.main(launch.replacing(arguments, ["--stages=2", "--eval=none"])) == 0
     assert "continuing at step 22 of 88" in capsys.readouterr().out
     assert len((tmp_path / "repeat_1/metrics.jsonl").read_text().splitlines()) == 4
 

@@ -40,7 +40,8 @@ METHODS = {
 
 
 def main(*arguments):
-    return run.main(["run", *arguments])
+    """The command; of a flag that is given twice, which it refuses, the last counts."""
+    return run.main(["run", *{flag.partition("=")[0]: flag for flag in arguments}.values()])
 
 
 def copy_of(folder, tmp_path):

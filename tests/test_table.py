@@ -154,9 +154,8 @@ def test_latex_is_escaped():
 
 
 def launched(root, *arguments):
-    return table.main(
-        ["table", f"--workdir={root}", "--dataset=digits", "--methods=iwae", "--K=1,2", *arguments]
-    )
+    usual = [f"--workdir={root}", "--dataset=digits", "--methods=iwae", "--K=1,2"]
+    return table.main(["table", *launch.replacing(usual, arguments)])
 
 
 def test_plan_names_each_cell_and_the_cheapest_comes_first(tmp_path, capsys):

@@ -1,7 +1,6 @@
 """Prints the ratios: `python -m experiments.benchmark`; `--quick` shows that every part runs."""
 
 import importlib.util
-import json
 import os
 import pathlib
 import subprocess
@@ -75,7 +74,10 @@ def _targets() -> dict[str, float | None]:
 def _first_step_seconds(cell: problem.Cell) -> list[float]:
     """Import, trace, compile and run the first step: with an empty cache, and once more."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
+        environment = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": folder,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
         return [
             float(
                 subprocess.run(
@@ -217,7 +219,7 @@ def main(argv: Sequence[str]) -> None:
             "device_seconds": busy,
             "missing": missing,
         }
-        pathlib.Path(fv.json).write_text(json.dumps(content, indent=2) + "\n")
+        workdir.write_json(pathlib.Path(fv.json), content)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Parsing, help and checks that all commands share."""
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,13 @@ def define(fv: absl_flags.FlagValues) -> None:
 def parse(
     fv: absl_flags.FlagValues, argv: Sequence[str], usage: str, *, known_only: bool = False
 ) -> list[str]:
-    """Parses, or prints the help and exits; returns flags that are not known, if they may be."""
+    """Parses, or prints the help and exits; returns flags that are not known, if they may be.
+
+    Raises:
+      UsageError: for what is no flag, no value of one, no finite number, or two values of one.
+    """
+    for name in fv:
+        _take_one_value(fv[name])
     try:
         rest = fv(argv, known_only=known_only)
     except absl_flags.Error as error:
@@ -39,7 +46,27 @@ def parse(
     if len(rest) - 1 > len(unknown):
         (argument, *_) = (a for a in rest[1:] if a not in unknown)
         raise UsageError(f"Unexpected argument {argument!r}; flags are written --name=value.")
+    for name, value in fv.flag_values_dict().items():
+        require(
+            not isinstance(value, float) or math.isfinite(value),
+            f"--{name} must be a finite number, got {value}.",
+        )
     return unknown
+
+
+def _take_one_value(flag: absl_flags.Flag) -> None:
+    """Makes a flag refuse another value than the one that it has been given."""
+    parse, given = flag.parse, []
+
+    def parse_once(argument: str) -> None:
+        parse(argument)
+        given.append(flag.value)
+        require(
+            str(flag.value) == str(given[0]),
+            f"--{flag.name} is given twice, as {given[0]} and as {flag.value}; leave one out.",
+        )
+
+    flag.parse = parse_once
 
 
 def _help_text(fv: absl_flags.FlagValues) -> str:

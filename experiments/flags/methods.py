@@ -20,12 +20,14 @@ class MethodFlags(NamedTuple):
       models: values of --model that it can train.
       trains_posterior: whether there is a q to measure; else evaluation starts from the prior.
       needs_density: whether φ learns from samples that q did not draw, which asks for log q there.
+      keeps_its_moves: whether gradients go through all moves, which the memory then holds.
     """
 
     defaults: dict[str, Any]
     models: tuple[str, ...] = CONTINUOUS
     needs_density: bool = False
     trains_posterior: bool = True
+    keeps_its_moves: bool = False
 
 
 _PARTICLES = {"num_particles": 5}
@@ -50,15 +52,18 @@ METHODS = {
     "hoffman": MethodFlags({"num_moves": 7, "num_leapfrog_steps": 5, **_FORCE}),
     "dreg": MethodFlags(_PARTICLES),
     "stl": MethodFlags(_PARTICLES),
-    "hvae": MethodFlags({**_FLOW, "num_leapfrog_steps": 5, "tempering": "fixed"}),
-    "hvi": MethodFlags({**_FLOW, "num_moves": 2, "num_leapfrog_steps": 3}),
+    "hvae": MethodFlags(
+        {**_FLOW, "num_leapfrog_steps": 5, "tempering": "fixed"}, keeps_its_moves=True
+    ),
+    "hvi": MethodFlags({**_FLOW, "num_moves": 2, "num_leapfrog_steps": 3}, keeps_its_moves=True),
     "uha": MethodFlags(
         {
             **_FLOW,
             **{"num_temperatures": 8, "num_leapfrog_steps": 1},
             **_SCHEDULE,
             "with_rematerialization": False,
-        }
+        },
+        keeps_its_moves=True,
     ),
     "vimco": MethodFlags(_PARTICLES, BINARY),
     "nvil": MethodFlags({}, BINARY),

@@ -178,6 +178,7 @@ def parse(fv: absl_flags.FlagValues) -> Training:
     common.require(1e-30 < fv.adam_eps < 1e30, f"--adam_eps must be positive, got {fv.adam_eps}.")
     for name in ("K", "T", "L", "moves", "latent_dim", "hidden_dim"):
         common.require((fv[name].value or 0) <= 10**6, f"--{name} must be at most 1,000,000.")
+    common.require(fv.repeats <= 10**4, f"--repeats must be at most 10,000, got {fv.repeats}.")
     common.require(
         fv.epochs is None or 0.0 < fv.epochs <= 10**6,
         f"--epochs must be positive and at most 1,000,000, got {fv.epochs}.",

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from aiwae_jax import checkpoint, data
-from experiments import build, flags
+from experiments import build, flags, launch
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FLAGS = [
@@ -27,7 +27,8 @@ NUM_KILLS = int(os.environ.get("AIWAE_FAULT_KILLS", "3"))
 def command(folder, *more, module="experiments.run", prefix=()):
     """A command line; `prefix` is put before Python."""
     given = FLAGS if module == "experiments.run" else []
-    return [*prefix, sys.executable, "-m", module, *given, f"--workdir={folder}", *more]
+    given = launch.replacing([*given, f"--workdir={folder}"], more)
+    return [*prefix, sys.executable, "-m", module, *given]
 
 
 def start(folder, *more, **options):
@@ -77,7 +78,7 @@ def kill_at_random(folder, seed, longest_s, *more, **options):
 
 def state_of(folder, *more):
     """(step, leaves by name) of the newest checkpoint of a run."""
-    training = flags.parse_run(["run", *FLAGS, *more]).training
+    training = flags.parse_run(["run", *launch.replacing(FLAGS, more)]).training
     run = build.build(training, data.load("digits"))
     loop_state, _ = checkpoint.Checkpoints(folder / "checkpoints").restore(run.init())
     leaves = checkpoint._flatten(loop_state.train)
