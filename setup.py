@@ -5,8 +5,8 @@ import pathlib
 import setuptools
 
 CORE = [
-    "jax>=0.7",
-    "jaxlib>=0.7",
+    "jax>=0.7.2",
+    "jaxlib>=0.7.2",
     "flax>=0.12",
     "optax>=0.2.4",
     "numpy>=2.0",
@@ -20,7 +20,7 @@ EXTRAS = {
         "rich>=13",
         "scikit-learn>=1.5",
         "scipy>=1.13",
-        "tensorboardX>=2.6.2",
+        "tensorboardX>=2.6.2.2",
     ],
     # TFDS does not declare what it needs: array_record and Pillow to read a prepared data set, and
     # TensorFlow (large) only to prepare one.
@@ -35,7 +35,7 @@ EXTRAS = {
     # gigabytes; PyTorch's own site has an index of CPU builds.
     "bench": ["blackjax>=1.2", "torch>=2.4"],
     "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
-    "test": ["equinox>=0.11", "pytest>=8", "pytest-xdist>=3.6", "ruff~=0.17.0"],
+    "test": ["equinox>=0.13.1", "pytest>=8", "pytest-xdist>=3.6.1", "ruff~=0.17.0"],
 }
 
 setuptools.setup(

@@ -5,7 +5,7 @@ currency is the evaluation of ∇_z log p(x, z): here the matrix products of a w
 whatever they serve, in units of those of one such gradient.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -121,7 +121,7 @@ def _cost(equation: Any) -> float:
         left = equation.invars[0].aval.shape
         size = np.prod([left[axis] for axis in contracted])
         return float(2.0 * size * np.prod(equation.outvars[0].aval.shape))
-    inner = [_Counter().closed(_closed(sub)) for sub in core.jaxprs_in_params(params)]
+    inner = [_Counter().closed(_closed(sub)) for sub in _programs_in(params)]
     if name == "scan":
         return float(params["length"] * sum(inner))
     if name == "cond":
@@ -129,6 +129,14 @@ def _cost(equation: Any) -> float:
     if name == "while" and sum(inner):
         raise ValueError("A loop of unknown length has matrix products in it.")
     return sum(inner)
+
+
+def _programs_in(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
+    """Bodies and branches among an equation's parameters."""
+    for value in params.values():
+        for each in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(each, core.Jaxpr | core.ClosedJaxpr):
+                yield getattr(each, "jaxpr", each)
 
 
 def _closed(jaxpr: Any) -> core.ClosedJaxpr:

@@ -1,9 +1,11 @@
 """Annealed importance sampling against closed forms, a NumPy loop, and planted faults."""
 
+import functools
 import itertools
 import math
 
 import chex
+import heavy
 import jax
 import jax.numpy as jnp
 import linear_gaussian as lg
@@ -37,7 +39,7 @@ COARSE_FORCES = tuple(
 
 
 def move_at(beta, num_moves, step_size, force_fns=None, num=100_000):
-    before = exact_samples(jax.random.key(0), shape_at(beta), num)
+    before = exact_samples(0, shape_at(beta), num)
     ends = (log_initial, log_target)
     if force_fns is not None:
         ends = [forces.with_force(f, g) for f, g in zip(ends, force_fns, strict=True)]
@@ -58,7 +60,7 @@ def move_at(beta, num_moves, step_size, force_fns=None, num=100_000):
         state, info = jax.lax.scan(body, state, jax.random.split(key, num_moves))
         return state.position, info.acceptance.mean()
 
-    after, acceptance = jax.jit(move)(jax.random.split(jax.random.key(1), num), before)
+    after, acceptance = heavy.jit(move)(jax.random.split(jax.random.key(1), num), before)
     return before, after, float(acceptance.mean())
 
 
@@ -95,7 +97,7 @@ def weight_z_score(
     num=100_000,
 ):
     """(mean of w / Z - 1) in standard errors."""
-    start = exact_samples(jax.random.key(2), INITIAL_SHAPE, num)
+    start = exact_samples(2, INITIAL_SHAPE, num)
     betas = ais.linear_schedule(num_temperatures)
 
     @jax.vmap
@@ -113,7 +115,7 @@ def weight_z_score(
             momentum_persistence=momentum_persistence,
         )
 
-    _, log_weights, _ = jax.jit(chain)(jax.random.split(jax.random.key(3), num), start)
+    _, log_weights, _ = heavy.jit(chain)(jax.random.split(jax.random.key(3), num), start)
     ratio = np.exp(np.asarray(log_weights, np.float64) - LOG_Z)
     return (ratio.mean() - 1.0) / (ratio.std(ddof=1) / math.sqrt(num))
 
@@ -171,7 +173,7 @@ def test_mean_weight_test_catches_planted_fault(monkeypatch, plant):
     assert abs(weight_z_score(10)) > 6.0
 
 
-def run_linear_gaussian(num_temperatures, num, key=0):
+def run_linear_gaussian(num_temperatures, num=100_000):
     """Annealed particles of the linear-Gaussian datum from its q: (z, log weights)."""
     params = lg.params()
     q = lg.posterior(params.phi, lg.DATUM)
@@ -189,29 +191,35 @@ def run_linear_gaussian(num_temperatures, num, key=0):
             num_leapfrog_steps=NUM_LEAPFROG_STEPS,
         )
 
-    z, log_weights, _ = jax.jit(chain)(jax.random.split(jax.random.key(key), num))
+    z, log_weights, _ = heavy.jit(chain)(jax.random.split(jax.random.key(0), num))
     return z, log_weights
+
+
+particles_of = functools.cache(run_linear_gaussian)
 
 
 @pytest.mark.parametrize("num_temperatures", [2, 5, 20])
 def test_mean_weight_is_the_likelihood_of_the_linear_gaussian_model(num_temperatures):
-    _, log_weights = run_linear_gaussian(num_temperatures, 100_000)
+    _, log_weights = particles_of(num_temperatures)
     exact = float(lg.exact_log_likelihood(lg.params().theta, lg.DATUM))
     ratio = np.exp(np.asarray(log_weights, np.float64) - exact)
     assert abs(ratio.mean() - 1.0) < 4.0 * ratio.std(ddof=1) / math.sqrt(len(ratio))
 
 
-def theta_gradient_z_score(num_temperatures, num=40_000):
+_gradients = jax.jit(jax.vmap(jax.grad(lg.log_joint), (None, None, 0)))
+_exact_gradient = jax.jit(jax.grad(lg.exact_log_likelihood))
+
+
+def theta_gradient_z_score(z, log_weights):
     """Self-normalized θ-gradient of one large set against the exact one, in delta-method errors."""
     theta = lg.params().theta
-    z, log_weights = run_linear_gaussian(num_temperatures, num, key=5)
-    per_particle = jax.vmap(jax.grad(lg.log_joint), (None, None, 0))(theta, lg.DATUM, z)
-    exact = jax.grad(lg.exact_log_likelihood)(theta, lg.DATUM)
+    per_particle = _gradients(theta, lg.DATUM, z)
+    exact = _exact_gradient(theta, lg.DATUM)
     w = np.exp(np.asarray(log_weights, np.float64) - float(log_weights.max()))
     w /= w.sum()
     scores = []
     for g, target in zip(jax.tree.leaves(per_particle), jax.tree.leaves(exact), strict=True):
-        g = np.asarray(g, np.float64).reshape(num, -1)
+        g = np.asarray(g, np.float64).reshape(len(w), -1)
         estimate = w @ g
         error = np.sqrt((w**2) @ (g - estimate) ** 2)
         scores.append(np.abs(estimate - np.asarray(target).ravel()) / error)
@@ -220,13 +228,13 @@ def theta_gradient_z_score(num_temperatures, num=40_000):
 
 @pytest.mark.parametrize("num_temperatures", [2, 5, 20])
 def test_theta_gradient_is_exact_for_many_particles(num_temperatures):
-    assert theta_gradient_z_score(num_temperatures) < 4.0
+    assert theta_gradient_z_score(*particles_of(num_temperatures)) < 4.0
 
 
 @pytest.mark.slow
 def test_theta_gradient_test_catches_missing_accept_step(monkeypatch):
     _plant_no_accept_step(monkeypatch)
-    assert theta_gradient_z_score(20) > 6.0
+    assert theta_gradient_z_score(*run_linear_gaussian(20)) > 6.0
 
 
 # ----------------------------------------------------------------------------- caching and energies
@@ -234,7 +242,7 @@ def test_theta_gradient_test_catches_missing_accept_step(monkeypatch):
 
 def record_chain(num_temperatures=9, num=64, step_size=0.9):
     """Runs `step` by hand and records every state, with β changing from move to move."""
-    y = exact_samples(jax.random.key(6), INITIAL_SHAPE, num)
+    y = exact_samples(6, INITIAL_SHAPE, num)
     keys = jax.random.split(jax.random.key(7), num)
     betas = ais.linear_schedule(num_temperatures)
     states = [jax.vmap(lambda y: ais.init(y, log_initial, log_target))(y)]
@@ -338,7 +346,7 @@ def numpy_chain(keys, start, betas, step_size):
 
 def test_run_chain_matches_a_numpy_loop_under_the_same_noise():
     num, num_temperatures, step_size = 24, 6, 0.9
-    start = exact_samples(jax.random.key(8), INITIAL_SHAPE, num)
+    start = exact_samples(8, INITIAL_SHAPE, num)
     keys = jax.random.split(jax.random.key(9), num)
     betas = ais.linear_schedule(num_temperatures)
     z, log_weights, _ = jax.jit(
@@ -363,7 +371,7 @@ def test_run_chain_matches_a_numpy_loop_under_the_same_noise():
 
 
 def test_annealed_with_two_temperatures_matches_importance_weights():
-    y = exact_samples(jax.random.key(10), INITIAL_SHAPE, 50)
+    y = exact_samples(10, INITIAL_SHAPE, 50)
     betas = ais.linear_schedule(2)
     _, log_weights, _ = jax.jit(
         jax.vmap(lambda key, y: ais.run_chain(key, y, log_initial, log_target, betas, 0.4))
@@ -383,7 +391,7 @@ def test_step_size_zero_keeps_the_start_and_gives_importance_weights():
 
 
 def test_without_last_move_the_weights_are_the_same():
-    y = exact_samples(jax.random.key(12), INITIAL_SHAPE, 20)
+    y = exact_samples(12, INITIAL_SHAPE, 20)
     keys = jax.random.split(jax.random.key(13), 20)
     betas = ais.linear_schedule(6)
 
@@ -494,7 +502,7 @@ def test_run_chain_works_under_a_users_jit_vmap_and_scan():
 
 
 def test_info_is_reduced_over_named_axes():
-    y = exact_samples(jax.random.key(14), INITIAL_SHAPE, 30)
+    y = exact_samples(14, INITIAL_SHAPE, 30)
     keys = jax.random.split(jax.random.key(15), 30)
 
     def chain(key, y, axis_name=None):

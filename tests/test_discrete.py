@@ -4,6 +4,7 @@ import functools
 
 import chex
 import eight_units as eu
+import heavy
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,55 +35,80 @@ KERNELS = {
     "langevin, long steps": (discrete.langevin(1), 5.0),
 }
 SMALLEST_P_VALUE = 1e-4
+LOG_P_X = jax.jit(eu.exact_log_likelihood, static_argnums=0)(eu.NETWORK, THETA, eu.DATUM)
 
 
-def log_mixed(beta):
-    """log f_β at every state, and as a function of the state."""
+BETA = 0.6
+CHAINS_AT_ONCE = 5_000
+
+
+@jax.jit
+def log_probabilities():
+    """log f_β at every state, normalized."""
     ends = eu.log_probs(POSTERIOR), eu.log_joints(eu.NETWORK, THETA, eu.DATUM)
-
-    def log_density(z):
-        return (1 - beta) * LOG_INITIAL(z) + beta * LOG_TARGET(z)
-
-    return jax.nn.log_softmax((1 - beta) * ends[0] + beta * ends[1]), log_density
+    return jax.nn.log_softmax((1 - BETA) * ends[0] + BETA * ends[1])
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 4))
-def moved_states(key, kernel, num_moves, step_size, num_chains, beta=0.6):
-    """Counts of states `[256]` after moves from exact draws, and the mean acceptance."""
-    log_p, log_density = log_mixed(beta)
+LOG_P = log_probabilities()
+
+
+def log_density(z):
+    """log f_β as a function of the state."""
+    return (1 - BETA) * LOG_INITIAL(z) + BETA * LOG_TARGET(z)
+
+
+def chains(keys, starts, kernel, num_moves, step_size):
+    """Numbers of the states `[CHAINS_AT_ONCE]` after moves at β, and the mean acceptance."""
 
     def evaluate_fn(z):
         return hmc.init(z, log_density)
 
-    def chain(key):
-        start_key, move_key = jax.random.split(key)
-        state = evaluate_fn(eu.STATES[jax.random.categorical(start_key, log_p)])
+    def chain(key, start):
+        def body(t, carry):
+            state, total = carry
+            key_t = jax.random.fold_in(key, t)
+            state, info = kernel(key_t, state, evaluate_fn, jax.grad(log_density), step_size)
+            return state, total + info.acceptance
 
-        def body(state, t):
-            state, info = kernel(
-                jax.random.fold_in(move_key, t),
-                state,
-                evaluate_fn,
-                jax.grad(log_density),
-                step_size,
-            )
-            return state, info.acceptance
+        start = evaluate_fn(eu.STATES[start]), jnp.zeros(())
+        state, total = jax.lax.fori_loop(0, num_moves, body, start)
+        return eu.number_of(state.position), total / num_moves.astype(total.dtype)
 
-        state, acceptance = jax.lax.scan(body, state, jnp.arange(num_moves))
-        return eu.number_of(state.position), acceptance.mean()
+    numbers, acceptance = jax.vmap(chain)(keys, starts)
+    return numbers, acceptance.mean()
 
-    numbers, acceptance = jax.vmap(chain)(jax.random.split(key, num_chains))
-    return jnp.bincount(numbers, length=len(eu.STATES)), acceptance.mean()
+
+# One program of each kernel for any number of moves; those of faults make few moves.
+run_chains = heavy.jit(chains, static_argnums=2)
+run_faulty_chains = jax.jit(chains, static_argnums=2)
+
+
+@functools.cache
+def exact_states(seed, num_chains):
+    """Numbers of states that are drawn exactly."""
+    return jax.random.categorical(jax.random.key(seed), LOG_P, shape=(num_chains,))
+
+
+def moved_states(seed, kernel, num_moves, step_size, num_chains, run=run_chains):
+    """Counts of states `[256]` after moves from exact draws, and the mean acceptance."""
+    keys = jax.random.split(jax.random.key(seed), num_chains)
+    starts = exact_states(100 + seed, num_chains)
+    settings = kernel, jnp.int32(num_moves), jnp.float32(step_size)
+    found = [
+        run(keys[i : i + CHAINS_AT_ONCE], starts[i : i + CHAINS_AT_ONCE], *settings)
+        for i in range(0, num_chains, CHAINS_AT_ONCE)
+    ]
+    numbers = np.concatenate([each for each, _ in found])
+    counts = np.bincount(numbers, minlength=len(eu.STATES))
+    return counts, np.mean([acceptance for _, acceptance in found])
 
 
 @pytest.mark.parametrize("num_moves", [1, 10])
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_leaves_the_annealed_conditional_invariant(name, num_moves):
     kernel, step_size = KERNELS[name]
-    counts, acceptance = moved_states(
-        jax.random.key(num_moves), kernel, num_moves, jnp.float32(step_size), 40_000
-    )
-    p_value = eu.chi_square_p_value(counts, np.exp(log_mixed(0.6)[0]))
+    counts, acceptance = moved_states(num_moves, kernel, num_moves, step_size, 40_000)
+    p_value = eu.chi_square_p_value(counts, np.exp(LOG_P))
     assert p_value > SMALLEST_P_VALUE
     if not name.startswith("gibbs"):
         assert 0.3 < acceptance < 0.95  # rejections belong to what is tested
@@ -140,46 +166,32 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_invariance_test_catches_planted_faults(name):
-    counts, _ = moved_states(jax.random.key(1), FAULTS[name], 1, jnp.float32(0.8), 40_000)
-    assert eu.chi_square_p_value(counts, np.exp(log_mixed(0.6)[0])) < SMALLEST_P_VALUE
+    counts, _ = moved_states(1, FAULTS[name], 1, 0.8, 40_000, run_faulty_chains)
+    assert eu.chi_square_p_value(counts, np.exp(LOG_P)) < SMALLEST_P_VALUE
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_forgets_where_it_started(name):
     kernel, step_size = KERNELS[name]
-    log_p, log_density = log_mixed(0.6)
-
-    @jax.jit
-    @jax.vmap
-    def chain(key):
-        def body(t, state):
-            return kernel(
-                jax.random.fold_in(key, t),
-                state,
-                lambda z: hmc.init(z, log_density),
-                jax.grad(log_density),
-                jnp.float32(step_size),
-            )[0]
-
-        start = hmc.init(jnp.zeros(eu.D), log_density)
-        return eu.number_of(jax.lax.fori_loop(0, 60, body, start).position)
-
-    numbers = chain(jax.random.split(jax.random.key(2), 5_000))
+    keys, zeros = jax.random.split(jax.random.key(2), 5_000), jnp.zeros(5_000, jnp.int32)
+    numbers, _ = run_chains(keys, zeros, kernel, jnp.int32(60), jnp.float32(step_size))
     shares = np.bincount(numbers, minlength=256) / len(numbers)
-    assert 0.5 * np.abs(shares - np.exp(log_p)).sum() < 0.12  # 0.07 is the noise of 5,000 draws
+    assert 0.5 * np.abs(shares - np.exp(LOG_P)).sum() < 0.12  # 0.07 is the noise of 5,000 draws
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_cached_ends_are_those_of_the_position_while_beta_changes(name):
     kernel, step_size = KERNELS[name]
-    state = ais.init(POSTERIOR.sample(jax.random.key(0)), LOG_INITIAL, LOG_TARGET)
-    for t, beta in enumerate((0.2, 0.5, 0.7, 1.0), 1):
-        state, _ = ais.step(
-            *(jax.random.key(t), state, beta, jnp.float32(step_size)),
-            *(LOG_INITIAL, LOG_TARGET),
-            kernel=kernel,
+    init = jax.jit(lambda z: ais.init(z, LOG_INITIAL, LOG_TARGET))
+    step = jax.jit(
+        lambda key, state, beta: ais.step(
+            *(key, state, beta, jnp.float32(step_size), LOG_INITIAL, LOG_TARGET), kernel=kernel
         )
-        fresh = ais.init(state.position, LOG_INITIAL, LOG_TARGET)
+    )
+    state = init(POSTERIOR.sample(jax.random.key(0)))
+    for t, beta in enumerate((0.2, 0.5, 0.7, 1.0), 1):
+        state, _ = step(jax.random.key(t), state, beta)
+        fresh = init(state.position)
         chex.assert_trees_all_close(
             (state.initial, state.target), (fresh.initial, fresh.target), rtol=1e-5, atol=1e-5
         )
@@ -239,7 +251,7 @@ def estimates(kernel, step_size, num_chains=20_000, key=3, betas=(0.0, 0.3, 0.6,
         )[1]
 
     log_weights = chain(jax.random.split(jax.random.key(key), num_chains))
-    return np.exp(log_weights - eu.exact_log_likelihood(eu.NETWORK, THETA, eu.DATUM))
+    return np.exp(log_weights - LOG_P_X)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -295,7 +307,7 @@ def test_bidirectional_bounds_enclose_the_exact_likelihood(move, is_conditional)
         lambda key: model.sample_given(key, params.theta, eu.DATUM),
         300,
     )
-    exact = jax.vmap(lambda x: eu.exact_log_likelihood(model, params.theta, x))(x)
+    exact = jax.jit(jax.vmap(lambda x: eu.exact_log_likelihood(model, params.theta, x)))(x)
     below = np.asarray(exact) - found.forward.log_likelihood
     above = found.reverse.log_likelihood - np.asarray(exact)
     for differences in (below, above):
@@ -313,7 +325,7 @@ def test_an_estimate_of_real_data_is_that_of_the_exact_sum():
         np.asarray(eu.DATA),
         evaluate.Settings(**{**vars(settings), "num_temperatures": 200, "num_chains": 32}),
     )
-    exact = jax.vmap(lambda x: eu.exact_log_likelihood(eu.NETWORK, THETA, x))(eu.DATA)
+    exact = jax.jit(jax.vmap(lambda x: eu.exact_log_likelihood(eu.NETWORK, THETA, x)))(eu.DATA)
     np.testing.assert_allclose(found.log_likelihood, exact, atol=0.25)
     assert found.num_nonfinite == 0
     assert 0.2 < found.acceptance.mean() < 1.0
@@ -354,7 +366,7 @@ def test_hmc_chains_are_those_from_before_there_were_kernels():
             num_leapfrog_steps=4,
         )[:2]
 
-    z, log_weights = jax.vmap(chain)(jax.random.split(jax.random.key(42), 3))
+    z, log_weights = jax.jit(jax.vmap(chain))(jax.random.split(jax.random.key(42), 3))
     np.testing.assert_allclose(z, RECORDED_Z, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(log_weights, RECORDED_LOG_WEIGHTS, rtol=1e-5, atol=1e-5)
 

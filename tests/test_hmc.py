@@ -3,6 +3,7 @@
 from functools import partial
 
 import chex
+import heavy
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +35,7 @@ def run_moves(
     momentum_persistence=0.0,
 ):
     """Moves exact samples of TARGET; returns before, after, mean acceptance."""
-    before = exact_samples(jax.random.key(0), SHAPE, NUM)
+    before = exact_samples(0, SHAPE, NUM)
 
     @jax.vmap
     def move(key, y):
@@ -54,7 +55,7 @@ def run_moves(
         state, info = jax.lax.scan(body, state, jax.random.split(key, num_moves))
         return state.position, info.acceptance.mean()
 
-    after, acceptance = jax.jit(move)(jax.random.split(jax.random.key(1), NUM), before)
+    after, acceptance = heavy.jit(move)(jax.random.split(jax.random.key(1), NUM), before)
     return before, after, float(acceptance.mean())
 
 
@@ -178,7 +179,7 @@ def test_leapfrog_energy_error_of_the_oscillator_falls_with_the_square_of_the_st
 
 
 def test_accept_noise_is_uniform_and_independent_of_the_momentum():
-    momentum, log_uniform = jax.vmap(lambda key: hmc.draw_noise(key, 2, jnp.float32))(
+    momentum, log_uniform = jax.jit(jax.vmap(lambda key: hmc.draw_noise(key, 2, jnp.float32)))(
         jax.random.split(jax.random.key(3), 100_000)
     )
     uniform = np.exp(np.asarray(log_uniform, np.float64))
