@@ -1,7 +1,6 @@
 """Prints the ratios: `python -m experiments.benchmark`; `--quick` shows that every part runs."""
 
 import importlib.util
-import json
 import os
 import pathlib
 import subprocess
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from experiments import command, report, workdir
+from experiments import command, files, report
 from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
 from experiments.flags import common
 
@@ -104,7 +103,7 @@ def main(argv: Sequence[str]) -> None:
     common.parse(fv, argv, "Times the sampler: python -m experiments.benchmark")
     common.check_at_least("repeats", fv.repeats, 1)
     if fv.json:
-        workdir.make_folder(pathlib.Path(fv.json).parent, "--json")
+        files.prepare(pathlib.Path(fv.json).expanduser(), "--json")
     cells = QUICK_CELLS if fv.quick else CELLS
     against = cells[0] if fv.quick else AGAINST
     num_repeats = 2 if fv.quick else fv.repeats
@@ -185,7 +184,7 @@ def main(argv: Sequence[str]) -> None:
             "device_seconds": busy,
             "missing": missing,
         }
-        pathlib.Path(fv.json).write_text(json.dumps(content, indent=2) + "\n")
+        files.write_json(pathlib.Path(fv.json).expanduser(), content)
 
 
 if __name__ == "__main__":
