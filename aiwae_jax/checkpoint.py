@@ -56,6 +56,13 @@ class _DamagedError(ValueError):
     """A checkpoint that can be read, but not to what was written."""
 
 
+# What `jax_enable_x64` makes of a dtype in its other position.
+_OF_OTHER_WIDTH = {
+    **{f"{kind}32": np.dtype(f"{kind}64") for kind in ("float", "int", "uint")},
+    **{f"{kind}64": np.dtype(f"{kind}32") for kind in ("float", "int", "uint")},
+}
+
+
 # What became of a checkpoint on the process that fared worst with it.
 _READ, _DAMAGED, _UNREADABLE = range(3)
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)  # damage, where other `OSError`s may pass
@@ -103,7 +110,12 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         flat = _flatten(tree)
-        content = {"names": sorted(flat), "facts": facts, "sha256": _digests(flat, facts)}
+        content = {
+            "names": sorted(flat),
+            "arrays": {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in flat.items()},
+            "facts": facts,
+            "sha256": _digests(flat, facts),
+        }
         try:
             with _quiet():
                 is_saved = self._manager.save(
@@ -127,11 +139,15 @@ class Checkpoints:
         """The newest checkpoint's step, or None."""
         return self._manager.latest_step()
 
-    def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+    def restore(
+        self, template: PyTree, *, is_exact: bool = False
+    ) -> tuple[PyTree, dict[str, Any]] | None:
         """Reads the newest checkpoint that is whole.
 
         Args:
-          template: a tree of JAX arrays, whose structure, shapes and devices are wanted.
+          template: a tree of JAX arrays, whose structure, shapes, dtypes and devices are wanted.
+          is_exact: whether arrays that were saved in other dtypes (with `jax_enable_x64` in the
+            other position, say) are refused; by default they are cast, with a warning.
 
         Returns:
           (tree, facts), or None where there is no checkpoint. A damaged newest one is passed over
@@ -139,16 +155,18 @@ class Checkpoints:
 
         Raises:
           CheckpointError: if none of the existing ones can be read, or the newest cannot be for a
-            reason that may pass; nothing has been moved then.
+            reason that may pass, or holds other arrays than `template`; nothing has been moved
+            then.
         """
         with _quiet():
             steps, damaged = self._steps(), []
             for step in steps:
                 restored = self._try_step(step, template)
                 if restored is not None:
+                    tree = self._cast(step, restored[0], template, is_exact)
                     if self._is_owner and damaged:
                         self._move_aside(damaged)
-                    return restored
+                    return tree, restored[1]
                 damaged.append(step)
         if steps:
             raise CheckpointError(
@@ -204,11 +222,8 @@ class Checkpoints:
         self._manager.reload()
 
     def _restore_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        """What was saved, in the dtypes that it was saved in."""
         flat = _flatten(template)
-        abstract = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-            for name, leaf in flat.items()
-        }
         args = self._ocp.args
         content = self._manager.restore(
             step, args=args.Composite(content=args.JsonRestore())
@@ -216,20 +231,81 @@ class Checkpoints:
         written = content.get("sha256", {})  # checkpoints of earlier versions have none
         if written and {*content["names"], "facts"} != written.keys():
             raise _DamagedError("its list of arrays is not what was written")
-        if content["names"] != sorted(flat):
+        path = self._folder / str(step)
+        arrays = content.get("arrays", {})  # likewise
+        if content["names"] != sorted(flat) or any(
+            tuple(shape) != flat[name].shape for name, (_, shape) in arrays.items()
+        ):
             raise CheckpointError(
-                f"The checkpoint {self._folder / str(step)} holds other arrays than this run has: "
+                f"The checkpoint {path} holds other arrays than this run has: "
                 "it is of another method, model or version of the program."
             )
-        tree = self._manager.restore(
-            step, args=args.Composite(tree=args.StandardRestore(abstract))
-        ).tree
-        read = _digests(tree, content["facts"]) if written else {}
-        broken = [name for name in read if read[name] != written.get(name)]
+        dtypes = {name: np.dtype(dtype) for name, (dtype, _) in arrays.items()}
+        tree = self._read(step, flat, dtypes)
+        broken = self._broken(tree, content)
+        if broken and not dtypes:
+            dtypes = {name: _OF_OTHER_WIDTH.get(str(flat[name].dtype)) for name in broken}
+            tree = self._read(step, flat, dtypes)
+            broken = self._broken(tree, content)
         if broken:
             raise _DamagedError(f"{', '.join(broken)}: not what was written")
         leaves = [tree[name] for name in flat]
         return jax.tree.unflatten(jax.tree.structure(template), leaves), content["facts"]
+
+    def _cast(self, step: int, tree: PyTree, template: PyTree, is_exact: bool) -> PyTree:
+        """The arrays in the dtypes that are wanted, where these are others than the saved ones."""
+        flat, wanted = _flatten(tree), _flatten(template)
+        differing = [name for name in wanted if flat[name].dtype != wanted[name].dtype]
+        if not differing:
+            return tree
+        dtype, here = (each[differing[0]].dtype for each in (flat, wanted))
+        reason = (
+            f"The checkpoint {self._folder / str(step)} was saved with {differing[0]} in {dtype}, "
+            f"which is {here} in this process"
+        )
+        advice = "use the model in the dtype that it was trained in"
+        if _OF_OTHER_WIDTH.get(str(dtype)) == here:
+            is_on = bool(jax.config.jax_enable_x64)
+            reason += f", because JAX_ENABLE_X64 is {'on' if is_on else 'off'}"
+            advice = f"start it with JAX_ENABLE_X64={int(not is_on)}"
+        if is_exact:
+            raise CheckpointError(
+                f"{reason}. Training continues to the very bit, or not at all: {advice}."
+            )
+        warnings.warn(f"{reason}; {len(differing)} of its arrays are cast.", stacklevel=3)
+
+        def cast(array, leaf):
+            if array.dtype == leaf.dtype:
+                return array
+            host = np.asarray(array).astype(leaf.dtype)
+            return jax.make_array_from_callback(host.shape, leaf.sharding, lambda at: host[at])
+
+        return jax.tree.map(cast, tree, template)
+
+    def _read(
+        self, step: int, flat: dict[str, jax.Array], dtypes: dict[str, np.dtype | None]
+    ) -> dict[str, Any]:
+        """The arrays in the `dtypes` that they were saved in, by default those of `flat`."""
+        abstract = {}
+        for name, leaf in flat.items():
+            dtype = dtypes.get(name) or leaf.dtype
+            # JAX may be told to know no 64 bits, but NumPy does.
+            abstract[name] = (
+                jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding)
+                if dtype == leaf.dtype
+                else np.empty(leaf.shape, dtype)
+            )
+        args = self._ocp.args
+        return self._manager.restore(
+            step, args=args.Composite(tree=args.StandardRestore(abstract))
+        ).tree
+
+    @staticmethod
+    def _broken(tree: dict[str, Any], content: dict[str, Any]) -> list[str]:
+        """Names of what is not what was written, as far as that is known."""
+        written = content.get("sha256", {})
+        read = _digests(tree, content["facts"]) if written else {}
+        return [name for name in read if read[name] != written.get(name)]
 
     def close(self) -> None:
         """Releases Orbax's threads."""

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from absl import flags as absl_flags
 
 from aiwae_jax import data, plots, train
-from experiments import build, command, cost, evaluate, flags, launch, pool, repeats, workdir
+from experiments import build, command, cost, evaluate, files, flags, launch, pool, repeats
 from experiments.benchmark import timing
 from experiments.flags import common
 from experiments.report import METRICS, format_mean
@@ -31,6 +31,7 @@ _METHODS = (
     *("hoffman", "hvae", "hvi", "uha", "aiwae", "aiwae_wake"),
 )
 _BUDGETS = ("epochs", "gradients")
+_FILES = ("comparison.md", "comparison.csv", "comparison.png")
 _MINIMUM = {"bidirectional_gap": "bidirectional gap"}
 _LABELS = {key: name for key, (name, _) in METRICS.items()} | _MINIMUM
 
@@ -276,22 +277,23 @@ def write(
     setting: str,
 ) -> None:
     """Writes comparison.md, .csv and .png."""
-    workdir.write_text(out / "comparison.md", markdown(lines, title, setting))
+    files.write_text(out / "comparison.md", markdown(lines, title, setting))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _columns(lines), restval="")
     writer.writeheader()
     writer.writerows(lines)
-    workdir.write_text(out / "comparison.csv", text.getvalue())
+    files.write_text(out / "comparison.csv", text.getvalue())
     curves: dict[str, list[tuple[float, float, float]]] = {}
     for row in rows:
         mean, std = row.values["nll_test"]
         curves.setdefault(row.variant, []).append((row.num_gradients, mean, std or 0.0))
-    plots.cost_curves(
-        out / "comparison.png",
-        curves,
-        f"{title}: NLL (test) against gradient evaluations of training; lower left is better",
-        axis_labels=("evaluations of ∇ log p(x, z) in training", "NLL (test), nats"),
-    )
+    with files.whole(out / "comparison.png") as path:
+        plots.cost_curves(
+            path,
+            curves,
+            f"{title}: NLL (test) against gradient evaluations of training; lower left is better",
+            axis_labels=("evaluations of ∇ log p(x, z) in training", "NLL (test), nats"),
+        )
 
 
 def _setting(arguments: Sequence[str], environment: dict[str, Any]) -> str:
@@ -320,8 +322,9 @@ def main(argv: Sequence[str]) -> None:
     )
     root = pathlib.Path(fv.workdir).expanduser().absolute()
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "comparison"
-    workdir.make_folder(out, "--out")
     plots.load()
+    for name in _FILES:
+        files.prepare(out / name, "--out", is_dry_run=fv.dry_run)
     dataset = data.load(fv.dataset, fv.data_dir)
     shared = launch.shared_flags(fv, for_runs)
     if not any(flag.startswith(("--batch_size=", "--preset=")) for flag in shared):
@@ -342,7 +345,7 @@ def main(argv: Sequence[str]) -> None:
         return
     rows = rows_of(root, cells, variants, len(dataset.train))
     if not rows:
-        raise workdir.WorkdirError("No cell has a report yet.")
+        raise files.WorkdirError("No cell has a report yet.")
     speeds = measure_speed(variants, dataset)
     lines = table(rows, variants, speeds)
     setting = _setting([flag for flag in shared if "_dir" not in flag], rows[0].environment)
@@ -350,7 +353,7 @@ def main(argv: Sequence[str]) -> None:
     print(markdown(lines, dataset.title, setting))
     print(f"written: {out}")
     if failed:
-        raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
+        raise files.WorkdirError(f"These cells failed: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

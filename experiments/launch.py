@@ -92,6 +92,7 @@ def look(folder: pathlib.Path, config: flags.Config, num_examples: int) -> Found
         all(
             evaluate_command.find_report(repeat, config.evaluation, training.total_epochs)
             is not None
+            and evaluate_command.is_drawn(repeat.folder)
             for repeat in repeats.of(training, folder)
         ),
     )

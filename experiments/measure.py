@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -48,30 +48,70 @@ def keys_of(evaluation: Evaluation) -> Keys:
     return Keys(*jax.random.split(root, len(Keys._fields)))
 
 
-def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> tuple[np.ndarray, ...]:
+class Images(NamedTuple):
+    """The images of an evaluation, binarized.
+
+    Attributes:
+      test: `[N, X]`.
+      train: `[N, X]`.
+      test_index: `[N]`, their rows in the test set.
+      train_index: `[N]`, in the training set.
+      all_test: the whole test set, for the active units.
+    """
+
+    test: np.ndarray
+    train: np.ndarray
+    test_index: np.ndarray
+    train_index: np.ndarray
+    all_test: np.ndarray
+
+
+def _choose(key: jax.Array, num_there: int, num: int) -> np.ndarray:
+    """Rows of a data set: all in their own order, or some by a permutation of all.
+
+    So that a larger number of images contains the smaller.
+    """
+    if num == num_there:
+        return np.arange(num)
+    return np.asarray(jax.random.permutation(key, num_there))[:num]
+
+
+def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> Images:
     """Chooses and binarizes the evaluated images once, from the evaluation seed alone.
 
     Every run on the same data and seed sees the same images and the same pixels.
-
-    Returns:
-      (test images `[N, X]`, as many training images, all test images for the active units).
     """
     num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(dataset.train))
     keys = keys_of(evaluation)
     binarize = partial(data.binarize, max_level=dataset.max_level)
     all_test = np.asarray(binarize(keys.test_pixels, jnp.asarray(dataset.test)))
-    # Permutations of everything, so that a larger number of images contains the smaller.
-    test_order = np.asarray(jax.random.permutation(keys.test_order, len(dataset.test)))[:num]
-    train_order = np.asarray(jax.random.permutation(keys.train_order, len(dataset.train)))[:num]
-    train_images = binarize(keys.train_pixels, jnp.asarray(dataset.train[train_order]))
-    return all_test[test_order], np.asarray(train_images), all_test
+    test_index = _choose(keys.test_order, len(dataset.test), num)
+    train_index = _choose(keys.train_order, len(dataset.train), num)
+    train = np.asarray(binarize(keys.train_pixels, jnp.asarray(dataset.train[train_index])))
+    return Images(all_test[test_index], train, test_index, train_index, all_test)
 
 
-class _Watch:
-    """Progress bars, one after the other, and an eye on the user's interruption."""
+def _identity(images: Images, dataset: data.Dataset) -> dict[str, np.ndarray]:
+    """Which image each number of evaluation.npz is of, and its label where there are labels."""
+    found = {}
+    for part, index in (("test", images.test_index), ("train", images.train_index)):
+        found[f"index_{part}"] = index
+        labels = getattr(dataset, f"{part}_labels")
+        if labels is not None:
+            found[f"label_{part}"] = np.asarray(labels)[index]
+    return found
 
-    def __init__(self, interruption: command.Interruption):
-        self._interruption = interruption
+
+class Watch:
+    """Progress bars, one after the other, and an eye on what may end the work.
+
+    Args:
+      interruption: the user's.
+      check_fn: raises where the work has become useless.
+    """
+
+    def __init__(self, interruption: command.Interruption, check_fn: Callable[[], None]):
+        self._interruption, self._check_fn = interruption, check_fn
         self._bar: progress.Progress | None = None
         self._title, self._done = "", 0
 
@@ -80,7 +120,9 @@ class _Watch:
 
         Raises:
           command.Interrupted: on SIGINT, SIGTERM or SIGHUP.
+          Exception: what `check_fn` raises.
         """
+        self._check_fn()
         if self._bar is None or title != self._title or done < self._done:
             self.close()
             self._bar, self._title = progress.Progress(title, _STEPS), title
@@ -116,14 +158,10 @@ class Measured(NamedTuple):
     Attributes:
       entries: for report.json.
       arrays: per image and per temperature, for evaluation.npz.
-      likelihood: test and training images together.
-      test_images: binarized.
     """
 
     entries: dict[str, Any]
     arrays: dict[str, np.ndarray]
-    likelihood: evaluate.Likelihood
-    test_images: np.ndarray
 
 
 def _chunk_size(functions, images: np.ndarray, evaluation: Evaluation) -> int:
@@ -232,20 +270,18 @@ def measure(
     dataset: data.Dataset,
     evaluation: Evaluation,
     store: MutableMapping,
-    interruption: command.Interruption,
+    watch: Watch,
 ) -> Measured:
     """Measures NLL, NVLB, gaps and active units, with chains and samples from `initial`.
 
     Raises:
       command.Interrupted: on SIGINT, SIGTERM or SIGHUP; finished chunks are in the store.
     """
-    test_images, train_images, all_test_images = choose_images(dataset, evaluation)
-    if evaluation.num_examples > len(test_images):
-        print(
-            f"--eval_examples={evaluation.num_examples}: there are only {len(test_images)} images"
-        )
-    images = np.concatenate([test_images, train_images])
-    num = len(test_images)
+    chosen = choose_images(dataset, evaluation)
+    num = len(chosen.test)
+    if evaluation.num_examples > num:
+        print(f"--eval_examples={evaluation.num_examples}: there are only {num} images")
+    images = np.concatenate([chosen.test, chosen.train])
     log_joint = forces.log_joint_fn(model, evaluation.force_precision)
     functions = Partial(log_joint, params.theta), initial
     keys = keys_of(evaluation)
@@ -263,7 +299,7 @@ def measure(
         + (" at the first setting of the search" if evaluation.target_gap else ""),
         flush=True,
     )
-    with _Watch(interruption) as watch:
+    with watch:
         settings, plan, gap, proof_gradients, facts = _prove(
             keys,
             functions,
@@ -292,7 +328,7 @@ def measure(
             num_samples=evaluation.num_bound_samples,
             progress_fn=watch.titled(f"L_{evaluation.num_bound_samples}"),
         )
-    num_active, activity = evaluate.active_units(functions[1], jnp.asarray(all_test_images))
+    num_active, activity = evaluate.active_units(functions[1], jnp.asarray(chosen.all_test))
 
     per_image = {
         "nll_test": -likelihood.log_likelihood[:num],
@@ -331,16 +367,20 @@ def measure(
         "is_unbiased": likelihood.is_unbiased,
         "nll": _NLL_NOTES[likelihood.is_unbiased],
     }
-    arrays = per_image | {
-        "betas": plan.betas,
-        "step_sizes": likelihood.plan.step_sizes,
-        "acceptance": rates,
-        "log_weight_variance": likelihood.log_weight_variance,
-        "effective_sample_size": likelihood.effective_sample_size,
-        "path_sample_size": likelihood.path_sample_size,
-        "activity": activity,
-    }
+    arrays = (
+        _identity(chosen, dataset)
+        | per_image
+        | {
+            "betas": plan.betas,
+            "step_sizes": likelihood.plan.step_sizes,
+            "acceptance": rates,
+            "log_weight_variance": likelihood.log_weight_variance,
+            "effective_sample_size": likelihood.effective_sample_size,
+            "path_sample_size": likelihood.path_sample_size,
+            "activity": activity,
+        }
+    )
     if gap is not None:
         arrays["simulated_lower_bound"] = gap.forward.log_likelihood
         arrays["simulated_upper_bound"] = gap.reverse.log_likelihood
-    return Measured(entries, arrays, likelihood, test_images)
+    return Measured(entries, arrays)

@@ -81,7 +81,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
 
 def _warnings(report: dict[str, Any]) -> list[str]:
     found = []
-    if report["data"]["is_stand_in"]:
+    if report["data"].get("is_stand_in"):
         found.append(
             f"{report['data']['title']}: these images are not the papers', and the numbers are not "
             "comparable with theirs."
@@ -126,16 +126,23 @@ def render(folder: pathlib.Path, report: dict[str, Any]) -> str:
     seconds = {
         name.removesuffix("_seconds"): progress.format_seconds(value)
         for name, value in report["wall_time"].items()
+        if name in ("training_seconds", "evaluation_seconds")
     }
     facts = {
-        "data": f"{report['data']['title']}, {report['data']['source']}, sha256 "
-        f"{report['data']['sha256'][:16]}",
+        "data": ", ".join(
+            [
+                *(report["data"][key] for key in ("title", "source") if key in report["data"]),
+                f"sha256 {report['data']['sha256'][:16]}",
+            ]
+        ),
         "device": environment["device"],
         "machine": environment["machine"],
         "versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
         **{f"time of {name}": value for name, value in seconds.items()},
     }
     command = ["python", "-m", "experiments.run", *flags.arguments_of(report["config"])]
+    if report.get("data_dir"):
+        command.append(f"--data_dir={report['data_dir']}")
     parts = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="note">{report["epochs"]:g} epochs, seed {training["seed"]}; aiwae_jax</p>',

@@ -54,8 +54,8 @@ def _of_evaluation(config, dataset, run, params) -> list[str]:
     evaluation = config.evaluation
     if evaluation is None:
         return ["  evaluation  none"]
-    test_images, train_images, _ = measure.choose_images(dataset, evaluation)
-    images = np.concatenate([test_images, train_images])
+    chosen = measure.choose_images(dataset, evaluation)
+    images = np.concatenate([chosen.test, chosen.train])
     seconds = evaluate.estimate_seconds(
         Partial(forces.log_joint_fn(run.model, evaluation.force_precision), params.theta),
         run.initial(params),

@@ -17,7 +17,7 @@ from typing import IO
 
 from absl import flags as absl_flags
 
-from experiments import command, workdir
+from experiments import command, files, workdir
 from experiments.launch import Planned, look
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -190,7 +190,7 @@ def write_slurm_array(path: pathlib.Path, root: pathlib.Path, planned: Sequence[
     if not missing:
         raise workdir.WorkdirError("--slurm: all cells are finished, there is nothing to submit.")
     root.mkdir(parents=True, exist_ok=True)
-    workdir.write_text(
+    files.write_text(
         path,
         _SLURM.format(
             name=root.name,

@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 
 from aiwae_jax import ais, checkpoint, data, evaluate, grid, plots, weights
 from aiwae_jax.types import Model, Params
-from experiments import build, command, flags, launch, pool, progress, workdir
+from experiments import build, command, files, flags, launch, pool, progress
 from experiments.flags import common
 
 _SETTINGS = evaluate.Settings(
@@ -28,6 +28,7 @@ _SETTINGS = evaluate.Settings(
 )
 _NUM_CHAINS, _NUM_SHOWN = 1000, 60  # annealed particles of a panel; drawn from them by weight
 _SEED = 0
+_FACTS, _IMAGES = "posteriors.json", "images.png"
 
 
 def _define(fv: absl_flags.FlagValues) -> None:
@@ -40,6 +41,10 @@ def _define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_list(
         "T", ["5", "8", "11"], "Numbers of temperatures, the rows below IWAE's.", flag_values=fv
     )
+
+
+def _picture_of(label: int) -> str:
+    return f"posterior-{label}.png"
 
 
 def one_image_per_class(dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +68,7 @@ def restore(
     run = build.build(planned.config.training, dataset)
     restored = checkpoint.Checkpoints(root / planned.name / "checkpoints").restore(run.init())
     if restored is None:
-        raise workdir.WorkdirError(f"{root / planned.name} has no checkpoint.")
+        raise files.WorkdirError(f"{root / planned.name} has no checkpoint.")
     return run.model, jax.device_get(restored[0].train.params)
 
 
@@ -161,25 +166,27 @@ def draw(
     rows = list(dict.fromkeys(row for row, _ in cells))
     columns = list(dict.fromkeys(column for _, column in cells))
     for i, label in enumerate(classes):
-        plots.posteriors(
-            out / f"posterior-{label}.png",
-            {place: found[i] for place, (_, found) in cells.items()},
-            rows,
-            columns,
-            title=f"{dataset.title}, class {label}: p(z|x), {note}",
+        with files.whole(out / _picture_of(label)) as path:
+            plots.posteriors(
+                path,
+                {place: found[i] for place, (_, found) in cells.items()},
+                rows,
+                columns,
+                title=f"{dataset.title}, class {label}: p(z|x), {note}",
+            )
+    with files.whole(out / _IMAGES) as path:
+        plots.image_grid(
+            path,
+            images,
+            dataset.image_shape,
+            num_columns=len(images),
+            title=f"{dataset.title}: the images of the posteriors",
         )
-    plots.image_grid(
-        out / "images.png",
-        images,
-        dataset.image_shape,
-        num_columns=len(images),
-        title=f"{dataset.title}: the images of the posteriors",
-    )
     content = {
         name: {str(label): _facts(panel) for label, panel in zip(classes, found, strict=True)}
         for name, found in cells.values()
     }
-    workdir.write_json(out / "posteriors.json", content)
+    files.write_json(out / _FACTS, content)
 
 
 def _summary(cells, rows: Sequence[str], columns: Sequence[str]) -> str:
@@ -215,16 +222,18 @@ def main(argv: Sequence[str]) -> None:
             training.latent_size == 2, "--latent_dim: a picture needs two latents, leave it out."
         )
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "figures"
-    workdir.make_folder(out, "--out")
     plots.load()
+    files.prepare(out / _FACTS, "--out", is_dry_run=fv.dry_run)
     dataset = data.load(fv.dataset, fv.data_dir)
-    planned = launch.prepare(root, dataset, arguments)
     images, classes = one_image_per_class(dataset)
+    for name in (_IMAGES, *map(_picture_of, classes)):
+        files.prepare(out / name, "--out", is_dry_run=fv.dry_run)
+    planned = launch.prepare(root, dataset, arguments)
     failed = pool.carry_out(fv, root, planned, len(dataset.train))
     if failed is None:
         return
     if failed:
-        raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
+        raise files.WorkdirError(f"These cells failed: {', '.join(failed)}.")
 
     cells = {}
     for cell in planned:

@@ -1,21 +1,14 @@
-"""The report of a run: its numbers beside the paper's, and its pictures."""
+"""The report of a run as text: its numbers beside the paper's, and where they were made."""
 
 import dataclasses
 import importlib.metadata
-import pathlib
 import platform
-from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.tree_util import Partial
 
-from aiwae_jax import data, kernels, metrics, paper, plots, train
-from aiwae_jax.evaluate import PAPER_SETTINGS, Likelihood
-from aiwae_jax.samplers import TARGET_ACCEPTANCE
-from aiwae_jax.types import Model, PyTree
+from aiwae_jax import paper, train
+from aiwae_jax.evaluate import PAPER_SETTINGS
 from experiments import devices, flags
 from experiments.flags import Evaluation, Training
 
@@ -156,7 +149,7 @@ def table(report: dict[str, Any]) -> str:
     lines += model_notes(training)
     lines += _gap_lines(report)
     if cell:
-        lines.append("differs from the paper's setting: " + "; ".join(report["differs"]))
+        lines.append("differs from the paper's setting: " + "; ".join(report.get("differs", [])))
     return "\n".join(lines)
 
 
@@ -213,105 +206,9 @@ def _gap_lines(report: dict[str, Any]) -> list[str]:
             "disagree, and neither bound holds"
         )
     if "target_gap" in facts:
-        reached = "reached" if facts["is_reached"] else "MISSED"
+        reached = "reached" if facts.get("is_reached") else "MISSED"
         lines.append(
             f"{'':20}{'':20}  target {facts['target_gap']:g} {reached}: upper end of the 95% "
             f"interval {report['bidirectional_gap_upper_end']:.3f}"
         )
     return lines
-
-
-def draw_pictures(
-    folder: pathlib.Path,
-    *,
-    dataset: data.Dataset,
-    model: Model,
-    theta: PyTree,
-    initial: Partial,
-    test_images: np.ndarray,
-    likelihood: Likelihood,
-    training: Training,
-    evaluation: Evaluation,
-    seed: int,
-) -> list[str]:
-    """Draws samples, reconstructions, learning curves and acceptance; returns their file names."""
-    shape, title, num = dataset.image_shape, dataset.title, 10
-    keys = jax.random.split(jax.random.key(seed), (num, num))
-    shown = np.asarray(test_images[:num])
-
-    def mean_image(z, x):
-        """The mean of what is modelled of x, below the part of x that is given."""
-        mean = model.likelihood(theta, z).mean()
-        return jnp.concatenate([x[: x.size - mean.size], mean])
-
-    @jax.jit
-    @jax.vmap
-    def samples(keys, x):
-        return jax.vmap(lambda key: mean_image(model.prior_given(theta, x).sample(key), x))(keys)
-
-    @jax.jit
-    @jax.vmap
-    def reconstruct(key, x):
-        q = initial(x)
-        return mean_image(q.sample(key) if model.has_binary_latents else q.mean(), x)
-
-    given = " for the upper halves of test images" if model.conditional_prior else ""
-    # Each of a conditional model's columns is of one test image.
-    contexts = np.resize(shown, (num, shown.shape[1]))
-    plots.image_grid(
-        folder / "samples.png",
-        np.swapaxes(samples(keys, contexts), 0, 1).reshape(num * num, -1),
-        shape,
-        num_columns=num,
-        title=f"{title}: mean images of prior samples{given}",
-    )
-    means = reconstruct(keys[0, : len(shown)], shown)
-    plots.image_grid(
-        folder / "reconstructions.png",
-        np.concatenate([shown, means]),
-        shape,
-        num_columns=len(shown),
-        title=f"{title}: test images and their reconstructions",
-        row_labels=("binarized", "mean of p(x|z)"),
-    )
-    names = ["samples.png", "reconstructions.png"]
-
-    records = metrics.read(folder)
-    if records:
-        curves = {
-            key.replace("/", " ").replace("_", " "): [record[key] for record in records]
-            for key in records[-1]
-            if key.endswith(("/objective", "/log_likelihood_bound"))
-        }
-        plots.learning_curves(
-            folder / "learning_curves.png",
-            [record["epoch"] for record in records],
-            curves,
-            f"{title}: training, epoch averages",
-        )
-        names.append("learning_curves.png")
-
-    columns = {}
-    if records and "theta/acceptance" in records[-1]:
-        rates = records[-1]["theta/acceptance"]
-        betas = np.linspace(0, 1, len(rates) + 1)[1:]
-        columns["training, last epoch"] = plots.Moves(
-            betas,
-            rates,
-            _step_sizes_of(training.move or "hmc", records[-1]["theta/step_sizes"]),
-            TARGET_ACCEPTANCE,
-        )
-    columns["evaluation"] = plots.Moves(
-        likelihood.plan.betas[1:-1],
-        likelihood.acceptance,
-        _step_sizes_of(evaluation.move, likelihood.plan.step_sizes),
-        evaluation.target_acceptance,
-        likelihood.path_sample_size,
-    )
-    plots.acceptance(folder / "acceptance.png", columns, f"{title}: acceptance of the moves")
-    return [*names, "acceptance.png"]
-
-
-def _step_sizes_of(move: str, step_sizes: Sequence[float]) -> Sequence[float] | None:
-    """The step sizes, of a move that has some."""
-    return None if kernels.MOVES[move].step_sizes is None else step_sizes

@@ -35,8 +35,9 @@ def main(argv: Sequence[str]) -> None:
     if config.is_dry_run:
         print(plan.describe(config, dataset, run))
         return
-    with workdir.claim(config, dataset) as folder, command.Interruption() as interruption:
-        trainer = Trainer(config, run, folder)
+    with workdir.claim(config, dataset) as claim, command.Interruption() as interruption:
+        folder = claim.folder
+        trainer = Trainer(config, run, claim)
         try:
             if 0 < trainer.step < trainer.total_steps:
                 print(f"continuing at step {trainer.step} of {trainer.total_steps}")
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> None:
             epochs=epochs,
             is_finished=True,
             wall_time=trainer.wall_time,
+            data_dir=workdir.absolute(config.data_dir),
         )
         evaluate.write_reports(folder, trained, config.evaluation, interruption)
     print(f"report and pictures: {folder}")

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from aiwae_jax import data, sharding, train
-from experiments import build, command, flags, report, workdir
+from experiments import build, command, files, flags, report
 from experiments.benchmark import timing
 from experiments.flags import common
 
@@ -141,14 +141,14 @@ def main(argv: Sequence[str]) -> None:
     for_run = common.parse(fv, argv, usage, known_only=True)
     common.check_at_least("rounds", fv.rounds, 1)
     if fv.json:
-        workdir.make_folder(pathlib.Path(fv.json).expanduser().parent, "--json")
+        files.prepare(pathlib.Path(fv.json).expanduser(), "--json")
     training = flags.parse_run(["run", *for_run]).training
     dataset = data.load(training.dataset, fv.data_dir)
     found = measure(training, dataset, fv.rounds)
     title = f"{dataset.title}: {' '.join(flag for flag in for_run if 'workdir' not in flag)}"
     print(describe(found, title))
     if fv.json:
-        workdir.write_json(pathlib.Path(fv.json).expanduser(), {"flags": for_run, **found})
+        files.write_json(pathlib.Path(fv.json).expanduser(), {"flags": for_run, **found})
 
 
 if __name__ == "__main__":

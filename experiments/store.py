@@ -1,35 +1,16 @@
 """Finished pieces of a long evaluation, as files: a kill costs the piece in hand, no more."""
 
 import io
-import os
 import pathlib
 import shutil
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, MutableMapping
-from typing import IO, Any
+from collections.abc import Iterator, MutableMapping
 
 import numpy as np
 
 from aiwae_jax import likelihood, processes
+from experiments import files
 
-# What reading a damaged .npz file raises, beside an `OSError` of no disk.
-DAMAGED_ARRAYS = (
-    *(EOFError, KeyError, NotImplementedError, RuntimeError, ValueError),
-    *(struct.error, zipfile.BadZipFile, zlib.error),
-)
 _DIGEST = "digest"  # of all other arrays of a piece
-
-
-def write_whole(path: pathlib.Path, write_fn: Callable[[IO[bytes]], Any]) -> None:
-    """Writes a file under a temporary name first, so that it is whole or not there."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        write_fn(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 class FolderStore(MutableMapping):
@@ -42,24 +23,30 @@ class FolderStore(MutableMapping):
         return self._folder / f"{name}.npz"
 
     def __getitem__(self, name: str) -> dict[str, np.ndarray]:
+        files.check_file(self._path(name))
         try:
             content = self._path(name).read_bytes()
         except FileNotFoundError:
             raise KeyError(name) from None
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-                arrays = dict(stored)
+            arrays = files.load_arrays(content)
             if str(arrays.pop(_DIGEST)) == likelihood.digest(arrays):
                 return arrays
-        except (OSError, *DAMAGED_ARRAYS):
+        except (OSError, *files.DAMAGED_ARRAYS):
             pass  # in memory there is no disk to fail
         self._path(name).unlink()  # damaged: it is made again
         raise KeyError(name)
 
     def __setitem__(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise files.WorkdirError(
+                f"{self._folder.parent} is gone: it was deleted or moved during the evaluation. "
+                "Nothing more is written there."
+            ) from None
         stored = {**arrays, _DIGEST: np.asarray(likelihood.digest(dict(arrays)))}
-        write_whole(self._path(name), lambda file: np.savez(file, **stored))
+        files.write_whole(self._path(name), lambda file: np.savez(file, **stored))
 
     def __delitem__(self, name: str) -> None:
         self._path(name).unlink()
@@ -93,8 +80,7 @@ class SharedStore(MutableMapping):
         content = processes.bytes_of_primary(read)
         if not content:
             raise KeyError(name)
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return dict(arrays)
+        return files.load_arrays(content)
 
     def __setitem__(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         processes.on_primary(lambda: self._store.__setitem__(name, arrays))

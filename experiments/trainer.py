@@ -1,6 +1,5 @@
 """Training to the end in chunks of about a second, with checkpoints and metrics in between."""
 
-import pathlib
 import time
 
 import jax
@@ -45,12 +44,13 @@ def _facts_line(record: dict[str, np.ndarray], epoch: float, images_per_second: 
 class Trainer:
     """Trains one run to its end, in chunks of about a second, with checkpoints in between."""
 
-    def __init__(self, config: Config, run: build.Run, folder: pathlib.Path):
-        self._config, self._run = config, run
+    def __init__(self, config: Config, run: build.Run, claim: workdir.Claim):
+        self._config, self._run, self._claim = config, run, claim
+        folder = claim.folder
         self._checkpoints = checkpoint.Checkpoints(folder / "checkpoints", is_owner=True)
         self.loop_state = run.init()
         self.wall_time = {"training_seconds": 0.0}
-        restored = self._checkpoints.restore(self.loop_state)
+        restored = self._checkpoints.restore(self.loop_state, is_exact=True)
         if restored is not None:
             self.loop_state, facts = restored
             self.wall_time = facts["wall_time"]
@@ -127,6 +127,7 @@ class Trainer:
         Raises:
           command.Interrupted: after saving, on SIGINT, SIGTERM or SIGHUP.
           workdir.NonFiniteError: when parameters are no longer finite; nothing bad is saved.
+          workdir.WorkdirError: when the folder is gone; it is not made again.
         """
         training, per_epoch = self._config.training, self._run.steps_per_epoch
         bar = progress.Progress("training", self.total_steps, self.step)
@@ -149,6 +150,7 @@ class Trainer:
                     )
                 ).tolist()
                 signal_number = interruption.of_any_process()
+                self._claim.check()
 
                 steps_in_epoch = (self.step - 1) % per_epoch + 1
                 self._check_totals(processes.fetch(self.loop_state.totals), steps_in_epoch)

@@ -1,120 +1,36 @@
-"""The folder of a run: whose it is, its configuration, files written whole."""
+"""The folder of a run: whose it is, its configuration, and whether it is still there."""
 
 import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import json
-import math
+import os
 import pathlib
 import time
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-import numpy as np
-
-from aiwae_jax import processes
+from aiwae_jax import networks, processes
 from aiwae_jax.data import Dataset
-from experiments.flags import FLAGS_OF, Config, Evaluation, Training
-from experiments.store import DAMAGED_ARRAYS, write_whole
-
-_CONFIG_KEYS = ("training", "data", "data_dir")
-
-
-def _added_later(settings: type) -> dict[str, Any]:
-    """Settings that runs of earlier versions do not mention, because there was no choice."""
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(settings)
-        if field.default is not dataclasses.MISSING
-    }
-
+from experiments import contents, pictures
+from experiments.files import WorkdirError as WorkdirError
+from experiments.files import check_file, check_folder, write_json
+from experiments.files import make_folder as make_folder
+from experiments.files import read_arrays as read_arrays
+from experiments.files import write_text as write_text
+from experiments.flags import FLAGS_OF, Config, Training
 
 _NUM_LOCK_TRIES = 3
-REPORT_KEYS = ("config", "data", "epochs", "nll_test", "num_examples")
-
-
-class WorkdirError(ValueError):
-    """A folder that this run must not touch; the message is one clear line."""
+# What a run writes, and each of its repeats.
+_FOLDERS = ("checkpoints", "tensorboard", *(f"evaluation-{name}" for name in networks.PRECISIONS))
+_FILES = (
+    *("config.json", "metrics.jsonl", "report.json", "evaluation.npz", "report.html"),
+    *("summary.json", *pictures.NAMES, ".lock", ".evaluation.lock"),
+)
 
 
 class NonFiniteError(RuntimeError):
     """Training ran into NaN or infinite parameters; the last good checkpoint is kept."""
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    write_whole(path, lambda file: file.write(text.encode()))
-
-
-def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes an .npz file, whole or not at all."""
-    write_whole(path, lambda file: np.savez(file, **arrays))
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
-    write_text(path, json.dumps(_without_nonfinite(content), indent=2, allow_nan=False) + "\n")
-
-
-def _without_nonfinite(content: Any) -> Any:
-    """NaN and infinities as null, which JSON has a word for."""
-    if isinstance(content, dict):
-        return {key: _without_nonfinite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_without_nonfinite(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content
-
-
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads an .npz file.
-
-    Raises:
-      WorkdirError: if it is missing or damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, *DAMAGED_ARRAYS) as error:
-        raise WorkdirError(f"{path} cannot be read ({error}).") from None
-
-
-def read_json(path: pathlib.Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Reads a JSON file that holds an object with `keys`.
-
-    Raises:
-      WorkdirError: if it is missing or damaged.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WorkdirError(f"{path} cannot be read ({error}); {_advice(path)}.") from None
-    if not isinstance(content, dict) or not all(key in content for key in keys):
-        raise WorkdirError(f"{path} is not what this program wrote; {_advice(path)}.")
-    return content
-
-
-def _advice(path: pathlib.Path) -> str:
-    if path.name == "config.json":
-        return (
-            "its checkpoints are of use only with the one that belongs to them: restore it, or put "
-            "there the config.json of a run started with the same flags in another folder"
-        )
-    return "move it away to go on"
-
-
-def read_report(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a report.json; those of earlier versions come out as if written by this one.
-
-    Raises:
-      WorkdirError: if it is missing or damaged.
-    """
-    content = read_json(path, REPORT_KEYS)
-    for name, settings in (("training", Training), ("evaluation", Evaluation)):
-        content["config"][name] = _added_later(settings) | content["config"][name]
-    return content
 
 
 def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
@@ -123,8 +39,7 @@ def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
     Raises:
       WorkdirError: if its config.json is missing or damaged.
     """
-    stored = read_json(folder / "config.json", _CONFIG_KEYS)
-    there = _added_later(Training) | stored["training"]
+    there = contents.read_config(folder)["training"]
     return [
         f"--{FLAGS_OF.get(name, name)}={there.get(name)} there, {value} here"
         for name, value in dataclasses.asdict(training).items()
@@ -148,22 +63,28 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def make_folder(folder: pathlib.Path, flag: str) -> None:
-    """Makes a folder for results, before they are worked for.
+def absolute(data_dir: str | None) -> str | None:
+    """The folder of the data from wherever a command is started."""
+    return str(pathlib.Path(data_dir).expanduser().absolute()) if data_dir else None
+
+
+def check_kinds(folder: pathlib.Path) -> None:
+    """Finds, before the work, files where a run's folders are to be, and the reverse.
 
     Raises:
-      WorkdirError: if that is impossible.
+      WorkdirError: for the first one.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkdirError(
-            f"{flag}: {folder} cannot be made a folder ({error.strerror})."
-        ) from None
+    for place in (folder, *sorted(folder.glob("repeat_*"))):
+        check_folder(place)
+        for name in _FOLDERS:
+            check_folder(place / name)
+        for name in _FILES:
+            check_file(place / name)
 
 
 def is_in_use(folder: pathlib.Path) -> bool:
     """Whether a process is at work in a run's folder."""
+    check_file(folder / ".lock")
     if not (folder / ".lock").exists():
         return False
     with (folder / ".lock").open(
@@ -185,8 +106,40 @@ def take_lock(lock: IO, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
+class Claim(NamedTuple):
+    """A run's folder that this process alone writes to.
+
+    Attributes:
+      folder: of the run.
+      lock: the open file that keeps others out; None in processes other than process 0.
+    """
+
+    folder: pathlib.Path
+    lock: IO | None
+
+    def check(self) -> None:
+        """Finds that the folder was deleted or moved, before it would be made again.
+
+        All processes of a run must call it together.
+
+        Raises:
+          WorkdirError: if it is not what was claimed.
+        """
+        processes.on_primary(self._check)
+
+    def _check(self) -> None:
+        path = pathlib.Path(self.lock.name)
+        is_taken = path.exists() and not os.path.samestat(path.stat(), os.fstat(self.lock.fileno()))
+        if is_taken or not (self.folder / "config.json").is_file():
+            raise WorkdirError(
+                f"{self.folder} is gone: it, or its config.json, was deleted or moved while this "
+                "process was at work in it. Nothing more is written there; what it held is where "
+                "it was moved to, if it was."
+            )
+
+
 @contextlib.contextmanager
-def claim(config: Config, dataset: Dataset) -> Iterator[pathlib.Path]:
+def claim(config: Config, dataset: Dataset) -> Iterator[Claim]:
     """Opens the work folder for writing, new or to be continued, and keeps others out meanwhile.
 
     Raises:
@@ -198,6 +151,10 @@ def claim(config: Config, dataset: Dataset) -> Iterator[pathlib.Path]:
 
         def open_folder():
             try:
+                check_kinds(folder)
+            except WorkdirError as error:
+                raise WorkdirError(f"--workdir={config.workdir} cannot be used: {error}") from None
+            try:
                 folder.mkdir(parents=True, exist_ok=True)
                 if any(folder.iterdir()) and not (folder / "config.json").exists():
                     _refuse_unless_only_a_lock(folder)
@@ -205,30 +162,30 @@ def claim(config: Config, dataset: Dataset) -> Iterator[pathlib.Path]:
                 raise WorkdirError(
                     f"--workdir={config.workdir} cannot be used ({error})."
                 ) from None
-            stack.enter_context(locked(folder))
+            lock = stack.enter_context(locked(folder))
             _check_or_write_config(folder, config, describe_data(dataset))
+            return lock
 
-        processes.on_primary(open_folder)
-        yield folder
+        yield Claim(folder, processes.on_primary(open_folder))
 
 
 @contextlib.contextmanager
-def claim_evaluation(folder: pathlib.Path) -> Iterator[None]:
+def claim_evaluation(folder: pathlib.Path) -> Iterator[Claim]:
     """Keeps a second evaluation out of the folder of a run, which itself may be at work there.
 
     Raises:
       WorkdirError: as `locked`.
     """
     with contextlib.ExitStack() as stack:
-        processes.on_primary(
+        lock = processes.on_primary(
             lambda: stack.enter_context(locked(folder, ".evaluation.lock", "being evaluated"))
         )
-        yield
+        yield Claim(folder, lock)
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, name: str = ".lock", how: str = "in use") -> Iterator[None]:
-    """Keeps others who ask for the same lock out.
+def locked(folder: pathlib.Path, name: str = ".lock", how: str = "in use") -> Iterator[IO]:
+    """Keeps others who ask for the same lock out; yields the file that is locked.
 
     Raises:
       WorkdirError: if somebody has it, or the folder cannot be written to.
@@ -251,7 +208,7 @@ def locked(folder: pathlib.Path, name: str = ".lock", how: str = "in use") -> It
             time.sleep(0.1)
         else:
             raise WorkdirError(f"--workdir={folder} is {how} by another process.")
-        yield
+        yield lock
 
 
 def _refuse_unless_only_a_lock(folder: pathlib.Path) -> None:
@@ -266,7 +223,7 @@ def _check_or_write_config(
     folder: pathlib.Path, config: Config, data_facts: dict[str, Any]
 ) -> None:
     if (folder / "config.json").exists():
-        stored = read_json(folder / "config.json", _CONFIG_KEYS)
+        stored = contents.read_config(folder)
         differences = config_differences(folder, config.training)
         if stored["data"]["sha256"] != data_facts["sha256"]:
             differences.append(f"data: {stored['data']['title']} of another content")
@@ -280,9 +237,7 @@ def _check_or_write_config(
         {
             "training": dataclasses.asdict(config.training),
             "data": data_facts,
-            "data_dir": str(pathlib.Path(config.data_dir).expanduser().absolute())
-            if config.data_dir
-            else None,
+            "data_dir": absolute(config.data_dir),
         },
     )
 
@@ -299,9 +254,6 @@ def open_run(folder: str) -> tuple[pathlib.Path, Training, dict[str, Any]]:
         if path.is_dir() and (path.parent / "config.json").exists():
             hint = f" of its own; it is part of the one in {path.parent}: name that"
         raise WorkdirError(f"--workdir={folder} holds no run of this program{hint}.")
-    stored = read_json(path / "config.json", _CONFIG_KEYS)
-    try:
-        training = Training(**stored["training"])
-    except TypeError as error:
-        raise WorkdirError(f"{path / 'config.json'} is of another version ({error}).") from None
-    return path, training, stored
+    check_kinds(path)
+    stored = contents.read_config(path)
+    return path, contents.settings_of(path, stored), stored

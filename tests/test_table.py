@@ -27,6 +27,7 @@ TINY = [
     *("--eval_temperatures=3", "--eval_chains=2", "--eval_leapfrog_steps=1"),
     *("--eval_bound_samples=50", "--eval_simulated=0"),
 ]
+DATA = {"title": "digits", "sha256": "0" * 64}
 
 
 def report(seed=0, nll=84.0, method="aiwae", T=5, **changes):
@@ -172,7 +173,7 @@ def test_plan_names_each_cell_and_the_cheapest_comes_first(tmp_path, capsys):
         "digits-aiwae-K5-T8-b32-seed0",
     ]
     assert lines[-1].startswith("6 of 6 cells to run, about")
-    assert list((tmp_path / "runs").iterdir()) == []
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
@@ -240,7 +241,7 @@ def test_a_cell_finished_meanwhile_is_not_run_again(tmp_path, monkeypatch, capsy
     assert not cell.found.is_finished
     folder = tmp_path / cell.name
     (folder / "checkpoints" / "44").mkdir(parents=True)
-    content = {"training": vars(cell.config.training), "data": {}, "data_dir": None}
+    content = {"training": vars(cell.config.training), "data": DATA, "data_dir": None}
     (folder / "config.json").write_text(json.dumps(content))
     monkeypatch.setattr(pool.subprocess, "Popen", lambda *a, **k: pytest.fail("it ran"))
     assert pool.run(tmp_path, planned, len(dataset.train)) == []
@@ -251,7 +252,7 @@ def test_a_folder_of_another_setting_is_not_taken_for_a_finished_cell(tmp_path):
     num = len(data.load("digits", None).train)
     config = flags.parse_run(["run", "--dataset=digits", "--eval=none", "--stages=1"])
     (tmp_path / "checkpoints" / "1760").mkdir(parents=True)
-    content = {"training": vars(config.training), "data": {}, "data_dir": None}
+    content = {"training": vars(config.training), "data": DATA, "data_dir": None}
     (tmp_path / "config.json").write_text(json.dumps(content))
     assert launch.look(tmp_path, config, num).is_finished
     for flag in ("--adam_eps=1e-8", "--init=torch", "--hidden_dim=7", "--preset=paper"):

@@ -15,7 +15,7 @@ if not __package__:  # a script, from whatever folder: `python experiments/bench
 import jax
 from absl import flags as absl_flags
 
-from experiments import command, report, workdir
+from experiments import command, files, report
 from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
 from experiments.flags import common
 
@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> None:
     common.parse(fv, argv, "Times the sampler: python -m experiments.benchmark")
     common.check_at_least("repeats", fv.repeats, 1)
     if fv.json:
-        workdir.make_folder(pathlib.Path(fv.json).parent, "--json")
+        files.prepare(pathlib.Path(fv.json).expanduser(), "--json")
     cells = QUICK_CELLS if fv.quick else CELLS
     against = cells[0] if fv.quick else AGAINST
     num_repeats = 2 if fv.quick else fv.repeats
@@ -219,7 +219,7 @@ def main(argv: Sequence[str]) -> None:
             "device_seconds": busy,
             "missing": missing,
         }
-        workdir.write_json(pathlib.Path(fv.json), content)
+        files.write_json(pathlib.Path(fv.json).expanduser(), content)
 
 
 if __name__ == "__main__":

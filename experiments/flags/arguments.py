@@ -10,10 +10,10 @@ def arguments_of(config: dict[str, dict[str, Any]]) -> list[str]:
     """The flags that `parse_run` makes this configuration of, whatever the defaults are.
 
     Args:
-      config: "training" and "evaluation", as in report.json.
+      config: "training" and, if there is one, "evaluation", as in report.json.
     """
     training = config["training"]
-    takes = METHODS[training["method"]].defaults
+    takes = METHODS[training["method"]].defaults if training["method"] in METHODS else ()
     found = [
         f"--{flag_of(name)}={value}"
         for name, value in training.items()
@@ -21,7 +21,7 @@ def arguments_of(config: dict[str, dict[str, Any]]) -> list[str]:
     ]
     found += [
         f"--{evaluation.flag_of(name)}={value}"
-        for name, value in config["evaluation"].items()
+        for name, value in config.get("evaluation", {}).items()
         if value is not None
     ]
     return found

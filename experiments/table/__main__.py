@@ -12,7 +12,7 @@ if not __package__:  # a script, from whatever folder: `python experiments/table
 from absl import flags as absl_flags
 
 from aiwae_jax import data
-from experiments import command, flags, launch, pool, workdir
+from experiments import command, files, flags, launch, pool
 from experiments.flags import common
 from experiments.table import collect, render
 
@@ -47,16 +47,21 @@ def _define(fv: absl_flags.FlagValues) -> None:
     )
 
 
+def _files(out: pathlib.Path) -> list[pathlib.Path]:
+    return [out.with_name(out.name + suffix) for suffix in (".md", ".tex", ".csv")]
+
+
 def write(out: pathlib.Path, found: Sequence[collect.Table]) -> None:
     """Writes .md, .csv and .tex."""
-    workdir.write_text(out.with_name(out.name + ".md"), render.markdown(found))
-    workdir.write_text(out.with_name(out.name + ".tex"), render.latex(found))
+    markdown, latex, comma_separated = _files(out)
+    files.write_text(markdown, render.markdown(found))
+    files.write_text(latex, render.latex(found))
     rows = collect.long_rows(found)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    workdir.write_text(out.with_name(out.name + ".csv"), text.getvalue())
+    files.write_text(comma_separated, text.getvalue())
 
 
 @command.exit_codes
@@ -71,7 +76,8 @@ def main(argv: Sequence[str]) -> None:
     common.require(fv.workdir is not None, "--workdir is needed: the folder of the runs.")
     root = pathlib.Path(fv.workdir).expanduser().absolute()
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "table"
-    workdir.make_folder(out.parent, "--out")
+    for path in _files(out):
+        files.prepare(path, "--out", is_dry_run=fv.dry_run)
     failed = []
     if fv.launch or fv.dry_run or fv.slurm is not None:
         for name in ("methods", "K", "T"):
@@ -89,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
         if failed is None:
             return
         if failed and not any(root.rglob("report.json")):
-            raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
+            raise files.WorkdirError(f"These cells failed: {', '.join(failed)}.")
         if planned[0].config.evaluation is None:
             print("--eval=none: there is nothing to put into a table")
             return
@@ -105,7 +111,7 @@ def main(argv: Sequence[str]) -> None:
     print(render.markdown(found))
     print(f"written: {out}.md, {out}.csv, {out}.tex")
     if failed:
-        raise workdir.WorkdirError(f"These cells failed: {', '.join(failed)}.")
+        raise files.WorkdirError(f"These cells failed: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

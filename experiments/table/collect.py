@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from experiments import repeats, workdir
+from experiments import contents, repeats
+from experiments.files import WorkdirError
 from experiments.report import METRICS
 
 # What tells the columns of a table apart; all else, but the seed, is the table's setting.
@@ -96,12 +97,12 @@ def read_reports(root: pathlib.Path) -> list[dict[str, Any]]:
     """All newest reports below a folder; those that were moved aside are not among them.
 
     Raises:
-      workdir.WorkdirError: if there is none, or one is damaged.
+      WorkdirError: if there is none, or one is damaged.
     """
     paths = sorted(root.rglob("report.json"))
     if not paths:
-        raise workdir.WorkdirError(f"There is no report.json below {root} yet.")
-    return [workdir.read_report(path) for path in paths]
+        raise WorkdirError(f"There is no report.json below {root} yet.")
+    return [contents.read_report(path) for path in paths]
 
 
 def _words(content: dict[str, Any], leave_out: Iterable[str]) -> str:
@@ -137,7 +138,8 @@ def _cell(reports: list[dict[str, Any]]) -> Cell:
     if all(report.get("bidirectional_gap") is not None for report in reports):
         keys.append("bidirectional_gap")
     seconds = sum(  # several seeds in one program share their time
-        report["wall_time"]["training_seconds"] / report.get("repeat", {}).get("num_repeats", 1)
+        report["wall_time"]["training_seconds"]
+        / max(report.get("repeat", {}).get("num_repeats", 1), 1)
         for report in reports
     )
     return Cell(

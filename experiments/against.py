@@ -1,0 +1,91 @@
+"""Two runs on the same images: the paired difference of their NLLs, from their reports."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from aiwae_jax import evaluate
+from experiments import contents
+from experiments.files import WorkdirError
+
+
+def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
+    """The difference of two runs' test NLLs on the same images, with its paired standard error.
+
+    Raises:
+      WorkdirError: if one has no report, or they were not evaluated alike.
+    """
+    for path in (folder, other):
+        if (path / "summary.json").exists():
+            raise WorkdirError(
+                f"{path} holds several seeds: name one of them, such as {path / 'repeat_0'}."
+            )
+        if not (path / "report.json").exists():
+            raise WorkdirError(f"{path} has no report.json: it is no run, or was not evaluated.")
+    reports = [contents.read_report(path / "report.json") for path in (folder, other)]
+    _check_alike(*reports)
+    found = [
+        contents.read_evaluation(path, report, ("nll_test",))
+        for path, report in zip((folder, other), reports, strict=True)
+    ]
+    mean, error = evaluate.mean_and_standard_error(np.subtract(*_paired(*found, *reports)))
+    ours, theirs = reports
+    return (
+        f"{ours['data']['title']}, {ours['num_examples']} test images: NLL "
+        f"{ours['nll_test']:.2f} here, {theirs['nll_test']:.2f} there; "
+        f"paired difference {mean:+.2f} ± {error:.2f} nats"
+    )
+
+
+def _check_alike(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Raises WorkdirError for reports whose numbers are of different things."""
+    if ours["data"]["sha256"] != theirs["data"]["sha256"]:
+        raise WorkdirError("The two reports were not made on the same data.")
+    models = [report["config"]["training"]["model"] for report in (ours, theirs)]
+    if (models[0] == "conditional") != (models[1] == "conditional"):
+        raise WorkdirError(
+            "One of the two is of whole images, the other of lower halves given upper ones; these "
+            "are different quantities."
+        )
+    here, there = (report["config"]["evaluation"] for report in (ours, theirs))
+    differing = [
+        f"{name}={value} here, {there.get(name)} there"
+        for name, value in here.items()
+        if there.get(name) != value
+    ]
+    if differing:
+        raise WorkdirError(f"The two reports were not evaluated alike ({'; '.join(differing)}).")
+
+
+def _paired(
+    ours: dict[str, np.ndarray],
+    theirs: dict[str, np.ndarray],
+    our_report: dict[str, Any],
+    their_report: dict[str, Any],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Test NLLs of both, image by image.
+
+    Raises:
+      WorkdirError: if they are of different images, or it cannot be known.
+    """
+    indices = [each.get("index_test") for each in (ours, theirs)]
+    values = ours["nll_test"], theirs["nll_test"]
+    num_alone = sum(index is None for index in indices)
+    if num_alone == 0:
+        orders = [np.argsort(index) for index in indices]
+        sorted_indices = [index[order] for index, order in zip(indices, orders, strict=True)]
+        if not np.array_equal(*sorted_indices):
+            raise WorkdirError(
+                "The two reports are of different test images: `index_test` of their "
+                "evaluation.npz differ."
+            )
+        return tuple(value[order] for value, order in zip(values, orders, strict=True))
+    # Earlier versions kept no index. Their order was that of today, except for a whole test set.
+    is_whole = our_report["num_examples"] == our_report["data"].get("test_images")
+    if (num_alone == 1 and is_whole) or len(values[0]) != len(values[1]):
+        raise WorkdirError(
+            "One of the two evaluation.npz does not say which images it is of, and is of all of "
+            "them, whose order was another then; evaluate that run again."
+        )
+    return values
