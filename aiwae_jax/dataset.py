@@ -48,7 +48,7 @@ class Dataset(NamedTuple):
 
 
 def binarize(key: chex.PRNGKey, levels: chex.Array, max_level: float) -> chex.Array:
-    """Draws each pixel as 1 with probability level / max_level, float32 of the same shape.
+    """Draws each pixel as 1 with probability level / max_level, as floats of the same shape.
 
     What is no level, NaN or outside [0, max_level], gives NaN: training leaves such a datum out and
     says so.
@@ -61,9 +61,9 @@ def binarize(key: chex.PRNGKey, levels: chex.Array, max_level: float) -> chex.Ar
     if isinstance(levels, np.ndarray):  # which the host can look at without waiting for a device
         support.check_levels(levels, max_level, name="levels")
     noise = jax.random.uniform(key, levels.shape)
-    probabilities = levels.astype(jnp.float32) / max_level
+    probabilities = levels.astype(noise.dtype) / max_level
     is_level = (probabilities >= 0.0) & (probabilities <= 1.0)
-    return jnp.where(is_level, (noise < probabilities).astype(jnp.float32), jnp.nan)
+    return jnp.where(is_level, (noise < probabilities).astype(noise.dtype), jnp.nan)
 
 
 def check(dataset: Dataset) -> None:

@@ -90,13 +90,13 @@ def posterior_on_grid(
       TypeError: for no function, or a count that is no integer.
     """
     num_cells = checks.integer("num_cells", num_cells, least=2)
-    checks.log_density("log_joint_fn", log_joint_fn, jax.ShapeDtypeStruct((2,), jnp.float32))
+    checks.log_density("log_joint_fn", log_joint_fn, jnp.zeros(2))
     log_joint_fn = log_joint_fn if isinstance(log_joint_fn, Partial) else Partial(log_joint_fn)
     low, high = np.full(2, -_FIRST_RADIUS), np.full(2, _FIRST_RADIUS)
     for _ in range(_MOST_GRIDS):
         axes = _axes(low, high, num_cells)
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-        values = np.asarray(_evaluate(log_joint_fn, jnp.asarray(points, jnp.float32)), np.float64)
+        values = np.asarray(_evaluate(log_joint_fn, jnp.asarray(points, float)), np.float64)
         if np.isnan(values).any() or not np.isfinite(values.max()):
             raise ValueError(
                 f"`log_joint_fn` is NaN or infinite at {np.sum(~np.isfinite(values))} of "

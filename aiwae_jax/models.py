@@ -26,7 +26,7 @@ _FLOW_TAG = 0x666C6F77  # networks fold small counts into their key
 
 def mean_image_logits(mean_image: chex.Array) -> chex.Array:
     """Logits `[X]` of the mean training image, clipped to [0.001, 0.999] as in the IWAE code."""
-    probabilities = jnp.clip(jnp.asarray(mean_image, jnp.float32), 0.001, 0.999)
+    probabilities = jnp.clip(jnp.asarray(mean_image, float), 0.001, 0.999)
     return jnp.log(probabilities) - jnp.log1p(-probabilities)
 
 
