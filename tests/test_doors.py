@@ -93,7 +93,7 @@ every_door = pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name
         ((DATA[:3], np.arange(10)), r"as many data, got `x\[0\]` 3, `x\[1\]` 10"),
         ({"label": np.arange(2), "x": DATA[:5]}, r"got `x\['label'\]` 2, `x\['x'\]` 5"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_data_that_are_no_data_are_refused(door, x, message):
     with pytest.raises((TypeError, ValueError), match=message):
@@ -448,7 +448,7 @@ def test_the_default_space_names_what_a_store_keeps_as_the_choice_does():
         ({"momentum_persistence": "a"}, "`momentum_persistence` must be a number, got str 'a'"),
         ({"kernel": "langevin"}, "`kernel` must be a function such as .*got str 'langevin'"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_chains_of_wrong_arguments_are_refused(changes, message):
     arguments = {
