@@ -138,7 +138,9 @@ def _needs(initial: Initial, method: str, why: str) -> None:
         raise ValueError(f"What `initial` returns has no `{method}`, which {why}.")
 
 
-def choose_space(settings: Settings, initial: Initial, *, is_reversed: bool = False) -> Settings:
+def choose_space(
+    settings: Settings, initial: Initial, *, is_reversed: bool = False, with_warning: bool = True
+) -> Settings:
     """`settings` with a `chain_space`, and refused where `initial` cannot serve it.
 
     Raises:
@@ -154,7 +156,7 @@ def choose_space(settings: Settings, initial: Initial, *, is_reversed: bool = Fa
     if settings.chain_space is None:
         has_transport = "transport" in initial.methods and not move.is_for_binary
         settings = dataclasses.replace(settings, chain_space="base" if has_transport else "latent")
-        if not has_transport and not move.is_for_binary:
+        if with_warning and not has_transport and not move.is_for_binary:
             warnings.warn(
                 "What `initial` returns has no `transport`, so the chains move z itself "
                 "(`chain_space='latent'` in the settings asks for it without this warning): fine "
@@ -299,7 +301,7 @@ def enter(
     count_data(x)
     datum = population.first(x)
     found = look_at_initial(initial, datum, origin)
-    settings = choose_space(settings, found, is_reversed=is_reversed)
+    settings = choose_space(settings, found, is_reversed=is_reversed, with_warning=is_first)
     _check_densities(log_joint_fn, initial, datum, found, settings.chain_space, origin)
     _check_axis(log_joint_fn, initial, x)
     if is_first:

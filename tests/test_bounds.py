@@ -198,12 +198,13 @@ def test_search_goes_on_where_a_datum_has_no_weight_at_all():
     def broken(x, z):
         return jnp.where(x[0] > 0, LOG_JOINT(x, z), -jnp.inf)
 
-    certificate = evaluate.certify(
-        jax.random.key(0),
-        *(broken, POSTERIOR, sample_fn, dataclasses.replace(SMALL, num_temperatures=4)),
-        num_data=10,
-        max_temperatures=6,
-    )
+    with pytest.warns(UserWarning, match=r"of 10 data \(rows .* say nothing"):
+        certificate = evaluate.certify(
+            jax.random.key(0),
+            *(broken, POSTERIOR, sample_fn, dataclasses.replace(SMALL, num_temperatures=4)),
+            num_data=10,
+            max_temperatures=6,
+        )
     assert not certificate.is_reached
     assert certificate.result.gap_upper_end == np.inf
 

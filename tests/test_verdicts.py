@@ -84,7 +84,7 @@ def test_an_impossible_gap_is_never_reached():
 def test_an_initial_whose_density_is_not_that_of_its_draws_is_found_out():
     class Wrong(distributions.DiagNormal):
         def log_prob(self, z):
-            return distributions.DiagNormal(self.loc, 3.0 * self.scale).log_prob(z)
+            return distributions.DiagNormal(self.loc, self.scale / 3.0).log_prob(z)
 
     def initial(x):
         return Wrong(*POSTERIOR(x))
