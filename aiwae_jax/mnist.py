@@ -173,7 +173,7 @@ def _verify(content: bytes, path: pathlib.Path, name: str) -> None:
 def _read_keras(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of Keras's file, which are in the order of the IDX files."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             missing = sorted(set(_KERAS_KEYS.values()) - set(content.files))
             if missing:
                 raise DataError(f"{path} lacks {', '.join(missing)} of Keras's MNIST.")

@@ -80,7 +80,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put(tree: PyTree, sharding: NamedSharding) -> PyTree:
-    """`jax.device_put`, also onto devices of several processes, which all have the same `tree`."""
+    """`jax.device_put`, also onto devices of several processes, which all have the same `tree`.
+
+    What lies there already is not copied: a state that is put and then donated takes `tree` along.
+    """
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
 

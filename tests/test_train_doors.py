@@ -414,13 +414,41 @@ def test_a_few_rejected_moves_are_chance():
 
 
 def test_a_later_step_is_looked_at_without_being_waited_for():
-    """The step that goes wrong is told of by a later call, and only the first call waits."""
+    """The step that goes wrong is told of by that call or the next; only the first one waits."""
     step, state = train.make_train_step(VAE, OPTIMIZERS), start()
     state, _ = step(jax.random.key(0), state, batch())
-    state, _ = step(jax.random.key(1), state, batch().at[0, 0].set(jnp.nan))
-    jax.block_until_ready(state)
-    with pytest.warns(UserWarning, match="1 data were left out"):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        state, _ = step(jax.random.key(1), state, batch().at[0, 0].set(jnp.nan))
+        jax.block_until_ready(state)
         step(jax.random.key(2), state, batch())
+    assert len(said) == 1
+
+
+def test_what_is_not_finished_is_looked_at_when_it_is():
+    class Flag:
+        is_done = False
+
+        def is_ready(self):
+            return self.is_done
+
+        def __array__(self, dtype=None, copy=None):
+            assert self.is_done, "waited for"
+            return np.array(True)
+
+    found, flag = train.Watch(), Flag()
+    bad = {"theta": {"num_skipped_updates": np.array(1)}}
+    good = {"theta": {"num_skipped_updates": np.array(0)}}
+    found.follow(np_flag(False), good)
+    found.follow(flag, bad)
+    found.follow(np_flag(False), good)
+    flag.is_done = True
+    with pytest.warns(UserWarning, match="1 updates of theta were skipped"):
+        found.follow(np_flag(False), good)
+
+
+def np_flag(value):
+    return jax.block_until_ready(jnp.asarray(value))
 
 
 def test_a_step_within_a_users_own_jit_says_nothing_and_counts():
