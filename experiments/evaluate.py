@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checkpoint, data, processes
+from aiwae_jax import checkpoint, data, metrics, processes
 from aiwae_jax.types import Model, Params
 from experiments import (
     against,
@@ -203,6 +203,7 @@ def _draw(
                 trained.params.theta,
                 trained.initial(trained.params),
                 measure.choose_images(trained.dataset, evaluation).test,
+                metrics.read(folder),
                 arrays,
                 trained.training,
                 evaluation,
