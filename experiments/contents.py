@@ -22,6 +22,7 @@ _CONFIG_ADVICE = (
     "the config.json of a run started with the same flags in another folder"
 )
 _REPORT_ADVICE = "move it away to go on"
+_ARRAYS_ADVICE = "move it and report.json away, and evaluate again"
 
 
 class _Data(TypedDict):
@@ -197,22 +198,22 @@ def read_evaluation(
       WorkdirError: if it is missing or damaged, or belongs to another report.
     """
     path = folder / "evaluation.npz"
-    arrays = files.read_arrays(path)
+    arrays = files.read_arrays(path, _ARRAYS_ADVICE)
     for name in needs:
         if name not in arrays:
-            raise WorkdirError(f"{path} has no `{name}`; {_REPORT_ADVICE}.")
+            raise WorkdirError(f"{path} has no `{name}`; {_ARRAYS_ADVICE}.")
     for name, length in _lengths(report, arrays).items():
         found = arrays.get(name)
         if found is not None and (found.dtype.kind not in "biuf" or found.shape != (length,)):
             raise WorkdirError(
                 f"{path}: `{name}` must be {length} numbers, by {folder / 'report.json'}, and is "
-                f"{found.dtype} of shape {list(found.shape)}; {_REPORT_ADVICE}."
+                f"{found.dtype} of shape {list(found.shape)}; {_ARRAYS_ADVICE}."
             )
     for name in ("index_test", "index_train"):
         index = arrays.get(name, np.arange(0))
         if index.dtype.kind not in "iu" or len(np.unique(index)) < len(index):
             raise WorkdirError(
-                f"{path}: `{name}` must be {len(index)} different integers; {_REPORT_ADVICE}."
+                f"{path}: `{name}` must be {len(index)} different integers; {_ARRAYS_ADVICE}."
             )
     return arrays
 

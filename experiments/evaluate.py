@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checkpoint, data, plots, processes
+from aiwae_jax import checkpoint, data, metrics, plots, processes
 from aiwae_jax.types import Model, Params
 from experiments import (
     against,
@@ -206,6 +206,7 @@ def _draw(
                 trained.params.theta,
                 trained.initial(trained.params),
                 measure.choose_images(trained.dataset, evaluation).test,
+                metrics.read(folder),
                 arrays,
                 trained.training,
                 evaluation,

@@ -145,8 +145,12 @@ def _without_nonfinite(content: Any) -> Any:
     return content
 
 
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_arrays(path: pathlib.Path, advice: str = "move it away") -> dict[str, np.ndarray]:
     """Reads an .npz file.
+
+    Args:
+      path: of the file.
+      advice: what to do where it is damaged.
 
     Raises:
       WorkdirError: if it is missing or damaged.
@@ -155,7 +159,7 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         return load_arrays(path.read_bytes())
     except (OSError, *DAMAGED_ARRAYS) as error:
-        raise WorkdirError(f"{path} cannot be read ({error}).") from None
+        raise WorkdirError(f"{path} cannot be read ({error}); {advice}.") from None
 
 
 def load_arrays(content: bytes) -> dict[str, np.ndarray]:

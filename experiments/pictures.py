@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import data, kernels, metrics, plots
+from aiwae_jax import data, kernels, plots
 from aiwae_jax.samplers import TARGET_ACCEPTANCE
 from aiwae_jax.types import Model, PyTree
 from experiments import files
@@ -24,12 +24,13 @@ class Shown(NamedTuple):
     """What pictures show.
 
     Attributes:
-      folder: of the run's metrics, and of the pictures.
+      folder: of the pictures.
       dataset: its data.
       model: its model.
       theta: of one model.
       initial: what its evaluation started from.
       test_images: `[N, X]`, binarized, of which the first are shown.
+      records: of the training's metrics.
       arrays: of evaluation.npz; without them the evaluation's moves are left out.
       training: its settings.
       evaluation: its settings.
@@ -41,6 +42,7 @@ class Shown(NamedTuple):
     theta: PyTree
     initial: Partial
     test_images: np.ndarray
+    records: list[dict[str, Any]]
     arrays: dict[str, np.ndarray]
     training: Training
     evaluation: Evaluation
@@ -100,7 +102,7 @@ def _reconstructions(shown: Shown, path: pathlib.Path) -> bool:
 
 
 def _learning_curves(shown: Shown, path: pathlib.Path) -> bool:
-    records = [record for record in metrics.read(shown.folder) if "epoch" in record]
+    records = [record for record in shown.records if "epoch" in record]
     if not records:
         return False
     curves = {
@@ -118,7 +120,7 @@ def _learning_curves(shown: Shown, path: pathlib.Path) -> bool:
 
 def _acceptance(shown: Shown, path: pathlib.Path) -> bool:
     columns = {}
-    last = (metrics.read(shown.folder) or [{}])[-1]
+    last = (shown.records or [{}])[-1]
     rates, step_sizes = (
         _floats(last.get(f"theta/{name}")) for name in ("acceptance", "step_sizes")
     )

@@ -57,7 +57,8 @@ def read(value: Any, kind: Any, place: str = "") -> Any:
         return defaults | _read_items(value, typing.get_type_hints(kind), required, place)
     if typing.is_typeddict(kind):
         hints = typing.get_type_hints(kind, include_extras=True)
-        return _read_items(value, hints, kind.__required_keys__, place)
+        required = [name for name in hints if name in kind.__required_keys__]
+        return _read_items(value, hints, required, place)
     if origin is dict:
         hints = dict.fromkeys(value, arguments[1]) if isinstance(value, dict) else {}
         return _read_items(value, hints, (), place)

@@ -14,7 +14,10 @@ _DIGEST = "digest"  # of all other arrays of a piece
 
 
 class FolderStore(MutableMapping):
-    """Dicts of arrays by name, each an .npz file in `folder`, written whole or not at all."""
+    """Dicts of arrays by name, each an .npz file in `folder`, written whole or not at all.
+
+    The folder is made, but not the run's own that it is in.
+    """
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
@@ -22,11 +25,19 @@ class FolderStore(MutableMapping):
     def _path(self, name: str) -> pathlib.Path:
         return self._folder / f"{name}.npz"
 
+    def _check_parent(self) -> None:
+        if not self._folder.parent.is_dir():
+            raise files.WorkdirError(
+                f"{self._folder.parent} is gone: it was deleted or moved during the evaluation. "
+                "Nothing more is written there."
+            )
+
     def __getitem__(self, name: str) -> dict[str, np.ndarray]:
         files.check_file(self._path(name))
         try:
             content = self._path(name).read_bytes()
         except FileNotFoundError:
+            self._check_parent()
             raise KeyError(name) from None
         try:
             arrays = files.load_arrays(content)
@@ -38,13 +49,8 @@ class FolderStore(MutableMapping):
         raise KeyError(name)
 
     def __setitem__(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        try:
-            self._folder.mkdir(exist_ok=True)
-        except FileNotFoundError:
-            raise files.WorkdirError(
-                f"{self._folder.parent} is gone: it was deleted or moved during the evaluation. "
-                "Nothing more is written there."
-            ) from None
+        self._check_parent()
+        self._folder.mkdir(exist_ok=True)
         stored = {**arrays, _DIGEST: np.asarray(likelihood.digest(dict(arrays)))}
         files.write_whole(self._path(name), lambda file: np.savez(file, **stored))
 

@@ -40,12 +40,15 @@ def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
       WorkdirError: if its config.json is missing or damaged.
     """
     there = contents.read_config(folder)["training"]
-    return [
-        f"--{FLAGS_OF.get(name, name)}={there.get(name)} there, {value} here"
-        for name, value in dataclasses.asdict(training).items()
-        if there.get(name) != value
-        and not (name == "num_stages" and there.get(name, 0) <= value and training.epochs is None)
+    here = dataclasses.asdict(training)
+    found = [
+        f"--{FLAGS_OF.get(name, name)}={there[name]} there, {value} here"
+        for name, value in here.items()
+        if there[name] != value
+        and not (name == "num_stages" and there[name] <= value and training.epochs is None)
     ]
+    unknown = [f"{name}={there[name]} there, unknown here" for name in there if name not in here]
+    return found + unknown
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
@@ -80,6 +83,8 @@ def check_kinds(folder: pathlib.Path) -> None:
             check_folder(place / name)
         for name in _FILES:
             check_file(place / name)
+    for path in (folder / "checkpoints").glob("[0-9]*"):
+        check_folder(path)
 
 
 def is_in_use(folder: pathlib.Path) -> bool:
