@@ -3,23 +3,40 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
+PIP     = -m pip install --quiet --disable-pip-version-check
+# A worker takes the next test when it has none left: files differ too much to be dealt out.
+PYTEST  = -m pytest -n 2 --dist worksteal -q --durations=10
+# Of a grid of combinations, slow tests run every SAMPLEth.
+SAMPLE ?= 1
 
-.PHONY: run test slow faults docs wheel lint format clean
+.PHONY: run test slow faults oldest newest docs wheel lint format clean
 run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q --durations=10
+	$(BIN)/python $(PYTEST)
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow -q --durations=10
+	$(BIN)/python $(PYTEST) -m slow --sample=$(SAMPLE)
 
 # Real processes are killed at random moments; AIWAE_FAULT_KILLS says how often.
 faults: $(STAMP)
 	AIWAE_FAULT_KILLS=$${AIWAE_FAULT_KILLS:-20} $(BIN)/python -m pytest -n 2 tests/faults -m slow -q --durations=10
 
+# The tests with the lower bounds of setup.py, to the version, and with the newest of everything.
+oldest:
+	$(PYTHON) -m venv --clear .oldest
+	$(PYTHON) .ci/lowest.py > .oldest/lowest.txt
+	.oldest/bin/python $(PIP) -c .oldest/lowest.txt -e '.[run,test]'
+	.oldest/bin/python $(PYTEST)
+
+newest:
+	$(PYTHON) -m venv --clear .newest
+	.newest/bin/python $(PIP) --upgrade --upgrade-strategy eager -e '.[run,test]'
+	.newest/bin/python $(PYTEST)
+
 docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python $(PIP) -e '.[docs]'
 	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
@@ -27,7 +44,7 @@ docs: $(STAMP)
 wheel: $(STAMP)
 	rm -rf dist .wheel && $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 	$(PYTHON) -m venv .wheel
-	.wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	.wheel/bin/python $(PIP) --no-compile dist/*.whl
 	cd .wheel && bin/python ../examples/own_density.py
 	rm -rf .wheel
 
@@ -45,8 +62,8 @@ $(STAMP): setup.py
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "Python's venv module is missing; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[run,test]'
+	$(BIN)/python $(PIP) -e '.[run,test]'
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) docs/_build build dist .wheel .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) docs/_build build dist .wheel .oldest .newest .pytest_cache .ruff_cache *.egg-info

@@ -1,5 +1,6 @@
 """Strict JAX for every test: no silent dtype or rank promotion; warnings are errors (pyproject)."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -21,11 +22,42 @@ _CACHE = pathlib.Path(tempfile.gettempdir()) / f"aiwae_jax-tests-{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
+# Numpy's products are small here: threads that wait for them would spin beside the other worker.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Tracing makes many objects that stay; looking for garbage among them as often as Python does by
+# itself takes 3% of the time.
+gc.set_threshold(20_000, 20, 50)
+
 import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--sample",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of each test marked as a grid, run every Nth combination",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    every = config.getoption("--sample")
+    grids = {}
+    left_out = []
+    for item in items:
+        if item.get_closest_marker("grid"):
+            of_test = grids.setdefault(item.nodeid.split("[")[0], [])
+            if len(of_test) % every:
+                left_out.append(item)
+            of_test.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture

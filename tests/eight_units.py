@@ -11,8 +11,8 @@ from aiwae_jax.types import Params
 
 D, X = 8, 4
 SIZES = (5, 3)
-STATES = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=D)), jnp.float32)  # [256, D]
-DATA = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=X)), jnp.float32)  # [16, X]
+STATES = jnp.asarray(np.array(list(itertools.product((0, 1), repeat=D)), np.float32))  # [256, D]
+DATA = jnp.asarray(np.array(list(itertools.product((0, 1), repeat=X)), np.float32))  # [16, X]
 DATUM = jnp.asarray([1.0, 0.0, 1.0, 1.0], jnp.float32)
 
 NETWORK = belief.sigmoid_belief_network(X, SIZES, initialization="torch")
@@ -22,9 +22,9 @@ PREDICTOR = belief.half_predictor(X, SIZES, initialization="torch")
 def params(model=NETWORK, scale: float = 1.0, seed: int = 5) -> Params:
     """Parameters far from symmetric, and a q that is far from the posterior."""
     rng = np.random.default_rng(seed)
-    start = model.init(jax.random.key(0))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
     return jax.tree.map(
-        lambda leaf: jnp.asarray(scale * rng.standard_normal(leaf.shape), jnp.float32), start
+        lambda leaf: jnp.asarray(scale * rng.standard_normal(leaf.shape), jnp.float32), shapes
     )
 
 
@@ -40,7 +40,7 @@ def log_probs(distribution):
 
 def tabulated(log_density):
     """The same function of a state, with its gradient, looked up: cheap enough for many chains."""
-    values, gradients = jax.vmap(jax.value_and_grad(log_density))(STATES)
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(log_density)))(STATES)
     return forces.with_force(lambda z: values[number_of(z)], lambda z: gradients[number_of(z)])
 
 

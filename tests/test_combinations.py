@@ -61,6 +61,7 @@ def test_methods_and_posteriors_combine(variant, family, tmp_path, capsys):
     assert "trained; --eval=none" in capsys.readouterr().out
 
 
+@pytest.mark.grid
 @pytest.mark.slow
 @pytest.mark.parametrize(("variant", "family"), [pair for pair in GRID if pair not in DIAGONAL])
 def test_every_admissible_pair_runs(variant, family, tmp_path):
@@ -158,6 +159,7 @@ def test_methods_of_binary_latents_run_to_a_report(method, model, tmp_path, caps
     assert found.evaluation == flags.parse_run(["run", *given]).evaluation
 
 
+@pytest.mark.grid
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "model"), OF_BINARY)
 def test_every_method_of_binary_latents_trains(method, model, tmp_path):

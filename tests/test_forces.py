@@ -8,7 +8,7 @@ import pytest
 from aiwae_jax import ais, forces, models
 
 MODEL = models.bernoulli_vae(12, 3, hidden_sizes=(8, 8), initialization="torch")
-THETA = MODEL.init(jax.random.key(0)).theta
+THETA = jax.jit(MODEL.init)(jax.random.key(0)).theta
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, 12), jnp.float32)
 Z = jax.random.normal(jax.random.key(1), (100, 3))
 
@@ -16,7 +16,7 @@ Z = jax.random.normal(jax.random.key(1), (100, 3))
 @pytest.mark.parametrize("precision", ["tensorfloat32", "bfloat16"])
 def test_energies_are_those_of_fp32_to_the_last_bit_and_forces_are_not(precision):
     def energy_and_force(log_joint):
-        return jax.vmap(jax.value_and_grad(lambda z: log_joint(THETA, X, z)))(Z)
+        return jax.jit(jax.vmap(jax.value_and_grad(lambda z: log_joint(THETA, X, z))))(Z)
 
     exact, exact_force = energy_and_force(MODEL.log_joint)
     energy, force = energy_and_force(forces.log_joint_fn(MODEL, precision))
@@ -29,7 +29,7 @@ def test_energies_are_those_of_fp32_to_the_last_bit_and_forces_are_not(precision
 
 def test_energies_agree_with_float64():
     """fp32 in earnest: 12 pixels, 100 latents, log-joints of about -10 nats."""
-    energies = jax.vmap(lambda z: forces.log_joint_fn(MODEL, "bfloat16")(THETA, X, z))(Z)
+    energies = jax.jit(jax.vmap(lambda z: forces.log_joint_fn(MODEL, "bfloat16")(THETA, X, z)))(Z)
 
     def dense(layer, h):
         return h @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)

@@ -20,7 +20,7 @@ from aiwae_jax import (
 MODEL = lg.model()
 EXACT = MODEL._replace(posterior=lambda phi, x: lg.exact_posterior(lg.params().theta, x))
 X = jnp.asarray(lg.DATUM)
-LOG_P = float(lg.exact_log_likelihood(lg.params().theta, X))
+LOG_P = float(jax.jit(lg.exact_log_likelihood)(lg.params().theta, X))
 SAMPLERS = {
     "hvae": lambda m: differentiable.hvae(m, 1, 3, tempering="none", initial_step_size=0.3),
     "hvae tempered": lambda m: differentiable.hvae(m, 1, 3, initial_step_size=0.3),
@@ -84,9 +84,10 @@ def test_weighting_test_catches_a_momentum_that_starts_cold(monkeypatch):
 )
 def test_without_moves_the_weights_are_those_of_importance_sampling(sampler):
     params = lg.params()._replace(psi=sampler.init_params(jax.random.key(7)))
-    particles, _ = sampler.draw(jax.random.key(0), params, X, ())
+    particles, _ = jax.jit(sampler.draw)(jax.random.key(0), params, X, ())
     q = lg.posterior(params.phi, X)
-    expected = jax.vmap(lambda z: lg.log_joint(params.theta, X, z) - q.log_prob(z))(particles.z)
+    log_weight = jax.jit(jax.vmap(lambda z: lg.log_joint(params.theta, X, z) - q.log_prob(z)))
+    expected = log_weight(particles.z)
     np.testing.assert_allclose(particles.log_weights, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -18,10 +18,11 @@ PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
 POSTERIOR = Partial(lg.posterior, PARAMS.phi)
 PRIOR = Partial(lambda x: distributions.standard_normal(lg.D))
-DATA = np.asarray(
-    jax.vmap(lambda key: lg.sample(key, PARAMS.theta)[0])(jax.random.split(jax.random.key(0), 30))
+_KEYS = jax.random.split(jax.random.key(0), 30)
+DATA = np.asarray(jax.jit(jax.vmap(lambda key: lg.sample(key, PARAMS.theta)[0]))(_KEYS))
+EXACT = np.asarray(
+    jax.jit(jax.vmap(partial(lg.exact_log_likelihood, PARAMS.theta)))(DATA), np.float64
 )
-EXACT = np.asarray(jax.vmap(partial(lg.exact_log_likelihood, PARAMS.theta))(DATA), np.float64)
 
 
 SMALL = evaluate.Settings(num_temperatures=30, num_chains=8, num_leapfrog_steps=4)

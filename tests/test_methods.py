@@ -58,6 +58,7 @@ def test_one_step_moves_every_leaf_that_the_method_trains(name):
     check(name, "normal")
 
 
+@pytest.mark.grid
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["full", "planar", "iaf", "two_layer"])
 @pytest.mark.parametrize("name", BUILDS)

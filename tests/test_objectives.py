@@ -19,14 +19,20 @@ def gradient(sampler, objective, key=0, params=None):
         particles, _ = sampler.draw(jax.random.key(key), params, X, sampler.init())
         return objective.value(params, particles)
 
-    return jax.grad(value)(lg.params() if params is None else params)
+    return jax.jit(jax.grad(value))(lg.params() if params is None else params)
+
+
+def draw(sampler, key, params=None):
+    """Particles of `X`."""
+    params = lg.params() if params is None else params
+    return jax.jit(sampler.draw)(jax.random.key(key), params, X, sampler.init())[0]
 
 
 @pytest.mark.parametrize("num_particles", [1, 5, 50])
 def test_iwae_gradient_is_equation_4_written_out_in_numpy(num_particles):
     sampler = samplers.importance(MODEL, num_particles)
     params = lg.params()
-    particles, _ = sampler.draw(jax.random.key(3), params, X, ())
+    particles = draw(sampler, 3)
     found = gradient(sampler, objectives.bound(), key=3)
 
     as64 = lambda tree: jax.tree.map(lambda a: np.asarray(a, np.float64), tree)  # noqa: E731
@@ -131,16 +137,18 @@ def test_elbo_without_closed_form_kl_agrees_in_mean():
 
 
 def test_log_joint_gradient_is_the_weighted_mean_and_stops_at_z_and_weights():
-    particles, _ = samplers.importance(MODEL, 7).draw(jax.random.key(8), lg.params(), X, ())
+    particles = draw(samplers.importance(MODEL, 7), 8)
 
     def value(params, particles):
         return objectives.log_joint(MODEL).value(params, particles)
 
-    by_params, by_particles = jax.grad(value, argnums=(0, 1))(lg.params(), particles)
+    gradients = jax.jit(jax.grad(value, argnums=(0, 1)))
+    by_params, by_particles = gradients(lg.params(), particles)
     chex.assert_trees_all_equal(by_particles.z, jnp.zeros_like(particles.z))
     chex.assert_trees_all_equal(by_particles.log_weights, jnp.zeros(7))
     w = jax.nn.softmax(particles.log_weights)
-    each = jax.vmap(jax.grad(lg.log_joint), (None, None, 0))(lg.params().theta, X, particles.z)
+    per_particle = jax.jit(jax.vmap(jax.grad(lg.log_joint), (None, None, 0)))
+    each = per_particle(lg.params().theta, X, particles.z)
     np.testing.assert_allclose(by_params.theta["bias"], w @ each["bias"], rtol=1e-4)
     chex.assert_trees_all_equal(by_params.phi, jax.tree.map(jnp.zeros_like, by_params.phi))
 
@@ -162,7 +170,7 @@ def theta_gradient_z_score(method, num_sets=10, num_particles=2000):
 
     keys = jax.random.split(jax.random.key(11), num_sets)
     found = jax.jit(lambda keys: jax.lax.map(gradient_of_set, keys))(keys)
-    exact = jax.grad(lg.exact_log_likelihood)(lg.params().theta, X)
+    exact = jax.jit(jax.grad(lg.exact_log_likelihood))(lg.params().theta, X)
 
     def score(g, e):
         return np.abs(g.mean(0) - e) / (np.std(g, axis=0, ddof=1) / num_sets**0.5)
@@ -194,7 +202,8 @@ def _without_moves(method):
 def test_without_any_weight_log_joint_is_minus_infinity_without_gradient():
     particles = Particles(X, jnp.full((3, lg.D), jnp.nan), jnp.full(3, -jnp.inf))
     objective = objectives.log_joint(MODEL)
-    value, grads = jax.value_and_grad(lambda p: objective.value(p, particles))(lg.params())
+    value_and_grad = jax.jit(jax.value_and_grad(lambda p: objective.value(p, particles)))
+    value, grads = value_and_grad(lg.params())
     assert value == -jnp.inf
     chex.assert_trees_all_equal(grads, jax.tree.map(jnp.zeros_like, grads))
 
@@ -208,7 +217,7 @@ def test_log_joint_in_chunks_of_particles_is_the_same(particle_chunk):
 
 
 def test_elbo_of_particles_that_are_no_samples_of_q_is_the_mean_of_their_weights():
-    particles, _ = samplers.importance(MODEL, 3).draw(jax.random.key(0), lg.params(), X, ())
+    particles = draw(samplers.importance(MODEL, 3), 0)
     particles = particles._replace(posterior=None)
     value = objectives.elbo(MODEL).value(lg.params(), particles)
     np.testing.assert_allclose(value, particles.log_weights.mean(), rtol=1e-6)
@@ -220,7 +229,7 @@ def test_a_particle_without_weight_at_a_broken_place_leaves_the_gradient_clean()
 
     def grads(z, log_weights):
         particles = Particles(X, z, log_weights)
-        return jax.grad(lambda p: objective.value(p, particles))(lg.params()).theta
+        return jax.jit(jax.grad(lambda p: objective.value(p, particles)))(lg.params()).theta
 
     chex.assert_trees_all_close(
         grads(z, jnp.array([0.3, -jnp.inf])), grads(z[:1], jnp.array([0.3])), rtol=1e-5
@@ -320,7 +329,7 @@ def test_stl_has_no_noise_at_the_exact_posterior():
     exact = MODEL._replace(
         posterior=lambda phi, x: distributions.FullNormal(phi["loc"], phi["factor"])
     )
-    q = lg.exact_posterior(lg.params().theta, X)
+    q = jax.jit(lg.exact_posterior)(lg.params().theta, X)
     params = lg.params()._replace(phi={"loc": q.loc, "factor": q.factor})
     for with_score, is_zero in ((False, True), (True, False)):
         sampler = samplers.importance(exact, 1, with_score=with_score)
@@ -330,7 +339,7 @@ def test_stl_has_no_noise_at_the_exact_posterior():
 
 def test_leaving_the_score_out_changes_neither_values_nor_the_theta_gradient():
     samplers_ = [samplers.importance(MODEL, 5, with_score=s) for s in (True, False)]
-    first, second = (s.draw(jax.random.key(0), lg.params(), X, ())[0] for s in samplers_)
+    first, second = (draw(s, 0) for s in samplers_)
     chex.assert_trees_all_close(first.log_weights, second.log_weights, rtol=1e-6)
     gradients = [gradient(s, objectives.bound()).theta for s in samplers_]
     chex.assert_trees_all_close(*gradients, rtol=1e-5, atol=1e-6)
@@ -348,9 +357,9 @@ def test_wake_update_descends_the_inclusive_kl():
     """∇_φ E_{p(z|x)}[log q_φ(z)], with one set of many particles and a ratio's standard error."""
     num = 40_000
     sampler = samplers.importance(MODEL, num)
-    particles, _ = sampler.draw(jax.random.key(1), lg.params(), X, ())
+    particles = draw(sampler, 1)
     found = gradient(sampler, objectives.log_posterior(MODEL), key=1).phi  # drawn within
-    posterior = lg.exact_posterior(lg.params().theta, X)
+    posterior = jax.jit(lg.exact_posterior)(lg.params().theta, X)
     q = lg.posterior(lg.params().phi, X)
     # ∂/∂loc of E[log q] = (E[z] - loc)/σ², and of log σ it is E[(z - loc)²]/σ² - 1.
     shift = posterior.loc - q.loc
@@ -374,7 +383,7 @@ def test_sleep_update_is_of_the_dreams_own_datum():
         particles, _ = sampler.draw(jax.random.key(3), params, x, ())
         dream_x, dream_z = lg.sample(jax.random.key(3), params.theta)
         chex.assert_trees_all_equal(particles.x, dream_x)
-        value = objectives.log_posterior(MODEL).value(params, particles)
+        value = jax.jit(objectives.log_posterior(MODEL).value)(params, particles)
         expected = lg.posterior(params.phi, dream_x).log_prob(dream_z)
         np.testing.assert_allclose(value, expected, rtol=1e-5)
 
@@ -388,14 +397,14 @@ def test_both_updates_together_are_the_mean_of_the_two():
     for each, sampler in zip(
         keys, (samplers.importance(MODEL, 4), samplers.ancestral(MODEL)), strict=True
     ):
-        particles, _ = sampler.draw(each, lg.params(), X, ())
+        particles, _ = jax.jit(sampler.draw)(each, lg.params(), X, ())
 
         def value(phi, particles=particles):
             objective = objectives.log_posterior(MODEL)
             particles = particles._replace(posterior=None)
             return objective.value(lg.params()._replace(phi=phi), particles)
 
-        parts.append(jax.grad(value)(lg.params().phi))
+        parts.append(jax.jit(jax.grad(value))(lg.params().phi))
     mean = jax.tree.map(lambda a, b: 0.5 * (a + b), *parts)
     chex.assert_trees_all_close(found, mean, rtol=1e-4, atol=1e-5)
 
@@ -403,12 +412,12 @@ def test_both_updates_together_are_the_mean_of_the_two():
 def test_aiwae_wake_without_annealing_is_the_wake_update():
     """T = 2 and a step size of 0: the particles of importance sampling, with its weights."""
     annealed = methods.aiwae_wake(MODEL, 5, 2)[0]
-    particles, _ = annealed.sampler.draw(jax.random.key(4), lg.params(), X, jnp.zeros(1))
+    particles, _ = jax.jit(annealed.sampler.draw)(jax.random.key(4), lg.params(), X, jnp.zeros(1))
     q = lg.posterior(lg.params().phi, X)
     by_importance = particles._replace(
-        log_weights=jax.vmap(lambda z: lg.log_joint(lg.params().theta, X, z) - q.log_prob(z))(
-            particles.z
-        ),
+        log_weights=jax.jit(
+            jax.vmap(lambda z: lg.log_joint(lg.params().theta, X, z) - q.log_prob(z))
+        )(particles.z),
         posterior=None,
     )
     wake = methods.rws(MODEL, 5)[0].objective
@@ -418,8 +427,8 @@ def test_aiwae_wake_without_annealing_is_the_wake_update():
         return annealed.objective.value(params, drawn)
 
     chex.assert_trees_all_close(
-        jax.grad(drawn_within)(lg.params()),
-        jax.grad(lambda params: wake.value(params, by_importance))(lg.params()),
+        jax.jit(jax.grad(drawn_within))(lg.params()),
+        jax.jit(jax.grad(lambda params: wake.value(params, by_importance)))(lg.params()),
         rtol=1e-4,
         atol=1e-5,
     )
@@ -427,11 +436,13 @@ def test_aiwae_wake_without_annealing_is_the_wake_update():
 
 def test_hoffman_without_moves_is_the_theta_update_of_the_vae():
     theta_phase = methods.hoffman(MODEL, 0)[0]
-    particles, _ = theta_phase.sampler.draw(jax.random.key(5), lg.params(), X, jnp.zeros(0))
+    particles, _ = jax.jit(theta_phase.sampler.draw)(
+        jax.random.key(5), lg.params(), X, jnp.zeros(0)
+    )
     q = lg.posterior(lg.params().phi, X)
     log_q = jax.vmap(q.log_prob)(particles.z)
     gradients = [
-        jax.grad(lambda theta, o=o, p=p: o.value(lg.params()._replace(theta=theta), p))(
+        jax.jit(jax.grad(lambda theta, o=o, p=p: o.value(lg.params()._replace(theta=theta), p)))(
             lg.params().theta
         )
         for o, p in (
@@ -457,7 +468,7 @@ def test_hoffman_with_many_moves_has_the_theta_gradient_of_the_log_likelihood():
         return jax.grad(value)(lg.params().theta)
 
     found = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(6), num))
-    exact = jax.grad(lg.exact_log_likelihood)(lg.params().theta, X)
+    exact = jax.jit(jax.grad(lg.exact_log_likelihood))(lg.params().theta, X)
     for name, values in found.items():
         error = np.asarray(values).std(axis=0) / num**0.5
         assert np.all(np.abs(values.mean(axis=0) - exact[name]) < 4 * error), name
