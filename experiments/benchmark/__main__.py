@@ -1,5 +1,7 @@
 """Prints the ratios: `python -m experiments.benchmark`; `--quick` shows that every part runs."""
 
+import concurrent.futures
+import functools
 import importlib.util
 import os
 import pathlib
@@ -7,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 if not __package__:  # a script, from whatever folder: `python experiments/benchmark`
     sys.path[0] += "/../.."
@@ -15,7 +18,7 @@ if not __package__:  # a script, from whatever folder: `python experiments/bench
 import jax
 from absl import flags as absl_flags
 
-from experiments import command, files, report
+from experiments import command, devices, files, report
 from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
 from experiments.flags import common
 
@@ -63,6 +66,9 @@ def _define(fv: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_integer("repeats", 7, "Interleaved repeats of every side.", flag_values=fv)
     absl_flags.DEFINE_string("json", None, "File to write all numbers to.", flag_values=fv)
+    absl_flags.DEFINE_bool(
+        "first_step", True, "Times the start of new processes too.", flag_values=fv
+    )
     absl_flags.DEFINE_bool("help", False, "Shows this help.", flag_values=fv, short_name="h")
 
 
@@ -92,31 +98,77 @@ def _first_step_seconds(cell: problem.Cell) -> list[float]:
         ]
 
 
+def _all_at_once(tasks: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Results of all tasks; where compiling leaves cores idle, they share the cores.
+
+    A task that fails with a RuntimeError has that as its result.
+    """
+
+    def run(task):
+        try:
+            return task()
+        except RuntimeError as error:  # a CUDA graph that cannot be captured, say
+            return error
+
+    # On a CPU the devices of a mesh wait for each other, and two programs at once for ever.
+    # PyTorch comes last: nobody else may use a GPU while it records a graph.
+    num_workers = 1 if jax.default_backend() == "cpu" else devices.num_cores()
+    names = sorted(tasks, key=lambda name: "PyTorch" in name)
+    shared = [name for name in names if "PyTorch" not in name]
+    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
+        done = dict(zip(shared, pool.map(run, (tasks[name] for name in shared)), strict=True))
+    return done | {name: run(tasks[name]) for name in names if name not in done}
+
+
+def _compiled(build: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+    """A side that has been called once."""
+    call = build()
+    call()
+    return call
+
+
 def _sides(cells: Sequence[problem.Cell], against: problem.Cell) -> tuple[dict, dict[str, str]]:
-    """Everything to time, and why what is missing is missing."""
+    """How to build everything that is timed, and why what is missing is missing."""
     sides, missing, targets = dict(limit.matrix_products()), {}, _targets()
     for cell in cells:
         # A few particles at once fit a CPU's cache; an accelerator wants them all.
         chunk = min(cell.num_particles, 10) if jax.default_backend() == "cpu" else None
         for precision in targets:
             method = ours.aiwae(cell, force_precision=precision, particle_chunk=chunk)
-            sides[f"ours {cell} {precision}"] = ours.step_of(method)
-    sides[f"ours {cells[0]} float32, {NUM_REPEATS} seeds"] = ours.step_of_repeats(
-        ours.aiwae(cells[0]), NUM_REPEATS
+            sides[f"ours {cell} {precision}"] = functools.partial(ours.step_of, method)
+    sides[f"ours {cells[0]} float32, {NUM_REPEATS} seeds"] = functools.partial(
+        ours.step_of_repeats, ours.aiwae(cells[0]), NUM_REPEATS
     )
     for precision in targets:
-        sides[f"evaluation {precision}"] = ours.evaluation_moves(precision)
+        sides[f"evaluation {precision}"] = functools.partial(ours.evaluation_moves, precision)
     for name, (package, build, is_of_use) in OTHERS.items():
         if not is_of_use():
             continue
         if importlib.util.find_spec(package):
-            try:
-                sides[name] = build(against)
-            except RuntimeError as error:  # a CUDA graph that cannot be captured, say
-                missing[name] = str(error).splitlines()[0]
+            sides[name] = functools.partial(build, against)
         else:
             missing[name] = f"{package} is not installed: {_INSTALL}"
     return sides, missing
+
+
+def _untimed(against: problem.Cell, is_quick: bool) -> dict:
+    """What else must be compiled: diagnostics of a step, and the memory of several."""
+    tasks = {
+        f"diagnostics {precision}": functools.partial(
+            ours.diagnostics, ours.aiwae(against, force_precision=precision)
+        )
+        for precision in _targets()
+    }
+    for t in (5, 11) if is_quick else (5, 11, 101, 1001):
+        tasks[f"memory T={t}"] = functools.partial(ours.temporary_bytes, problem.Cell(2, t))
+    if not is_quick:
+        for num_particles in (50, 500):
+            cell = problem.Cell(num_particles, 5)
+            tasks[f"memory K={num_particles}"] = functools.partial(ours.temporary_bytes, cell)
+            tasks[f"memory K={num_particles} chunk 10"] = functools.partial(
+                ours.temporary_bytes, cell, particle_chunk=10
+            )
+    return tasks
 
 
 def _row(name: str, ratio: float, text: str, target: float | None = None) -> str:
@@ -136,10 +188,22 @@ def main(argv: Sequence[str]) -> None:
     cells = QUICK_CELLS if fv.quick else CELLS
     against = cells[0] if fv.quick else AGAINST
     num_repeats = 2 if fv.quick else fv.repeats
+    began = time.time()
     environment, targets = report.environment(), _targets()
     print(f"{environment['device']}, {environment['machine']}; medians of {num_repeats} repeats")
 
-    sides, missing = _sides(cells, against)
+    builders, missing = _sides(cells, against)
+    tasks = {name: functools.partial(_compiled, build) for name, build in builders.items()}
+    tasks |= _untimed(against, fv.quick)
+    done = _all_at_once(tasks)
+    for name in list(builders):
+        if isinstance(done[name], RuntimeError):
+            if name not in OTHERS:
+                raise done[name]
+            missing[name] = str(done[name]).splitlines()[0]
+            del builders[name]
+    sides = {name: done[name] for name in builders}
+    print(f"compiled in {time.time() - began:.0f} s", flush=True)
     medians = timing.interleaved(sides, num_repeats)
     rate = limit.rate(medians)
     print(f"fp32 limit: {rate / 1e9:.0f} GFLOP/s, the best matrix product measured in this run")
@@ -175,28 +239,21 @@ def main(argv: Sequence[str]) -> None:
             ratios[key] = medians[name] / medians[f"ours {against} {precision}"]
             print(_row(key, ratios[key], f"{name} {medians[name] * 1e3:.3g} ms at {against}"))
 
-    quality = {
-        precision: ours.diagnostics(ours.aiwae(against, force_precision=precision))
-        for precision in targets
-    }
+    quality = {precision: done[f"diagnostics {precision}"] for precision in targets}
     for precision, found in quality.items():
         text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found.items())
         print(f"{against} {precision}: {text}")
 
+    prefix = "memory "
     memory = {
-        f"T={t}": ours.temporary_bytes(problem.Cell(2, t))
-        for t in ((5, 11) if fv.quick else (5, 11, 101, 1001))
+        name.removeprefix(prefix): size for name, size in done.items() if name.startswith(prefix)
     }
-    if not fv.quick:
-        for num_particles in (50, 500):
-            cell = problem.Cell(num_particles, 5)
-            memory[f"K={num_particles}"] = ours.temporary_bytes(cell)
-            memory[f"K={num_particles} chunk 10"] = ours.temporary_bytes(cell, particle_chunk=10)
     print("\ntemporary memory of the compiled step, MiB:")
     print("  " + "  ".join(f"{name}: {size / 2**20:.1f}" for name, size in memory.items()))
 
-    starts = _first_step_seconds(against)
-    print(f"first step after start: {starts[0]:.1f} s, with a filled cache {starts[1]:.1f} s")
+    starts = _first_step_seconds(against) if fv.first_step else None
+    if starts:
+        print(f"first step after start: {starts[0]:.1f} s, with a filled cache {starts[1]:.1f} s")
     step = ours.step_of(ours.aiwae(against))
     step()
     busy = shares.measure(step, ours.compiled_text(against))

@@ -1,5 +1,6 @@
 """The machine's own best fp32 matrix-product rate: of all its cores, or of its accelerator."""
 
+import functools
 import importlib.util
 from collections.abc import Callable
 
@@ -25,28 +26,33 @@ def _by_jax(a: np.ndarray, precision: str) -> Callable[[], None]:
     return lambda: jax.block_until_ready(product(b))
 
 
-def matrix_products() -> dict[str, Callable[[], None]]:
-    """Sides to time: one product of two square matrices, in fp32 by each library.
+def _by_torch(a: np.ndarray) -> Callable[[], None]:
+    import torch
+
+    b = torch.from_numpy(a).to(torch_side.device())
+
+    def call() -> None:
+        torch.matmul(b, b)
+        torch_side.wait()
+
+    return call
+
+
+def matrix_products() -> dict[str, Callable[[], Callable[[], None]]]:
+    """How to build sides to time: one product of two square matrices, in fp32 by each library.
 
     On an accelerator in lower precisions too, for the record.
     """
     size = _size()
     a = np.random.default_rng(0).random((size, size), np.float32)
     if jax.default_backend() == "cpu":
-        sides = {"matrix product, NumPy": lambda: np.matmul(a, a)}
+        sides = {"matrix product, NumPy": lambda: lambda: np.matmul(a, a)}
     else:
-        sides = {"matrix product, JAX": _by_jax(a, "float32")}
-        sides |= {f"{name} matrix product, JAX": _by_jax(a, name) for name in list(_PRECISIONS)[1:]}
+        sides = {"matrix product, JAX": functools.partial(_by_jax, a, "float32")}
+        for name in list(_PRECISIONS)[1:]:
+            sides[f"{name} matrix product, JAX"] = functools.partial(_by_jax, a, name)
     if importlib.util.find_spec("torch"):
-        import torch
-
-        b = torch.from_numpy(a).to(torch_side.device())
-
-        def by_torch():
-            torch.matmul(b, b)
-            torch_side.wait()
-
-        sides["matrix product, PyTorch"] = by_torch
+        sides["matrix product, PyTorch"] = functools.partial(_by_torch, a)
     return sides
 
 

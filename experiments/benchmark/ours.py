@@ -77,13 +77,15 @@ def aiwae(cell: problem.Cell, **options) -> Method:
     return methods.aiwae(problem.model(), *cell, problem.NUM_LEAPFROG_STEPS, **options)
 
 
-def temporary_bytes(cell: problem.Cell, **options) -> int:
-    """Temporary memory of the compiled training step."""
-    method, optimizers = aiwae(cell, **options), _optimizers()
+def temporary_bytes(cell: problem.Cell, **method_options) -> int:
+    """Temporary memory of the compiled training step; on a GPU without its slow tuning."""
+    method, optimizers = aiwae(cell, **method_options), _optimizers()
     state = jax.eval_shape(_init(method, optimizers), problem.key())
     batch = jax.ShapeDtypeStruct((problem.BATCH_SIZE, problem.DATA_SIZE), jnp.float32)
     step = train.make_train_step(method, optimizers)
-    return step.lower(problem.key(), state, batch).compile().memory_analysis().temp_size_in_bytes
+    options = {"xla_gpu_autotune_level": 0} if jax.default_backend() == "gpu" else None
+    compiled = step.lower(problem.key(), state, batch).compile(compiler_options=options)
+    return compiled.memory_analysis().temp_size_in_bytes
 
 
 def evaluation_settings() -> evaluate.Settings:
