@@ -105,9 +105,10 @@ class Layered:
 
 
 def _check_layer_sizes(layer_sizes: Sequence[int]) -> None:
-    if not layer_sizes or min(layer_sizes) < 1:
+    if not isinstance(layer_sizes, Sequence) or not layer_sizes or min(layer_sizes) < 1:
         raise ValueError(
-            f"`layer_sizes` must name the units of at least one layer, got {tuple(layer_sizes)}."
+            "`layer_sizes` must name the units of at least one layer, as (200,); got "
+            f"{layer_sizes!r}."
         )
 
 
@@ -194,7 +195,7 @@ def sigmoid_belief_network(
         log_joint_in=_in_precision(log_joint),
         has_binary_latents=True,
         data_size=data_size,
-        check_data=support.check_binary,
+        check_data=functools.partial(support.check_pixels, num_pixels=data_size),
     )
 
 
@@ -277,7 +278,9 @@ def half_predictor(
         conditional_prior=conditional_prior,
         conditional_sample=conditional_sample,
         data_size=data_size,
-        check_data=lambda x, *, name: support.check_binary(x[..., context_size:], name=name),
+        check_data=functools.partial(
+            support.check_pixels, num_pixels=data_size, first=context_size
+        ),
     )
 
 

@@ -71,7 +71,10 @@ def check(dataset: Dataset) -> None:
 
     Raises:
       DataError: naming the field, what it must be, and what it is.
+      TypeError: for what is no `Dataset`.
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"`dataset` must be a `data.Dataset`, got {type(dataset).__name__}.")
     max_level = dataset.max_level
     if not _is_number(max_level) or not 0.0 < max_level < math.inf:
         raise DataError(f"`max_level` must be a positive, finite number, got {max_level!r}.")

@@ -1,6 +1,5 @@
 """Epochs as loops on the device: shuffling, batches and steps in one compiled function."""
 
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aiwae_jax import support, watch
-from aiwae_jax.step import TrainState
+from aiwae_jax.step import TrainState, check_key, check_not_taken
 from aiwae_jax.types import PyTree
 from aiwae_jax.watch import TrainInfo
 
@@ -53,7 +52,7 @@ def init_loop_state(
 
 
 def _check_batch_size(batch_size: int, num_examples: int) -> None:
-    if not 1 <= operator.index(batch_size) <= num_examples:
+    if not 1 <= support.whole_number(batch_size, name="batch_size") <= num_examples:
         raise ValueError(
             f"`batch_size` must lie between 1 and the {num_examples} training examples, "
             f"got {batch_size}."
@@ -89,21 +88,37 @@ class RunSteps:
         self._steps_per_epoch, self._batch_size = steps_per_epoch, batch_size
         self._watch = watch.Watch()
         self._is_checked = False
-        self.lower = self._run.lower
-        self.trace = self._run.trace
-        self.eval_shape = self._run.eval_shape
+
+    # Methods, and no attributes, which `functools.wraps` would hand on to what is not the same.
+    def lower(self, *args, **kwargs) -> jax.stages.Lowered:
+        """As of `jax.jit`."""
+        return self._run.lower(*args, **kwargs)
+
+    def trace(self, *args, **kwargs) -> jax.stages.Traced:
+        """As of `jax.jit`."""
+        return self._run.trace(*args, **kwargs)
+
+    def eval_shape(self, *args, **kwargs) -> PyTree:
+        """As of `jax.jit`."""
+        return self._run.eval_shape(*args, **kwargs)
 
     def __call__(
         self, key: chex.PRNGKey, loop_state: LoopState, data: PyTree, num_steps: Any
     ) -> LoopState:
         """Makes `num_steps` steps; see `make_run_steps`."""
+        if not isinstance(loop_state, LoopState):
+            raise TypeError(
+                "`run_steps` is called with (key, loop_state, data, num_steps), `loop_state` from "
+                f"`train.init_loop_state`; got {type(loop_state).__name__}."
+            )
         arguments = (key, loop_state.train.step, num_steps, *jax.tree.leaves(data))
         if any(isinstance(argument, jax.core.Tracer) for argument in arguments):
             return self._run(key, loop_state, data, num_steps)
+        check_not_taken(loop_state.train)
         if not self._is_checked:
             self._check_fn(data)
             self._is_checked = True
-        self._check_num_steps(loop_state, operator.index(num_steps))
+        self._check_num_steps(loop_state, support.whole_number(num_steps, name="num_steps"))
         loop_state, report = self._watched(key, loop_state, data, num_steps)
         self._watch.follow(*report, num_data=self._batch_size)
         return loop_state
@@ -157,6 +172,7 @@ def make_run_steps(
     steps_per_epoch = num_examples // batch_size
 
     def run_steps(key, loop_state, data, num_steps):
+        check_key(key)
         num_rows = support.num_rows(data, name="data")
         if num_rows != num_examples:
             raise ValueError(

@@ -47,7 +47,27 @@ def output_bias(
         raise ValueError(
             f"`mean_image` must have shape [{data_size}], got {list(np.shape(mean_image))}."
         )
+    if support.is_concrete(mean_image):
+        low, high = np.min(mean_image), np.max(mean_image)
+        if not 0.0 <= low <= high <= 1.0:  # nor NaN
+            raise ValueError(
+                f"`mean_image` must lie within [0, 1], got values from {low:.4g} to {high:.4g}; it "
+                "is the mean of the training images divided by their level of white."
+            )
     return linear, mean_image_logits(mean_image)
+
+
+def _check_sizes(data_size: int, latent_size: int, hidden_sizes: Sequence[int]) -> None:
+    sizes = {"data_size": data_size, "latent_size": latent_size}
+    if not isinstance(hidden_sizes, Sequence):
+        raise TypeError(
+            "`hidden_sizes` must list the units of each layer, as (200, 200); got "
+            f"{hidden_sizes!r}."
+        )
+    sizes |= {f"hidden_sizes[{i}]": size for i, size in enumerate(hidden_sizes)}
+    for name, size in sizes.items():
+        if support.whole_number(size, name=name) < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {size}.")
 
 
 def bernoulli_vae(
@@ -75,8 +95,10 @@ def bernoulli_vae(
       **flow_options: `num_layers` of a flow.
 
     Raises:
-      ValueError: for an unknown initialization or family, or a missing `mean_image`.
+      ValueError: for an unknown initialization or family, a layer without units, or a `mean_image`
+        that is missing, of another shape, or not within [0, 1].
     """
+    _check_sizes(data_size, latent_size, hidden_sizes)
     linear, bias = output_bias(initialization, mean_image, data_size)
     if posterior not in flows.FAMILIES:
         raise ValueError(f"`posterior` must be one of {sorted(flows.FAMILIES)}, got {posterior!r}.")
@@ -105,7 +127,9 @@ def bernoulli_vae(
         encoder_params = phi["encoder"] if "flow" in phi else phi
         return family.build(phi.get("flow", {}), *encoder.apply(encoder_params, x))
 
-    return _model(init, prior, likelihood, encode, has_density=family.has_density)
+    return _model(
+        init, prior, likelihood, encode, data_size=data_size, has_density=family.has_density
+    )
 
 
 def two_layer_vae(
@@ -132,6 +156,7 @@ def two_layer_vae(
     Raises:
       ValueError: as `bernoulli_vae`.
     """
+    _check_sizes(data_size, latent_size, hidden_sizes)
     linear, bias = output_bias(initialization, mean_image, data_size)
     lower, upper = 2 * latent_size, latent_size
     upper_hidden = [max(size // 2, 1) for size in hidden_sizes]
@@ -197,10 +222,10 @@ def two_layer_vae(
 
         return flows.Transported(lower + upper, transport, inverse_transport, log_prob)
 
-    return _model(init, prior, likelihood, encode, has_density=True)
+    return _model(init, prior, likelihood, encode, data_size=data_size, has_density=True)
 
 
-def _model(init, prior, likelihood, posterior, *, has_density: bool) -> Model:
+def _model(init, prior, likelihood, posterior, *, data_size: int, has_density: bool) -> Model:
     """A model from its prior, its likelihood (in any precision) and its posterior."""
 
     def log_joint(
@@ -226,5 +251,5 @@ def _model(init, prior, likelihood, posterior, *, has_density: bool) -> Model:
         likelihood,
         log_joint_in,
         has_posterior_density=has_density,
-        check_data=support.check_binary,
+        check_data=functools.partial(support.check_pixels, num_pixels=data_size),
     )

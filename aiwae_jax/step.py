@@ -169,6 +169,25 @@ def _objective_and_info(
     return total, info
 
 
+def check_key(key: chex.PRNGKey) -> None:
+    """Refuses what is not one random key; tracers have types, too."""
+    is_key = jnp.issubdtype(getattr(key, "dtype", np.dtype(object)), jax.dtypes.prng_key)
+    if not is_key or np.shape(key):
+        found = f"{getattr(key, 'dtype', type(key).__name__)} of shape {list(np.shape(key))}"
+        raise TypeError(
+            f"`key` must be one random key, as `jax.random.key(0)` makes it; got {found}."
+        )
+
+
+def check_not_taken(state: TrainState) -> None:
+    """Refuses a state whose memory an earlier step has taken."""
+    if isinstance(state.step, jax.Array) and state.step.is_deleted():
+        raise ValueError(
+            "`state` has been given to a step before, which took its memory; go on with the state "
+            "that it returned, or keep a copy, `jax.tree.map(jnp.copy, state)`."
+        )
+
+
 class TrainStep:
     """`step(key, state, batch) -> (state, info)`, compiled; made by `make_train_step`.
 
@@ -186,17 +205,33 @@ class TrainStep:
         self._check_fns = {phase.sampler.check_data for phase in method} - {None}
         self._watch = watch.Watch()
         self._is_checked = False
-        self.lower = self._step.lower
-        self.trace = self._step.trace
-        self.eval_shape = self._step.eval_shape
+
+    # Methods, and no attributes, which `functools.wraps` would hand on to what is not the same.
+    def lower(self, *args, **kwargs) -> jax.stages.Lowered:
+        """As of `jax.jit`."""
+        return self._step.lower(*args, **kwargs)
+
+    def trace(self, *args, **kwargs) -> jax.stages.Traced:
+        """As of `jax.jit`."""
+        return self._step.trace(*args, **kwargs)
+
+    def eval_shape(self, *args, **kwargs) -> PyTree:
+        """As of `jax.jit`."""
+        return self._step.eval_shape(*args, **kwargs)
 
     def __call__(
         self, key: chex.PRNGKey, state: TrainState, batch: PyTree
     ) -> tuple[TrainState, TrainInfo]:
         """Makes one step; see `make_train_step`."""
+        if not isinstance(state, TrainState):
+            raise TypeError(
+                "A step is called with (key, state, batch), `state` from `train.init_state`; got "
+                f"{type(state).__name__}."
+            )
         leaves = jax.tree.leaves(batch)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in (key, state.step, *leaves)):
             return self._step(key, state, batch)
+        check_not_taken(state)
         if not self._is_checked:
             self.check_batch(batch)
             self._is_checked = True
@@ -212,7 +247,7 @@ class TrainStep:
     def check_batch(self, batch: PyTree) -> None:
         """Refuses a batch that the model's likelihood is not of, see `Model.check_data`.
 
-        Data that are not finite are let through: a step leaves them out and says so.
+        Some data that are not finite are let through: a step leaves them out and says so.
 
         Raises:
           ValueError: as `Model.check_data` does, or for leaves of unequal length or none.
@@ -222,6 +257,8 @@ class TrainStep:
         if self.has_check and support.is_concrete(batch):
             batch = jax.tree.map(np.asarray, batch)
             rows = np.asarray(finite_rows(batch))
+            if not rows.any():
+                support.check_finite(batch, name="batch")
             for check_fn in self._check_fns:
                 check_fn(jax.tree.map(lambda leaf: leaf[rows], batch), name="batch")
 
@@ -259,7 +296,8 @@ def make_train_step(
       `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
       is donated, `info` maps the name of each phase to its diagnostics: the `objective` (mean over
       the data where it is finite; the others are counted in `num_nonfinite_objective`),
-      `num_skipped_updates` (1 if a gradient was not finite and the phase moved nothing), the
+      `num_skipped_updates` (1 if a gradient was not finite, or no datum was left, and the phase
+      moved nothing), the
       sampler's own info, and for properly weighted particles `log_likelihood_bound` (mean of the
       log mean weight, a lower bound of log p(x) in expectation), `effective_sample_size` and
       `num_zero_weight`.
@@ -285,8 +323,9 @@ def make_train_step(
         moving = {name: getattr(params, name) for name in phase.updates}
         grads, info = jax.grad(loss_fn, has_aux=True)(moving)
         # A datum whose objective is not finite adds nothing to the loss, but differentiating its
-        # infinity can still give 0 * inf. Such a step must not reach the parameters.
-        is_finite = all_finite(grads)
+        # infinity can still give 0 * inf. Such a step must not reach the parameters; nor must one
+        # without any datum, which an optimizer with momentum would make all the same.
+        is_finite = all_finite(grads) & (info["num_nonfinite_objective"] < len(keys))
         info = dict(info, num_skipped_updates=(~is_finite).astype(jnp.int32))
         for name, grad in grads.items():
             # optax's own arithmetic mixes dtypes, which a caller may have forbidden globally.
@@ -301,6 +340,7 @@ def make_train_step(
         return state._replace(params=params, opt_states=opt_states), info
 
     def train_step(key, state, batch):
+        check_key(key)
         info, sampler_states = {}, []
         batch_size = support.num_rows(batch, name="batch")
         if not batch_size:

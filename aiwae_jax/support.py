@@ -3,6 +3,7 @@
 A likelihood outside its support is a number all the same, and a wrong one.
 """
 
+import operator
 from typing import Any
 
 import jax
@@ -65,6 +66,29 @@ def check_binary(x: PyTree, *, name: str) -> None:
             raise ValueError(_not_binary(values, is_bit, leaf_name))
 
 
+def check_pixels(x: Any, *, name: str, num_pixels: int, first: int = 0) -> None:
+    """Refuses what are not rows of binary pixels.
+
+    Args:
+      x: `[N, num_pixels]` 0s and 1s.
+      name: what the caller calls it.
+      num_pixels: X.
+      first: the first pixel that the likelihood is of; those before it may be anything.
+
+    Raises:
+      ValueError: for another shape, and as `check_binary`.
+      TypeError: for what is no array, and as `check_binary`.
+    """
+    if not isinstance(x, np.ndarray | jax.Array):
+        raise TypeError(f"`{name}` must be an array of images, got {type(x).__name__}.")
+    if x.ndim != 2 or x.shape[1] != num_pixels:
+        raise ValueError(
+            f"`{name}` must have shape [images, {num_pixels}], one flat image a row; got "
+            f"{list(x.shape)}."
+        )
+    check_binary(x[:, first:], name=name)
+
+
 def check_levels(levels: Any, max_level: float, *, name: str) -> None:
     """Refuses grey levels that are no probabilities when divided by `max_level`.
 
@@ -84,7 +108,7 @@ def check_levels(levels: Any, max_level: float, *, name: str) -> None:
     if values.size and not (values.min() >= 0 and values.max() <= max_level):
         raise ValueError(
             f"`{name}` must lie in [0, `max_level`={max_level:g}], got values from "
-            f"{values.min():.4g} to {values.max():.4g}{_advice_on_levels(values)}."
+            f"{values.min():.4g} to {values.max():.4g}; {_advice_on_levels(values)}"
         )
 
 
@@ -154,10 +178,22 @@ def _full_level(high: float) -> float:
 def _advice_on_levels(values: np.ndarray) -> str:
     if values.min() < 0:
         return (
-            "; standardized and other real values are no grey levels: they need a Gaussian "
-            "likelihood"
+            "standardized and other real values are no grey levels: they need a Gaussian "
+            "likelihood."
         )
-    return f"; is `max_level` {_full_level(values.max()):g}?"
+    return f"is `max_level` {_full_level(values.max()):g}?"
+
+
+def whole_number(value: Any, *, name: str) -> int:
+    """An integer of any kind as Python's.
+
+    Raises:
+      TypeError: for anything else, 4.0 as well.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be a whole number, got {value!r}.") from None
 
 
 def num_rows(tree: PyTree, *, name: str) -> int:

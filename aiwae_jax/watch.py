@@ -73,7 +73,8 @@ def troubles(info: TrainInfo, num_steps: int = 1) -> Iterator[Trouble]:
                 "data",
                 phase,
                 f"{num} data were left out of the updates of {phase}{during}: they hold NaN or "
-                "infinity, or their objective does. Look for them with `jnp.isfinite` in the data, "
+                "infinity (as `data.binarize` makes of what is no level), or their objective "
+                "does. Look for them with `jnp.isfinite` in the data, "
                 "then in `log_joint` and the posterior of each. Missing values are best given as "
                 "a mask beside the data; `with_nonfinite_data=True` hands NaN to the model.",
             )
@@ -82,8 +83,9 @@ def troubles(info: TrainInfo, num_steps: int = 1) -> Iterator[Trouble]:
                 "updates",
                 phase,
                 f"{num} updates of {phase} were skipped{during}, because their gradient was not "
-                "finite. A `jnp.where` hides a NaN or infinity, but not its derivative: let it "
-                "choose a harmless argument of the function, not among its results.",
+                "finite, or no datum was left. A `jnp.where` hides a NaN or infinity, but not its "
+                "derivative: let it choose a harmless argument of the function, not among its "
+                "results.",
             )
         if num := counts.get("num_zero_weight"):
             yield Trouble(

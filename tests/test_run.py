@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 import chex
 import jax
@@ -170,7 +171,7 @@ def test_training_batches_are_binary_and_new_at_every_use(monkeypatch):
 
     monkeypatch.setattr(data, "binarize", recording)
     digits = data.load("digits")
-    one_batch = digits._replace(train=digits.train[:64])
+    one_batch = digits._replace(train=digits.train[:64], train_labels=None)
     built = build.build(flags.parse_run(["run", *TINY, *METHODS["vae"]]).training, one_batch)
     state = built.init()
     for _ in range(2):  # two epochs of one batch: the same 64 images
@@ -398,7 +399,7 @@ def test_missing_data_without_network_is_one_line(tmp_path, monkeypatch, capsys)
     def fail(url, timeout):
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", fail)
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
     assert main("--dataset=omniglot", f"--workdir={tmp_path / 'run'}") == 2
     error = capsys.readouterr().err
     assert "Network is unreachable" in error

@@ -261,6 +261,97 @@ def test_a_half_predictor_asks_bits_only_of_the_half_it_predicts():
         step.check_batch(0.5 * PIXELS)
 
 
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (PIXELS[0], r"shape \[images, 6\], one flat image a row; got \[6\]"),
+        (PIXELS.reshape(12, 2, 3), r"got \[12, 2, 3\]"),
+        (PIXELS[:, :4], r"got \[12, 4\]"),
+        (np.full_like(PIXELS, np.nan), "`batch` must be finite, got NaN or infinity in 72 of 72"),
+    ],
+)
+def test_what_are_no_rows_of_pixels_is_refused(x, message):
+    method, model = bernoulli()
+    with pytest.raises(ValueError, match=message):
+        train.make_train_step(method, OPTIMIZERS).check_batch(x)
+    assert start(method, model).params.theta
+
+
+@pytest.mark.parametrize("mean_image", [np.full(6, 5.0), np.full(6, np.nan), np.full(6, -0.1)])
+def test_a_mean_image_is_one_of_probabilities(mean_image):
+    with pytest.raises(ValueError, match=r"`mean_image` must lie within \[0, 1\]"):
+        models.bernoulli_vae(6, 2, mean_image=mean_image)
+
+
+@pytest.mark.parametrize(
+    ("error", "sizes", "message"),
+    [
+        (ValueError, {"latent_size": 0}, "`latent_size` must be at least 1, got 0"),
+        (TypeError, {"latent_size": 2.0}, r"`latent_size` must be a whole number, got 2\.0"),
+        (TypeError, {"hidden_sizes": 8}, "`hidden_sizes` must list the units of each layer"),
+        (ValueError, {"hidden_sizes": (8, 0)}, r"`hidden_sizes\[1\]` must be at least 1"),
+    ],
+)
+def test_layers_without_units_are_refused(error, sizes, message):
+    sizes = {"data_size": 6, "latent_size": 2, "initialization": "torch"} | sizes
+    for build in (models.bernoulli_vae, models.two_layer_vae):
+        with pytest.raises(error, match=message):
+            build(**sizes)
+
+
+@pytest.mark.parametrize("key", [0, jax.random.PRNGKey(0), jax.random.split(jax.random.key(0))])
+def test_a_step_takes_one_typed_key(key):
+    with pytest.raises(TypeError, match="`key` must be one random key"):
+        train.make_train_step(VAE, OPTIMIZERS)(key, start(), batch())
+
+
+def test_arguments_in_another_order_and_a_state_of_before_are_named():
+    step, state = train.make_train_step(VAE, OPTIMIZERS), start()
+    with pytest.raises(TypeError, match=r"called with \(key, state, batch\).*got Params"):
+        step(jax.random.key(0), state.params, batch())
+    step(jax.random.key(0), state, batch())
+    with pytest.raises(ValueError, match="`state` has been given to a step before"):
+        step(jax.random.key(0), state, batch())
+    run, init = loop(8, 4)
+    loop_state = init(batch())
+    run(jax.random.key(0), loop_state, batch(), 1)
+    with pytest.raises(ValueError, match="`state` has been given to a step before"):
+        run(jax.random.key(0), loop_state, batch(), 1)
+    with pytest.raises(TypeError, match=r"`loop_state` from `train\.init_loop_state`; got TrainS"):
+        run(jax.random.key(0), start(), batch(), 1)
+
+
+@pytest.mark.parametrize("number", [2.0, "2", None])
+def test_counts_are_whole_numbers(number):
+    with pytest.raises(TypeError, match="`batch_size` must be a whole number"):
+        loop(8, number)
+    run, init = loop(8, 2)
+    with pytest.raises(TypeError, match="`num_steps` must be a whole number"):
+        run(jax.random.key(0), init(batch()), batch(), number)
+
+
+def test_a_batch_without_a_usable_datum_moves_nothing():
+    """An optimizer with momentum would go on by itself."""
+    step = train.make_train_step(VAE, OPTIMIZERS)
+    state, _ = step(jax.random.key(0), start(), batch())
+    before = jax.tree.map(np.asarray, jax.tree.map(jnp.copy, (state.params, state.opt_states)))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        state, info = step(jax.random.key(1), state, jnp.full_like(batch(), jnp.nan))
+        jax.block_until_ready(info)
+        chex.assert_trees_all_equal((state.params, state.opt_states), before)
+        step(jax.random.key(2), state, batch())
+    assert int(info["theta+phi"]["num_skipped_updates"]) == 1
+    assert len(said) == 2  # the data, and the update
+
+
+def test_a_step_can_be_mapped_over_repeats():
+    keys = jax.random.split(jax.random.key(0), 3)
+    step = jax.vmap(train.make_train_step(VAE, OPTIMIZERS), in_axes=(0, None, None))
+    state, _ = jax.eval_shape(step, keys, start(), batch())
+    assert state.step.shape == (3,)
+
+
 def test_grey_levels_are_welcome_where_they_are_binarized():
     method, model = bernoulli()
     levels = jnp.asarray(255 * PIXELS, jnp.uint8)
@@ -372,14 +463,14 @@ def test_nan_for_what_is_missing_reaches_a_model_that_asks_for_it():
         log_joint=_of_observed, posterior=lambda phi, x: MODEL.posterior(phi, jnp.nan_to_num(x))
     )
     method = methods.vae(model)
-    x = batch().at[:, 0].set(jnp.nan)
+    x = batch().at[:3, 0].set(jnp.nan)
     step = train.make_train_step(method, OPTIMIZERS, with_nonfinite_data=True)
     state, info = step(jax.random.key(1), start(method, model), x)
     assert int(info["theta+phi"]["num_nonfinite_objective"]) == 0
     assert int(info["theta+phi"]["num_skipped_updates"]) == 0
     chex.assert_tree_all_finite(state.params)
     step = train.make_train_step(method, OPTIMIZERS)
-    with pytest.warns(UserWarning, match=r"8 data were left out.*`with_nonfinite_data=True`"):
+    with pytest.warns(UserWarning, match=r"3 data were left out.*`with_nonfinite_data=True`"):
         step(jax.random.key(1), start(method, model), x)
 
 
