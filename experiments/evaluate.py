@@ -213,10 +213,11 @@ def _draw(
             )
         )
     there = pictures.present(folder)
-    if content.get("pictures") != there:
+    is_other = content.get("pictures") != there
+    if is_other:
         content["pictures"] = there
         files.write_json(folder / "report.json", content)
-    if drawn or not (folder / "report.html").exists():
+    if is_other or drawn or not (folder / "report.html").exists():
         content.setdefault("data_dir", trained.data_dir)
         files.write_text(folder / "report.html", page.render(folder, content))
 

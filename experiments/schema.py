@@ -54,7 +54,8 @@ def read(value: Any, kind: Any, place: str = "") -> Any:
         fields = dataclasses.fields(kind)
         defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
         required = [field.name for field in fields if field.name not in defaults]
-        return defaults | _read_items(value, typing.get_type_hints(kind), required, place)
+        found = _read_items(value, typing.get_type_hints(kind), required, place)
+        return found | {name: v for name, v in defaults.items() if name not in found}
     if typing.is_typeddict(kind):
         hints = typing.get_type_hints(kind, include_extras=True)
         required = [name for name in hints if name in kind.__required_keys__]
