@@ -19,12 +19,17 @@ FAMILIES = {name: build(D) for name, build in flows.FAMILIES.items()}
 
 def posterior_of(family, key=0, scale=0.7):
     """One with random outputs of the encoder, well away from a normal."""
-    keys = jax.random.split(jax.random.key(key), len(family.head_sizes) + 1)
-    heads = [
-        scale * jax.random.normal(k, (size,))
-        for k, size in zip(keys, family.head_sizes, strict=False)
-    ]
-    params = jax.tree.map(lambda a: 2.0 * a, family.init(keys[-1]))
+
+    @jax.jit
+    def encoder(key):
+        keys = jax.random.split(key, len(family.head_sizes) + 1)
+        heads = [
+            scale * jax.random.normal(k, (size,))
+            for k, size in zip(keys, family.head_sizes, strict=False)
+        ]
+        return jax.tree.map(lambda a: 2.0 * a, family.init(keys[-1])), heads
+
+    params, heads = encoder(jax.random.key(key))
     return family.build(params, *heads)
 
 
@@ -37,25 +42,27 @@ def test_log_determinant_is_that_of_the_jacobian(name):
         return posterior.transport(noise)[1] - jnp.linalg.slogdet(jacobian)[1]
 
     noise = 2.0 * jax.random.normal(jax.random.key(1), (20, D))
-    np.testing.assert_allclose(jax.vmap(difference)(noise), 0.0, atol=2e-5)
+    np.testing.assert_allclose(jax.jit(jax.vmap(difference))(noise), 0.0, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_inverse_brings_the_noise_back(name):
     posterior = posterior_of(FAMILIES[name])
     noise = 2.0 * jax.random.normal(jax.random.key(1), (20, D))
-    z = jax.vmap(lambda e: posterior.transport(e)[0])(noise)
-    np.testing.assert_allclose(jax.vmap(posterior.inverse_transport)(z), noise, atol=2e-4)
+    z = jax.jit(jax.vmap(lambda e: posterior.transport(e)[0]))(noise)
+    back = jax.jit(jax.vmap(posterior.inverse_transport))(z)
+    np.testing.assert_allclose(back, noise, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_moments_are_those_of_the_samples(name):
     posterior = posterior_of(FAMILIES[name])
-    z = np.asarray(jax.vmap(posterior.sample)(jax.random.split(jax.random.key(2), 20_000)))
+    z = np.asarray(jax.jit(jax.vmap(posterior.sample))(jax.random.split(jax.random.key(2), 20_000)))
     spread = z.std(axis=0)
     # Flows take their moments from 128 draws.
-    assert np.all(np.abs(posterior.mean() - z.mean(axis=0)) < 4 * spread / 128**0.5)
-    assert np.all(np.abs(posterior.stddev() / spread - 1.0) < 4 / 128**0.5)
+    mean, stddev = jax.jit(lambda: (posterior.mean(), posterior.stddev()))()
+    assert np.all(np.abs(mean - z.mean(axis=0)) < 4 * spread / 128**0.5)
+    assert np.all(np.abs(stddev / spread - 1.0) < 4 / 128**0.5)
 
 
 @pytest.mark.parametrize("name", flows.FLOWS)
@@ -65,10 +72,11 @@ def test_flow_of_length_zero_is_the_normal(name):
     rest = [jnp.zeros(size) for size in family.head_sizes[2:]]
     flow = family.build(family.init(jax.random.key(0)), loc, log_scale, *rest)
     normal = distributions.DiagNormal(loc, jnp.exp(log_scale))
-    for key in jax.random.split(jax.random.key(1), 3):
-        chex.assert_trees_all_close(
-            flow.sample_and_log_prob(key), normal.sample_and_log_prob(key), rtol=1e-5
-        )
+    keys = jax.random.split(jax.random.key(1), 3)
+    of_flow, of_normal = (
+        jax.jit(jax.vmap(each.sample_and_log_prob))(keys) for each in (flow, normal)
+    )
+    chex.assert_trees_all_close(of_flow, of_normal, rtol=1e-5)
 
 
 def test_planar_layers_stay_invertible_whatever_the_encoder_says():
@@ -77,7 +85,7 @@ def test_planar_layers_stay_invertible_whatever_the_encoder_says():
     heads = jnp.zeros(D), jnp.zeros(D), -5.0 * w, w, jnp.zeros(1)
     posterior = family.build({}, *heads)
     noise = jnp.zeros((101, D)).at[:, 0].set(jnp.linspace(-3, 3, 101))
-    z, log_det = jax.vmap(posterior.transport)(noise)
+    z, log_det = jax.jit(jax.vmap(posterior.transport))(noise)
     assert np.all(np.diff(z[:, 0]) > 0)
     assert np.all(np.isfinite(log_det))
 
@@ -88,21 +96,23 @@ def test_planar_log_determinants_stay_finite_for_extreme_outputs(scale):
     heads = jnp.zeros(D), jnp.zeros(D), jnp.array([-1e5, 0.0, 0.0, 0.0])
     w = scale * jnp.array([3.0, 1.0, 0.0, 0.0])
     posterior = flows.planar(D, num_layers=1).build({}, *heads, w, jnp.zeros(1))
-    assert np.isfinite(posterior.transport(jnp.zeros(D))[1])
+    assert np.isfinite(jax.jit(posterior.transport)(jnp.zeros(D))[1])
 
 
 @pytest.mark.parametrize("size", [1, D])
 def test_every_output_of_an_autoregressive_network_sees_the_context(size):
     network = networks.autoregressive(size, 5, 8)
-    params = network.init(jax.random.key(0))
-    by_context = jax.jacfwd(lambda c: network.apply(params, jnp.ones(size), c))(jnp.zeros(5))
+    params = jax.jit(network.init)(jax.random.key(0))
+    jacobian = jax.jit(jax.jacfwd(lambda c: network.apply(params, jnp.ones(size), c)))
+    by_context = jacobian(jnp.zeros(5))
     for head in by_context:
         assert np.all(np.linalg.norm(head, axis=1) > 0)
 
 
 def test_autoregressive_layers_are_triangular():
     family = flows.iaf(D, num_layers=1)
-    jacobian = jax.jacfwd(lambda e: posterior_of(family).transport(e)[0])(jnp.ones(D))[::-1]
+    posterior = posterior_of(family)
+    jacobian = jax.jit(jax.jacfwd(lambda e: posterior.transport(e)[0]))(jnp.ones(D))[::-1]
     np.testing.assert_array_equal(np.triu(jacobian, 1), 0.0)
     assert np.all(np.abs(np.tril(jacobian)[np.tril_indices(D)]) > 0)
 
@@ -154,7 +164,7 @@ def test_mean_weight_is_the_evidence(name, kind):
     def draw(key):
         return sampler.draw(key, lg.params(), X, sampler.init())[0].log_weights
 
-    exact = float(lg.exact_log_likelihood(lg.params().theta, X))
+    exact = float(jax.jit(lg.exact_log_likelihood)(lg.params().theta, X))
     means = np.exp(np.asarray(jax.jit(jax.vmap(draw))(keys), np.float64) - exact).mean(axis=1)
     assert abs(means.mean() - 1.0) < 4.0 * means.std(ddof=1) / means.size**0.5
 
@@ -192,7 +202,7 @@ def test_score_from_the_transport_is_that_of_the_density():
             particles, _ = sampler.draw(jax.random.key(0), params, X, ())
             return objectives.dreg().value(params, particles)
 
-        return jax.value_and_grad(value)(phi)
+        return jax.jit(jax.value_and_grad(value))(phi)
 
     chex.assert_trees_all_close(gradient(True), gradient(False), rtol=1e-4, atol=1e-5)
 
@@ -219,35 +229,37 @@ TWO_LAYERS = models.two_layer_vae(6, 2, hidden_sizes=(8, 8), initialization="tor
 
 def test_two_layer_densities_factorize():
     """Prior p(h2) p(h1|h2) and posterior q(h1|x) q(h2|h1), against their log-determinants."""
-    params = TWO_LAYERS.init(jax.random.key(0))
+    params = jax.jit(TWO_LAYERS.init)(jax.random.key(0))
     x = jnp.array([1.0, 0, 1, 1, 0, 0])
     for distribution in (TWO_LAYERS.posterior(params.phi, x), TWO_LAYERS.prior(params.theta)):
         noise = jax.random.normal(jax.random.key(1), (6,))
-        z, log_det = distribution.transport(noise)
-        jacobian = jax.jacfwd(lambda e, d=distribution: d.transport(e)[0])(noise)
-        np.testing.assert_allclose(log_det, jnp.linalg.slogdet(jacobian)[1], atol=1e-5)
-        np.testing.assert_allclose(distribution.inverse_transport(z), noise, atol=1e-5)
+        log_prob, transport = jax.jit(distribution.log_prob), jax.jit(distribution.transport)
+        z, log_det = transport(noise)
+        jacobian = jax.jit(jax.jacfwd(lambda e, d=distribution: d.transport(e)[0]))(noise)
+        np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], atol=1e-5)
+        back = jax.jit(distribution.inverse_transport)(z)
+        np.testing.assert_allclose(back, noise, atol=1e-5)
         expected = distributions.standard_normal(6).log_prob(noise) - log_det
-        np.testing.assert_allclose(distribution.log_prob(z), expected, rtol=1e-5)
-        again, log_q = distribution.sample_and_log_prob(jax.random.key(3))
-        np.testing.assert_allclose(distribution.log_prob(again), log_q, rtol=1e-5)
+        np.testing.assert_allclose(log_prob(z), expected, rtol=1e-5)
+        again, log_q = jax.jit(distribution.sample_and_log_prob)(jax.random.key(3))
+        np.testing.assert_allclose(log_prob(again), log_q, rtol=1e-5)
     assert TWO_LAYERS.sample(jax.random.key(2), params.theta)[1].shape == (6,)
 
 
 def test_two_layer_latent_depends_on_both_conditionals():
     """The upper posterior sees h1, the lower prior h2."""
-    params = TWO_LAYERS.init(jax.random.key(0))
+    params = jax.jit(TWO_LAYERS.init)(jax.random.key(0))
     prior = TWO_LAYERS.prior(params.theta)
-    jacobian = jax.jacfwd(lambda e: prior.transport(e)[0])(jnp.zeros(6))
+    jacobian = jax.jit(jax.jacfwd(lambda e: prior.transport(e)[0]))(jnp.zeros(6))
     assert np.abs(jacobian[:4, 4:]).max() > 0  # h1 moves with h2's noise
     np.testing.assert_array_equal(jacobian[4:, :4], 0.0)
     posterior = TWO_LAYERS.posterior(params.phi, jnp.ones(6))
-    jacobian = jax.jacfwd(lambda e: posterior.transport(e)[0])(jnp.zeros(6))
+    jacobian = jax.jit(jax.jacfwd(lambda e: posterior.transport(e)[0]))(jnp.zeros(6))
     assert np.abs(jacobian[4:, :4]).max() > 1e-3  # h2 moves with h1's noise
     np.testing.assert_array_equal(jacobian[:4, 4:], 0.0)
     z = jnp.linspace(-1.0, 1.0, 6)
-    by_lower = jax.grad(posterior.log_prob)(z)
-    moved = jax.grad(posterior.log_prob)(z.at[5].add(0.5))
+    gradient = jax.jit(jax.grad(posterior.log_prob))
+    by_lower, moved = gradient(z), gradient(z.at[5].add(0.5))
     assert np.abs(by_lower - moved)[:4].max() > 1e-3  # log q(h2|h1) has a slope in h1
 
 
@@ -258,5 +270,6 @@ def test_planar_log_determinants_are_those_of_the_jacobian_next_to_no_direction(
     w = size * jnp.array([3.0, 1.0, -1.0, 0.5])
     posterior = flows.planar(D, num_layers=1).build({}, *heads, w, jnp.zeros(1))
     noise = jnp.array([0.3, -0.2, 0.1, 0.4])
-    _, expected = jnp.linalg.slogdet(jax.jacobian(lambda n: posterior.transport(n)[0])(noise))
-    np.testing.assert_allclose(posterior.transport(noise)[1], expected, atol=1e-4)
+    jacobian = jax.jit(jax.jacobian(lambda n: posterior.transport(n)[0]))(noise)
+    _, expected = np.linalg.slogdet(jacobian)
+    np.testing.assert_allclose(jax.jit(posterior.transport)(noise)[1], expected, atol=1e-4)

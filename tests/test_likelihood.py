@@ -156,17 +156,16 @@ def test_chains_of_a_population_match_run_chain(option):
     run_key = jax.random.split(jax.random.key(0))[1]
     path = paths.SPACES[settings.chain_space](LOG_JOINT, POSTERIOR, jnp.asarray(DATA[3]))
     keys = jax.random.split(jax.random.fold_in(run_key, 3), (2, 1))
-    _, log_weight, _ = ais.run_chain(
-        keys[1, 0],
-        path.sample(keys[0, 0]),
-        path.log_initial,
-        path.log_target,
-        found.plan.betas,
-        found.plan.step_sizes,
+    chain = partial(
+        ais.run_chain,
+        log_initial_fn=path.log_initial,
+        log_target_fn=path.log_target,
         num_leapfrog_steps=4,
         with_last_move=False,
         momentum_persistence=settings.momentum_persistence,
     )
+    schedule = {"betas": found.plan.betas, "step_sizes": found.plan.step_sizes}
+    _, log_weight, _ = jax.jit(chain)(keys[1, 0], path.sample(keys[0, 0]), **schedule)
     np.testing.assert_allclose(found.log_likelihood[3], log_weight, rtol=1e-4, atol=1e-5)
 
 

@@ -14,10 +14,11 @@ from aiwae_jax import distributions, evaluate
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
 POSTERIOR = Partial(lg.posterior, PARAMS.phi)
-DATA = np.asarray(
-    jax.vmap(lambda key: lg.sample(key, PARAMS.theta)[0])(jax.random.split(jax.random.key(0), 30))
+_KEYS = jax.random.split(jax.random.key(0), 30)
+DATA = np.asarray(jax.jit(jax.vmap(lambda key: lg.sample(key, PARAMS.theta)[0]))(_KEYS))
+EXACT = np.asarray(
+    jax.jit(jax.vmap(partial(lg.exact_log_likelihood, PARAMS.theta)))(DATA), np.float64
 )
-EXACT = np.asarray(jax.vmap(partial(lg.exact_log_likelihood, PARAMS.theta))(DATA), np.float64)
 
 
 def test_importance_bound_is_below_and_close():
