@@ -153,7 +153,7 @@ class Interruption:
 
     def __enter__(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: of no Python
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
