@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_run import METHODS, ROOT, TINY, main
 
 from aiwae_jax import checkpoint
 
@@ -103,3 +107,35 @@ def test_a_dtype_that_no_switch_makes_is_named(tmp_path):
     np.testing.assert_array_equal(restored["w"], jnp.asarray(VALUES, jnp.bfloat16))
     with pytest.raises(checkpoint.CheckpointError, match="the dtype that it was trained in"):
         checkpoint.Checkpoints(tmp_path).restore(half, is_exact=True)
+
+
+@pytest.mark.slow
+def test_a_run_is_measured_in_the_other_width_and_trained_in_its_own(tmp_path):
+    folder = tmp_path / "run"
+    assert main(*TINY, *METHODS["aiwae"], f"--workdir={folder}") == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def with_x64(module, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", f"experiments.{module}", *arguments, f"--workdir={folder}"],
+            env=os.environ | {"JAX_ENABLE_X64": "1"},
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert "Traceback" not in done.stderr
+        assert "damaged" not in done.stderr
+        return done
+
+    done = with_x64("run", *TINY, *METHODS["aiwae"], "--stages=2")
+    assert done.returncode == 1
+    assert "because JAX_ENABLE_X64 is on. Training continues to the very bit" in done.stderr
+    assert {path: path.read_bytes() for path in before if path.name != "config.json"} == {
+        path: content for path, content in before.items() if path.name != "config.json"
+    }
+    evaluation = [flag for flag in TINY if flag.startswith("--eval")]
+    done = with_x64("evaluate", *evaluation, "--eval_seed=1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("warning: ") == 1
+    assert "because JAX_ENABLE_X64 is on; " in done.stderr
+    assert np.isfinite(json.loads((folder / "report.json").read_text())["nll_test"])
