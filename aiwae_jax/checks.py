@@ -29,6 +29,41 @@ def describe(value: Any) -> str:
     return text if len(text) <= 80 else type(value).__name__
 
 
+def num_rows(name: str, tree: PyTree) -> int:
+    """The length N of the leading axis that all leaves of a tree share; tracers have one too.
+
+    JAX clamps indices beyond an array's end, so that a shorter leaf would repeat its last row.
+
+    Raises:
+      TypeError: for what is no array of numbers.
+      ValueError: for leaves of different lengths, without an axis, or no data.
+    """
+    lengths = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        leaf_name = name + jax.tree_util.keystr(path)
+        dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
+        if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.bool_, jnp.number)):
+            raise TypeError(f"`{leaf_name}` must be of numbers, got {describe(leaf)}.")
+        if not np.shape(leaf):
+            raise ValueError(
+                f"`{leaf_name}` must be an array whose leading axis counts the data, got "
+                f"{describe(leaf)}, a single number; of a list, make one by `np.asarray({name})`."
+            )
+        lengths[leaf_name] = np.shape(leaf)[0]
+    if not lengths:
+        raise TypeError(
+            f"`{name}` must be an array whose leading axis counts the data, or a pytree of them, "
+            f"got {describe(tree)}."
+        )
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"`{leaf_name}` {length}" for leaf_name, length in lengths.items())
+        raise ValueError(f"All leaves of `{name}` must hold as many data, got {found}.")
+    num_data = next(iter(lengths.values()))
+    if num_data < 1:
+        raise ValueError(f"`{name}` must hold at least one datum, got none.")
+    return num_data
+
+
 def integer(name: str, value: Any, *, least: int | None = None) -> int:
     """`value` as an int.
 

@@ -31,11 +31,11 @@ def estimate_seconds(
     """
     settings = doors.enter(log_joint_fn, initial, x, settings, chunk_size=chunk_size)
     if num_data is None:
-        num_data = doors.count_data(x)
+        num_data = checks.num_rows("x", x)
     num_data = checks.integer("num_data", num_data, least=1)
     if chunk_size is None:
         chunk_size = choose_chunk_size(log_joint_fn, initial, x, settings)
-    chunk_size = min(chunk_size, doors.count_data(x))
+    chunk_size = min(chunk_size, checks.num_rows("x", x))
     indices = np.arange(chunk_size, dtype=np.int32)
     ends: list[float] = []
     with jax.default_matmul_precision("highest"):

@@ -32,42 +32,6 @@ def on_host(*arguments: PyTree) -> None:
         )
 
 
-def count_data(x: PyTree, name: str = "x") -> int:
-    """The length N of the leading axis that all leaves of `x` share.
-
-    Raises:
-      TypeError: for what is no array of numbers.
-      ValueError: for leaves of different lengths, without an axis, or no data.
-    """
-    lengths = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(x)[0]:
-        leaf_name = name + jax.tree_util.keystr(path)
-        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-            raise TypeError(
-                f"`{leaf_name}` must be an array whose leading axis counts the data, got "
-                f"{checks.describe(leaf)}; make one by `np.asarray({name})`."
-            )
-        if not (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number)):
-            raise TypeError(f"`{leaf_name}` must be of numbers, got {checks.describe(leaf)}.")
-        if not leaf.shape:
-            raise ValueError(
-                f"`{leaf_name}` must have a leading axis over data, got a single number."
-            )
-        lengths[leaf_name] = leaf.shape[0]
-    if not lengths:
-        raise TypeError(
-            f"`{name}` must be an array whose leading axis counts the data, or a pytree of them, "
-            f"got {checks.describe(x)}."
-        )
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"`{leaf_name}` {length}" for leaf_name, length in lengths.items())
-        raise ValueError(f"All leaves of `{name}` must hold as many data, got {found}.")
-    num_data = next(iter(lengths.values()))
-    if num_data < 1:
-        raise ValueError(f"`{name}` must hold at least one datum, got none.")
-    return num_data
-
-
 def _describe_datum(x: PyTree, origin: str = "") -> str:
     shapes = [list(np.shape(leaf)) for leaf in jax.tree.leaves(x)]
     if isinstance(x, list) and len(shapes) > _MOST_LEAVES:
@@ -298,7 +262,7 @@ def enter(
     check_functions(log_joint_fn=log_joint_fn, initial=initial)
     check_settings(settings)
     check_call(**options)
-    count_data(x)
+    checks.num_rows("x", x)
     datum = population.first(x)
     found = look_at_initial(initial, datum, origin)
     settings = choose_space(settings, found, is_reversed=is_reversed, with_warning=is_first)
@@ -333,7 +297,7 @@ def enter_bound(key, log_joint_fn, initial, x, progress_fn) -> jax.ShapeDtypeStr
     checks.key(key)
     check_functions(log_joint_fn=log_joint_fn, initial=initial)
     check_call(progress_fn=progress_fn)
-    count_data(x)
+    checks.num_rows("x", x)
     datum = population.first(x)
     found = look_at_initial(initial, datum)
     if not {"log_prob", "sample_and_log_prob"} & found.methods:
@@ -348,7 +312,7 @@ def enter_means(initial: InitialFn, x: PyTree) -> None:
     on_host(initial, x)
     checks.function("initial", initial, "`x -> Posterior`")
     check_functions(initial=initial)
-    count_data(x)
+    checks.num_rows("x", x)
     datum = population.first(x)
     found: dict[str, Any] = {}
 

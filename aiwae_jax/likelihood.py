@@ -116,7 +116,7 @@ def choose_chunk_size(log_joint_fn, initial, x, settings) -> int:
     memory = jax.local_devices()[0].memory_stats()
     budget = memory["bytes_limit"] * _ACCELERATOR_SHARE if memory else _CPU_CHUNK_BYTES
     num_chains = min(budget // max(bytes_per_chain, 1), _MOST_CHAINS)
-    size = int(np.clip(num_chains // settings.num_chains, 1, doors.count_data(x)))
+    size = int(np.clip(num_chains // settings.num_chains, 1, checks.num_rows("x", x)))
     return int(processes.of_primary(np.asarray(size)))  # memories may differ
 
 
@@ -180,7 +180,9 @@ def find_plan(
     functions = population.as_partial(log_joint_fn), population.as_partial(initial)
     name = f"plan-{digest(key, settings, x, functions)}"
     if name not in store:
-        total = tuning.num_pilot_moves(settings, doors.count_data(x)) * settings.num_leapfrog_steps
+        total = (
+            tuning.num_pilot_moves(settings, checks.num_rows("x", x)) * settings.num_leapfrog_steps
+        )
         with jax.default_matmul_precision("highest"):
             plan = tuning.tune(
                 key,
@@ -217,7 +219,7 @@ def anneal(
     A reverse chain visits the same intermediate distributions in the opposite order, with the step
     sizes that each of them has.
     """
-    num_data, is_reversed = doors.count_data(x), latents is not None
+    num_data, is_reversed = checks.num_rows("x", x), latents is not None
     store = {} if store is None else store
     if chunk_size is None:
         chunk_size = choose_chunk_size(log_joint_fn, initial, x, settings)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aiwae_jax import support, watch
+from aiwae_jax import checks, watch
 from aiwae_jax.step import TrainState, check_key, check_not_taken
 from aiwae_jax.types import PyTree
 from aiwae_jax.watch import TrainInfo
@@ -41,7 +41,7 @@ def init_loop_state(
     Raises:
       ValueError: if the arrays of `data` are of unequal length, or shorter than `batch_size`.
     """
-    _check_batch_size(batch_size, support.num_rows(data, name="data"))
+    _check_batch_size(batch_size, checks.num_rows("data", data))
 
     def one_step(key, state, data):
         batch = batch_fn(key, jax.tree.map(lambda a: a[:batch_size], data))
@@ -52,7 +52,7 @@ def init_loop_state(
 
 
 def _check_batch_size(batch_size: int, num_examples: int) -> None:
-    if not 1 <= support.whole_number(batch_size, name="batch_size") <= num_examples:
+    if not 1 <= checks.integer("batch_size", batch_size) <= num_examples:
         raise ValueError(
             f"`batch_size` must lie between 1 and the {num_examples} training examples, "
             f"got {batch_size}."
@@ -118,7 +118,7 @@ class RunSteps:
         if not self._is_checked:
             self._check_fn(data)
             self._is_checked = True
-        self._check_num_steps(loop_state, support.whole_number(num_steps, name="num_steps"))
+        self._check_num_steps(loop_state, checks.integer("num_steps", num_steps))
         loop_state, report = self._watched(key, loop_state, data, num_steps)
         self._watch.follow(*report, num_data=self._batch_size)
         return loop_state
@@ -173,7 +173,7 @@ def make_run_steps(
 
     def run_steps(key, loop_state, data, num_steps):
         check_key(key)
-        num_rows = support.num_rows(data, name="data")
+        num_rows = checks.num_rows("data", data)
         if num_rows != num_examples:
             raise ValueError(
                 f"`data` must have `num_examples`={num_examples} rows, got {num_rows}."

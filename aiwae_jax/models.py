@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import distributions, flows, networks, support
+from aiwae_jax import checks, distributions, flows, networks, support
 from aiwae_jax.types import LogJointFn, Model, Params, Posterior, PyTree
 
 # name -> (initialization of the linear layers, whether the decoder's output bias starts at the
@@ -66,8 +66,7 @@ def _check_sizes(data_size: int, latent_size: int, hidden_sizes: Sequence[int]) 
         )
     sizes |= {f"hidden_sizes[{i}]": size for i, size in enumerate(hidden_sizes)}
     for name, size in sizes.items():
-        if support.whole_number(size, name=name) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {size}.")
+        checks.integer(name, size, least=1)
 
 
 def bernoulli_vae(

@@ -90,7 +90,7 @@ def enter(log_joint_fn, initial, sample_fn, settings, num_data, x=None, **option
             f"{list(latent.shape)}; both must be the z of `log_joint_fn(x, z)`."
         )
     if x is not None:
-        doors.count_data(x)
+        checks.num_rows("x", x)
         theirs = jax.tree.map(lambda a: list(np.shape(a)[1:]), x)
         ours = jax.tree.map(lambda a: list(a.shape), like_x)
         if theirs != ours:

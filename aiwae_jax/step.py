@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from aiwae_jax import support, watch, weights
+from aiwae_jax import checks, support, watch, weights
 from aiwae_jax.optimizers import Optimizers
 from aiwae_jax.types import Method, Model, Params, Phase, PyTree
 from aiwae_jax.watch import TrainInfo
@@ -119,7 +119,7 @@ def all_finite(tree: PyTree) -> chex.Array:
 
 def finite_rows(batch: PyTree) -> chex.Array:
     """Which data of a batch are finite in all of their leaves, `[B]` bool."""
-    is_finite = jnp.ones(support.num_rows(batch, name="batch"), bool)
+    is_finite = jnp.ones(checks.num_rows("batch", batch), bool)
     for leaf in jax.tree.leaves(batch):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             is_finite &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
@@ -252,8 +252,7 @@ class TrainStep:
         Raises:
           ValueError: as `Model.check_data` does, or for leaves of unequal length or none.
         """
-        if not support.num_rows(batch, name="batch"):
-            raise ValueError("`batch` must have at least one row, got none.")
+        checks.num_rows("batch", batch)
         if self.has_check and support.is_concrete(batch):
             batch = jax.tree.map(np.asarray, batch)
             rows = np.asarray(finite_rows(batch))
@@ -342,9 +341,7 @@ def make_train_step(
     def train_step(key, state, batch):
         check_key(key)
         info, sampler_states = {}, []
-        batch_size = support.num_rows(batch, name="batch")
-        if not batch_size:
-            raise ValueError("`batch` must have at least one row, got none.")
+        batch_size = checks.num_rows("batch", batch)
         is_usable = jnp.ones(batch_size, bool)
         if not with_nonfinite_data:
             is_usable, batch = finite_rows(batch), jax.tree.map(_harmless, batch)

@@ -3,7 +3,6 @@
 A likelihood outside its support is a number all the same, and a wrong one.
 """
 
-import operator
 from typing import Any
 
 import jax
@@ -182,40 +181,3 @@ def _advice_on_levels(values: np.ndarray) -> str:
             "likelihood."
         )
     return f"is `max_level` {_full_level(values.max()):g}?"
-
-
-def whole_number(value: Any, *, name: str) -> int:
-    """An integer of any kind as Python's.
-
-    Raises:
-      TypeError: for anything else, 4.0 as well.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"`{name}` must be a whole number, got {value!r}.") from None
-
-
-def num_rows(tree: PyTree, *, name: str) -> int:
-    """The size of the leading axis that all leaves of a tree share; tracers have one too.
-
-    JAX clamps indices beyond an array's end, so that a shorter leaf would repeat its last row.
-
-    Raises:
-      ValueError: if there are no leaves, one has no axis, or their leading sizes differ.
-    """
-    sizes = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        leaf_name = _leaf_name(name, path)
-        if not np.shape(leaf):
-            raise ValueError(
-                f"`{leaf_name}` must be an array with the data on its first axis, got {leaf!r:.60} "
-                f"({type(leaf).__name__}); `jnp.asarray` makes one of a list."
-            )
-        sizes[leaf_name] = np.shape(leaf)[0]
-    if not sizes:
-        raise ValueError(f"`{name}` must hold at least one array, got {tree!r:.60}.")
-    if len(set(sizes.values())) > 1:
-        found = ", ".join(f"{size} in `{leaf_name}`" for leaf_name, size in sizes.items())
-        raise ValueError(f"`{name}` must have equally many rows in all arrays, got {found}.")
-    return next(iter(sizes.values()))

@@ -77,7 +77,7 @@ def importance_bound(
     """
     latent = doors.enter_bound(key, log_joint_fn, initial, x, progress_fn)
     trial.check_support(log_joint_fn, x, latent)
-    num_data = doors.count_data(x)
+    num_data = checks.num_rows("x", x)
     chunk_size = checks.integer("chunk_size", chunk_size, least=1)
     block_size = checks.integer("block_size", block_size, least=1)
     num_samples = checks.integer("num_samples", num_samples)

@@ -89,7 +89,7 @@ every_door = pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name
         (DATA[:, :2], r"`initial` fails with one datum x of shape \[2\]"),
         (DATA[:0], "`x` must hold at least one datum, got none"),
         (np.array([["a"]]), "`x` must be of numbers, got <U1"),
-        (np.float32(3.0), "`x` must have a leading axis over data, got a single number"),
+        (np.float32(3.0), "`x` must be an array whose leading axis.*a single number"),
         ((DATA[:3], np.arange(10)), r"as many data, got `x\[0\]` 3, `x\[1\]` 10"),
         ({"label": np.arange(2), "x": DATA[:5]}, r"got `x\['label'\]` 2, `x\['x'\]` 5"),
     ],

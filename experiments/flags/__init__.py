@@ -80,13 +80,15 @@ def parse_run(argv: Sequence[str]) -> Config:
     settings = training.parse(fv)
     evaluating = evaluation.parse(fv, fv.dataset, is_binary=settings.model in models.BINARY)
     check_evaluation(settings, evaluating)
+    folder = fv.workdir or training.default_workdir(settings)
+    common.check_folder("workdir", folder)
     where = layout.parse(fv)
     layout.check(where, settings.batch_size, settings.num_particles, settings.particle_chunk)
     return Config(
         training=settings,
         evaluation=evaluating,
         data_dir=fv.data_dir,
-        workdir=fv.workdir or training.default_workdir(settings),
+        workdir=folder,
         checkpoint_minutes=fv.checkpoint_minutes,
         layout=where,
         is_dry_run=fv.dry_run,
@@ -137,6 +139,7 @@ def parse_evaluate(argv: Sequence[str]) -> EvaluateFlags:
     common.define(fv)
     common.parse(fv, argv, "Measures a run: python -m experiments.evaluate --workdir=runs/...")
     common.require(fv.workdir is not None, "--workdir is needed: the folder of a run.")
+    common.check_folder("workdir", fv.workdir)
     common.require(fv.eval != "none", "--eval=none leaves nothing to do.")
     evaluation.check(fv)  # before anything is loaded
     return EvaluateFlags(

@@ -1,6 +1,7 @@
 """Parsing, help and checks that all commands share."""
 
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -87,6 +88,17 @@ def require(condition: bool, message: str) -> None:
     """Raises UsageError unless the condition holds."""
     if not condition:
         raise UsageError(message)
+
+
+def check_folder(name: str, value: str) -> None:
+    """Raises UsageError for a folder whose name checkpoints cannot have."""
+    try:
+        os.path.abspath(value).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"--{name}={value}: checkpoints need a folder whose name is UTF-8; use another one, "
+            "or PYTHONUTF8=1 if it is."
+        ) from None
 
 
 def check_at_least(name: str, value: int | float | None, smallest: int) -> None:
