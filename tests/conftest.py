@@ -4,6 +4,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import threading
@@ -27,6 +28,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tracing makes many objects that stay; looking for garbage among them as often as Python does by
 # itself takes 3% of the time.
 gc.set_threshold(20_000, 20, 50)
+
+# A shell's background job ignores SIGINT, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest

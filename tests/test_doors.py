@@ -391,7 +391,8 @@ def test_a_distribution_of_two_methods_is_annealed_in_latent_space_which_is_said
         found = log_likelihood(LOG_JOINT, only, DATA)
     assert len(caught) == 1
     asked = log_likelihood(LOG_JOINT, POSTERIOR, DATA, latent())
-    np.testing.assert_array_equal(found.log_likelihood, asked.log_likelihood)
+    # The same chains by two programs, for the two distributions are of different types.
+    np.testing.assert_allclose(found.log_likelihood, asked.log_likelihood, rtol=1e-6)
     np.testing.assert_array_equal(
         importance_bound(LOG_JOINT, only, DATA).bound,
         importance_bound(LOG_JOINT, POSTERIOR, DATA).bound,
@@ -400,7 +401,7 @@ def test_a_distribution_of_two_methods_is_annealed_in_latent_space_which_is_said
         gap = evaluate.bidirectional(KEY, LOG_JOINT, only, sample_fn, SMALL, num_data=10)
     assert len(caught) == 1
     same = evaluate.bidirectional(KEY, LOG_JOINT, POSTERIOR, sample_fn, latent(), num_data=10)
-    assert gap.gap == same.gap
+    np.testing.assert_allclose(gap.gap, same.gap, rtol=1e-5)
 
 
 def test_a_space_that_was_asked_for_and_cannot_be_had_is_refused():

@@ -12,6 +12,8 @@ from aiwae_jax import checkpoint, data, evaluate
 from experiments import build, files, flags, launch, measure, pictures, run, workdir
 from experiments import evaluate as evaluate_command
 
+pytestmark = pytest.mark.filterwarnings("ignore:`data_dir` .* is not looked at")
+
 ALL = [*(flag for flag in TINY if "examples" not in flag and "simulated" not in flag)]
 ALL += ["--eval_examples=0", "--eval_simulated=0", *METHODS["vae"]]
 RENDERED = {*pictures.NAMES, "report.html"}

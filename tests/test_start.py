@@ -214,13 +214,12 @@ def test_what_cannot_be_meant_is_refused(arguments, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_checkpoints_cannot_have_is_refused_before_the_work(capsys):
-    folder = os.fsdecode(b"/tmp/a\xff")
-    assert main(*TINY, f"--workdir={folder}") == 2
-    assert "checkpoints need a folder whose name is UTF-8" in capsys.readouterr().err
-    assert not os.path.exists(folder)
-    with pytest.raises(flags.UsageError, match="UTF-8"):
-        flags.parse_evaluate(["evaluate", f"--workdir={folder}"])
+@pytest.mark.parametrize("parse", [flags.parse_run, flags.parse_evaluate])
+def test_a_folder_that_checkpoints_cannot_have_is_refused_before_the_work(parse):
+    folder = os.fsdecode(b"runs/a\xff")
+    with pytest.raises(flags.UsageError, match="checkpoints need a folder whose name is UTF-8"):
+        parse(["run", f"--workdir={folder}"])
+    assert parse(["run", "--workdir=runs/α"]).workdir == "runs/α"
 
 
 def test_the_same_value_twice_is_no_contradiction():
