@@ -37,7 +37,7 @@ _SEARCH_FACTORS = (1.5, 4.0)  # by which the search raises T, at least and at mo
 _MOST_STANDARD_ERRORS = 4.0
 _LEAST_SUM = math.log(3e-5)  # nats
 _FEWEST_DATA = 10  # whose spread tells of its own error; for fewer only the sum counts
-_ROUNDING = 8  # units in the last place of the largest bound
+_ROUNDING = 8  # units in the last place of the log densities
 
 
 class Bidirectional(NamedTuple):
@@ -88,8 +88,7 @@ class Bidirectional(NamedTuple):
         gaps = self._differences().astype(np.float64)
         if not np.isfinite(gaps).all():
             return True  # a datum without any weight bounds nothing, and proves nothing
-        lower = self.forward.log_likelihood
-        gaps += _ROUNDING * np.finfo(lower.dtype).eps * np.abs(lower).max()
+        gaps += _ROUNDING * (self.forward.rounding + self.reverse.rounding)
         if gaps.sum() < _LEAST_SUM:
             return False
         mean, standard_error = mean_and_standard_error(gaps)

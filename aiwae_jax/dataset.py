@@ -62,7 +62,7 @@ def binarize(key: chex.PRNGKey, levels: chex.Array, max_level: float) -> chex.Ar
         support.check_levels(levels, max_level, name="levels")
     noise = jax.random.uniform(key, levels.shape)
     probabilities = levels.astype(noise.dtype) / max_level
-    is_level = (probabilities >= 0.0) & (probabilities <= 1.0)
+    is_level = (probabilities >= 0.0) & (probabilities <= 1.0 + support.ROUNDING)
     return jnp.where(is_level, (noise < probabilities).astype(noise.dtype), jnp.nan)
 
 
@@ -89,7 +89,7 @@ def check(dataset: Dataset) -> None:
     highest = dataset.train.max()
     if highest == dataset.train.min():
         raise DataError(f"`train` must not be blank, but each of its pixels is {highest:g}.")
-    if highest <= 1 < max_level:
+    if highest <= 1 < max_level:  # of whole levels; fractions have been refused before
         raise DataError(
             f"`train` must use the levels up to `max_level`={max_level:g}, got none above "
             f"{highest:.4g}; is `max_level` 1?"

@@ -43,7 +43,7 @@ class DiagNormal(NamedTuple):
 
     Attributes:
       loc: `[D]` mean.
-      scale: `[D]` standard deviation, positive.
+      scale: `[D]` standard deviation, positive; or one for all coordinates, `[1]` or `[]`.
     """
 
     loc: chex.Array
@@ -51,13 +51,14 @@ class DiagNormal(NamedTuple):
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[D]` as loc + scale·ε, differentiable in both (the reparameterization trick)."""
-        return self.transport(jax.random.normal(key, self.loc.shape, self.loc.dtype))[0]
+        scale = self.stddev()
+        return self.transport(jax.random.normal(key, scale.shape, jnp.result_type(self.loc)))[0]
 
     def log_prob(self, z: chex.Array) -> chex.Array:
         """Log density `[]` at `z` `[D]`, nats."""
         _check_shape(z, self.loc, self.scale)
         noise = (z - self.loc) / self.scale
-        return -0.5 * jnp.sum(jnp.square(noise) + _LOG_TWO_PI) - jnp.sum(jnp.log(self.scale))
+        return -0.5 * jnp.sum(jnp.square(noise) + _LOG_TWO_PI) - self._log_det()
 
     def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
         """Draws `[D]` and returns its log density `[]`."""
@@ -70,15 +71,20 @@ class DiagNormal(NamedTuple):
 
     def stddev(self) -> chex.Array:
         """Standard deviations `[D]`."""
-        return self.scale
+        shape = jnp.broadcast_shapes(jnp.shape(self.loc), jnp.shape(self.scale))
+        return jnp.broadcast_to(self.scale, shape)
 
     def transport(self, noise: chex.Array) -> tuple[chex.Array, chex.Array]:
         """Maps standard normal `noise` `[D]` to (z `[D]`, log |det ∂z/∂noise| `[]`)."""
-        return self.loc + self.scale * noise, jnp.sum(jnp.log(self.scale))
+        return self.loc + self.scale * noise, self._log_det()
 
     def inverse_transport(self, z: chex.Array) -> chex.Array:
         """The noise `[D]` that `transport` maps to `z` `[D]`."""
         return (z - self.loc) / self.scale
+
+    def _log_det(self) -> chex.Array:
+        """One logarithm for each coordinate, also where they share a scale."""
+        return jnp.sum(jnp.log(self.stddev()))
 
 
 class FullNormal(NamedTuple):
@@ -198,7 +204,7 @@ def kl_divergence(q: DiagNormal | FullNormal, p: DiagNormal) -> chex.Array:
     if not has_closed_form_kl(q, p):
         raise TypeError(f"No closed-form KL of {type(q).__name__} from {type(p).__name__}.")
     # Of the covariance, the KL needs the diagonal and the determinant.
-    pivots = q.scale if isinstance(q, DiagNormal) else jnp.diagonal(q.factor)
-    variance_ratio = jnp.square(q.stddev() / p.scale)
+    pivots = q.stddev() if isinstance(q, DiagNormal) else jnp.diagonal(q.factor)
+    variance_ratio = jnp.square(q.stddev() / p.stddev())
     mean_shift = jnp.square((q.loc - p.loc) / p.scale)
-    return 0.5 * jnp.sum(variance_ratio + mean_shift - 1.0 - 2.0 * jnp.log(pivots / p.scale))
+    return 0.5 * jnp.sum(variance_ratio + mean_shift - 1.0 - 2.0 * jnp.log(pivots / p.stddev()))

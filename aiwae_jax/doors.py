@@ -16,7 +16,7 @@ import numpy as np
 from aiwae_jax import checks, kernels, population, schedules, trial
 from aiwae_jax.population import InitialFn, LogJointFn
 from aiwae_jax.tuning import Plan, Settings
-from aiwae_jax.types import PyTree
+from aiwae_jax.types import Posterior, PyTree
 
 _MOST_LEAVES = 4  # of a datum, to be described one by one
 
@@ -69,6 +69,12 @@ def sample_and_log_prob(initial: Any, key: jax.Array) -> tuple[jax.Array, jax.Ar
     return z, initial.log_prob(z)
 
 
+def _has(q: Any, name: str) -> bool:
+    """Whether `q` has a method of its own, and not the stub that it inherits from the protocol."""
+    method = getattr(type(q), name, None) or getattr(q, name, None)
+    return callable(method) and method is not getattr(Posterior, name, None)
+
+
 def look_at_initial(initial: InitialFn, datum: PyTree, origin: str = "") -> Initial:
     """Shapes and methods of `initial(datum)`, by abstract evaluation.
 
@@ -83,7 +89,7 @@ def look_at_initial(initial: InitialFn, datum: PyTree, origin: str = "") -> Init
         q = initial(x)
         found["type"] = type(q).__name__
         found["is_binary"] = bool(getattr(q, "is_binary", False))
-        found["methods"] = frozenset(m for m in _METHODS if callable(getattr(q, m, None)))
+        found["methods"] = frozenset(name for name in _METHODS if _has(q, name))
         return q.sample(key) if "sample" in found["methods"] else 0.0
 
     given = _describe_datum(datum, origin)
@@ -118,11 +124,13 @@ def choose_space(
         )
     kernels.check(settings.move, has_binary_latents=initial.is_binary)
     if settings.chain_space is None:
-        has_transport = "transport" in initial.methods and not move.is_for_binary
+        needed = {"transport", "inverse_transport"} if is_reversed else {"transport"}
+        has_transport = needed <= initial.methods and not move.is_for_binary
         settings = dataclasses.replace(settings, chain_space="base" if has_transport else "latent")
         if with_warning and not has_transport and not move.is_for_binary:
             warnings.warn(
-                "What `initial` returns has no `transport`, so the chains move z itself "
+                f"What `initial` returns has no `{min(needed - initial.methods, key=len)}`, so the "
+                "chains move z itself "
                 "(`chain_space='latent'` in the settings asks for it without this warning): fine "
                 "where all latents have scales near 1, slow where these differ.",
                 stacklevel=4,
@@ -175,7 +183,7 @@ def _check_densities(log_joint_fn, initial_fn, datum, initial, how, origin="") -
 
 
 def _check_axis(log_joint_fn, initial_fn, x) -> None:
-    """Raises ValueError for `x[0]` where x is meant: one estimate per pixel."""
+    """Warns of `x[0]` where x may be meant: one estimate per pixel."""
     leaves = jax.tree.leaves(x)
     if len(leaves) != 1 or leaves[0].ndim != 1 or len(leaves[0]) < 2:
         return
@@ -185,10 +193,10 @@ def _check_axis(log_joint_fn, initial_fn, x) -> None:
     except Exception:
         return  # not to be read as one datum
     if found.shape == ():
-        raise ValueError(
-            f"`x` of shape {list(leaves[0].shape)} can be read as one datum, or as as many of a "
-            "single number each; give one datum a leading axis, `x[None]`, or single numbers an "
-            "axis of their own, `x[:, None]`."
+        warnings.warn(
+            f"`x` of shape {list(leaves[0].shape)} is read as {len(leaves[0])} data of a single "
+            "number each, and could be one datum; give one datum a leading axis, `x[None]`.",
+            stacklevel=4,
         )
 
 
@@ -267,7 +275,8 @@ def enter(
     found = look_at_initial(initial, datum, origin)
     settings = choose_space(settings, found, is_reversed=is_reversed, with_warning=is_first)
     _check_densities(log_joint_fn, initial, datum, found, settings.chain_space, origin)
-    _check_axis(log_joint_fn, initial, x)
+    if not origin:  # what `sample_fn` draws has the shape that it says
+        _check_axis(log_joint_fn, initial, x)
     if is_first:
         trial.check_support(log_joint_fn, x, found.latent)
         trial.check_draws(log_joint_fn, initial, x, settings)

@@ -1,7 +1,5 @@
 """Estimates of log p(x) by annealed importance sampling, for any differentiable log p(x, z)."""
 
-import dataclasses
-import hashlib
 from collections.abc import Callable, MutableMapping
 from typing import NamedTuple
 
@@ -9,7 +7,7 @@ import chex
 import jax
 import numpy as np
 
-from aiwae_jax import checks, doors, population, processes, tuning, verdicts
+from aiwae_jax import checks, doors, fingerprint, population, processes, tuning, verdicts
 from aiwae_jax.population import InitialFn, LogJointFn, ProgressFn
 from aiwae_jax.tuning import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.types import PyTree
@@ -120,24 +118,6 @@ def choose_chunk_size(log_joint_fn, initial, x, settings) -> int:
     return int(processes.of_primary(np.asarray(size)))  # memories may differ
 
 
-def digest(*parts: PyTree) -> str:
-    """Sixteen digits that change with any array, dataclass or other value in `parts`."""
-    hashed = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_flatten_with_path(parts)[0]:
-        if dataclasses.is_dataclass(leaf):
-            content = repr(leaf).encode()
-        else:
-            if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
-                leaf.dtype, jax.dtypes.prng_key
-            ):
-                leaf = jax.random.key_data(leaf)
-            array = np.asarray(leaf)
-            content = f"{array.dtype}{array.shape}".encode() + array.tobytes()
-        name = jax.tree_util.keystr(path).encode()
-        hashed.update(b"%d:%d:" % (len(name), len(content)) + name + content)
-    return hashed.hexdigest()[:16]
-
-
 def tune(
     key: chex.PRNGKey,
     log_joint_fn: LogJointFn,
@@ -178,7 +158,7 @@ def find_plan(
     """`tune` behind its door: with arguments that were looked at."""
     store = {} if store is None else store
     functions = population.as_partial(log_joint_fn), population.as_partial(initial)
-    name = f"plan-{digest(key, settings, x, functions)}"
+    name = f"plan-{fingerprint.digest(key, settings, x, functions)}"
     if name not in store:
         total = (
             tuning.num_pilot_moves(settings, checks.num_rows("x", x)) * settings.num_leapfrog_steps
@@ -231,14 +211,14 @@ def anneal(
     per_datum_move = settings.num_chains * settings.num_leapfrog_steps
     gradients_fn = _counter(num_gradients(settings, num_data), progress_fn)
     functions = population.as_partial(log_joint_fn), population.as_partial(initial)
-    shared = digest(
+    shared = fingerprint.digest(
         _PIECES, key, settings, betas, step_sizes, functions
     )  # parameters are hashed once
     pace, results, counts = population.Pace(), [], []
     for number, (indices, num_kept) in enumerate(population.chunks(num_data, chunk_size)):
         chunk_x = population.select(x, indices)
         chunk_latents = latents[indices] if is_reversed else None
-        name = f"chunk-{number:05d}-{digest(shared, chunk_x, chunk_latents, num_kept)}"
+        name = f"chunk-{number:05d}-{fingerprint.digest(shared, chunk_x, chunk_latents, num_kept)}"
         if name in store:
             gradients_fn(num_kept * per_datum_move * (len(betas) - 2))
         else:
@@ -322,8 +302,8 @@ def log_likelihood(
       plan: from `tune` with the same settings; by default tuned here on `x`.
       chunk_size: data annealed at once; by default as many as memory suggests.
       store: dict-like; the plan and each finished chunk are put there, under names made of all
-        that they depend on, and found again, so that an evaluation that was killed continues to
-        the very same bits.
+        that they depend on (`fingerprint.digest`), and found again, so that an evaluation that was
+        killed continues to the very same bits.
       progress_fn: called about every second with (gradient evaluations done, in all), first for
         the pilots and then for the estimate.
 

@@ -111,8 +111,7 @@ class RunSteps:
                 "`run_steps` is called with (key, loop_state, data, num_steps), `loop_state` from "
                 f"`train.init_loop_state`; got {type(loop_state).__name__}."
             )
-        arguments = (key, loop_state.train.step, num_steps, *jax.tree.leaves(data))
-        if any(isinstance(argument, jax.core.Tracer) for argument in arguments):
+        if checks.is_traced((key, loop_state, data, num_steps)):
             return self._run(key, loop_state, data, num_steps)
         check_not_taken(loop_state.train)
         if not self._is_checked:

@@ -31,6 +31,7 @@ SEGMENT_SIZE = 256  # temperatures per call at most
 # What becomes of the step size after each temperature.
 FROZEN, PILOT, PAPER = range(3)
 _PILOT_GAIN = 0.3
+_NEGLIGIBLE = 20.0  # nats below a datum's heaviest chain: no part in its estimate
 _STEP_SIZE_RANGE = (1e-8, 1e3)
 _PAPER_LOG_FACTORS = (math.log(1.002), math.log(0.998))
 
@@ -167,7 +168,8 @@ def _anneal(
                 )
             )(keys, states)
             acceptance = mean_over_data(jnp.mean(info.acceptance))
-            work = states.target.log_density - states.initial.log_density
+            # One offset for all chains, whose spread it must not change.
+            work = states.target.log_density - states.offset[0] - states.initial.log_density
             change = _log_step_size_change(rule, acceptance, target_acceptance.astype(dtype))
             # A move that rejects nothing has no use for its step size, which must stay a number.
             step_size = jnp.clip(step_size * jnp.exp(change), *_STEP_SIZE_RANGE)
@@ -203,12 +205,13 @@ def _finish(states, beta):
         states = jax.vmap(lambda state: ais.reweight(state, beta))(states)
         common, log_weights = states.log_weight_sum.split()
         energies = jnp.stack([states.initial.log_density, states.target.log_density])
+        counts = (log_weights > jnp.max(log_weights) - _NEGLIGIBLE)[None] & jnp.isfinite(energies)
         return (
             (common, weights.log_mean_exp(log_weights)),
             weights.effective_sample_size(log_weights),
             _variance(log_weights),
             jnp.sum(log_weights == -jnp.inf),
-            jnp.max(jnp.where(jnp.isfinite(energies), jnp.abs(energies), 0.0)),
+            jnp.max(jnp.where(counts, jnp.abs(energies), 0.0)),
         )
 
     return jax.vmap(finish_datum)(states)
@@ -288,7 +291,7 @@ class Annealed(NamedTuple):
       log_weight_variance: `[B]` nats², over the weights that are not zero.
       num_zero_weight: `[B]` chains of weight zero.
       rounding: `[B]` by how much neighbouring numbers of the chains' dtype differ where log f_0 or
-        log f_n is largest at the end, nats: no estimate is more exact.
+        log f_n is largest at the end of a chain that counts, nats: no estimate is more exact.
       step_sizes: `[T-2]` as used, or as adapted after each move.
       acceptance: `[T-2]`.
       work_variance: `[T-2]` of log f_n - log f_0 at each β, nats².

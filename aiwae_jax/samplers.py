@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, distributions, forces, hmc, kernels, paths, weights
+from aiwae_jax import ais, checks, distributions, forces, hmc, kernels, paths, weights
 from aiwae_jax.types import Model, Particles, Sampler, init_params_of_all
 
 TARGET_ACCEPTANCE = 0.6  # the authors'
@@ -16,8 +16,7 @@ _BASE_STEP_SIZES = (
 
 
 def _check_num_particles(num_particles: int) -> None:
-    if num_particles < 1:
-        raise ValueError(f"`num_particles` must be at least 1, got {num_particles}.")
+    checks.integer("num_particles", num_particles, least=1)
 
 
 def importance(model: Model, num_particles: int, *, with_score: bool = True) -> Sampler:

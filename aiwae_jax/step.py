@@ -19,9 +19,7 @@ from aiwae_jax.optimizers import Optimizers
 from aiwae_jax.types import Method, Model, Params, Phase, PyTree
 from aiwae_jax.watch import TrainInfo
 
-_STAND_IN = (
-    0.5  # for what is not finite: within the support of most likelihoods, and without weight
-)
+_STAND_IN = 0.5  # where no datum is finite; without weight
 
 
 class TrainState(NamedTuple):
@@ -80,12 +78,16 @@ def _owned(path, leaf: Any) -> chex.Array:
     Strongly typed: a weakly typed leaf would become strong in the first step, and compile the
     second anew.
     """
+    if jnp.issubdtype(getattr(leaf, "dtype", np.dtype(object)), jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(
+            jnp.array(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
+        )
     try:
         return jnp.array(leaf, jax.dtypes.canonicalize_dtype(jax.dtypes.result_type(leaf)))
     except TypeError as error:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         raise TypeError(
-            f"`model.init` must return arrays only, but {name} is {leaf!r:.60} "
+            f"Parameters and states must be arrays only, but {name} is {leaf!r:.60} "
             f"({type(leaf).__name__}); keep what is no parameter in the model's functions."
         ) from error
 
@@ -98,8 +100,9 @@ def _check_parts(method: Method, optimizers: Optimizers) -> None:
         )
     if not method:
         raise ValueError("`method` must have at least one phase, got an empty tuple.")
-    is_transformation = [hasattr(tx, "init") and hasattr(tx, "update") for tx in optimizers]
-    if not isinstance(optimizers, Params) or not all(is_transformation):
+    if not isinstance(optimizers, Params) or not all(
+        hasattr(tx, "init") and hasattr(tx, "update") for tx in optimizers
+    ):
         raise TypeError(
             "`optimizers` must be `types.Params` of three optax transformations, as "
             f"`train.adam(1e-3)` or `Params(tx, tx, tx)` makes them; got "
@@ -126,11 +129,21 @@ def finite_rows(batch: PyTree) -> chex.Array:
     return is_finite
 
 
-def _harmless(leaf: chex.Array) -> chex.Array:
-    """NaN and infinities replaced: a weight of zero does not stop them in the backward pass."""
-    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return leaf
-    return jnp.where(jnp.isfinite(leaf), leaf, _STAND_IN)
+def _harmless(batch: PyTree, is_finite: chex.Array) -> PyTree:
+    """Rows with NaN or infinities replaced by a copy of the first one that is finite.
+
+    A weight of zero does not stop them in the backward pass, and step sizes should follow chains of
+    real data. Where no row is finite, a constant stands in.
+    """
+    first = jnp.argmax(is_finite)
+
+    def replace(leaf):
+        shape = (-1,) + (1,) * (leaf.ndim - 1)
+        leaf = jnp.where(is_finite.reshape(shape), leaf, leaf[first])
+        is_number = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return jnp.where(jnp.isfinite(leaf), leaf, _STAND_IN) if is_number else leaf
+
+    return jax.tree.map(replace, batch)
 
 
 def _objective_and_info(
@@ -157,15 +170,16 @@ def _objective_and_info(
     chex.assert_shape(values, keys.shape)
     is_counted = is_usable & jnp.isfinite(values)
     total = jnp.sum(jnp.where(is_counted, values, 0.0))
-    num_counted = jnp.maximum(jnp.sum(is_counted), 1).astype(total.dtype)
+    num_counted = jnp.sum(is_counted).astype(total.dtype)
+    # NaN where there is no datum to average: not 0, which an epoch's average would take for one.
     info = dict(info, objective=total / num_counted, num_nonfinite_objective=jnp.sum(~is_counted))
     if phase.sampler.is_properly_weighted:
         bounds = jax.vmap(weights.log_mean_exp)(log_weights)
         # -inf if it is for one datum
         info["log_likelihood_bound"] = jnp.mean(bounds, where=is_usable)
         ess = jax.vmap(weights.effective_sample_size)(log_weights)
-        info["effective_sample_size"] = jnp.mean(ess)
-        info["num_zero_weight"] = jnp.sum(log_weights == -jnp.inf)
+        info["effective_sample_size"] = jnp.mean(ess, where=is_usable)
+        info["num_zero_weight"] = jnp.sum((log_weights == -jnp.inf) & is_usable[:, None])
     return total, info
 
 
@@ -195,7 +209,7 @@ class TrainStep:
     transformations it is that function alone, which looks at no values and says nothing.
     """
 
-    def __init__(self, step_fn: Callable, method: Method):
+    def __init__(self, step_fn: Callable, method: Method, *, with_nonfinite_data: bool = False):
         def watched(key, state, batch):
             state, info = step_fn(key, state, batch)
             return state, info, watch.is_troubled(info)
@@ -203,6 +217,7 @@ class TrainStep:
         self._step = jax.jit(step_fn, donate_argnums=1)
         self._watched = jax.jit(watched, donate_argnums=1)
         self._check_fns = {phase.sampler.check_data for phase in method} - {None}
+        self._with_nonfinite_data = with_nonfinite_data
         self._watch = watch.Watch()
         self._is_checked = False
 
@@ -229,7 +244,7 @@ class TrainStep:
                 f"{type(state).__name__}."
             )
         leaves = jax.tree.leaves(batch)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in (key, state.step, *leaves)):
+        if checks.is_traced((key, state, batch)):
             return self._step(key, state, batch)
         check_not_taken(state)
         if not self._is_checked:
@@ -255,11 +270,13 @@ class TrainStep:
         checks.num_rows("batch", batch)
         if self.has_check and support.is_concrete(batch):
             batch = jax.tree.map(np.asarray, batch)
-            rows = np.asarray(finite_rows(batch))
-            if not rows.any():
-                support.check_finite(batch, name="batch")
+            if not self._with_nonfinite_data:
+                rows = np.asarray(finite_rows(batch))
+                if len(rows) > 1 and not rows.any():
+                    support.check_finite(batch, name="batch")
+                batch = jax.tree.map(lambda leaf: leaf[rows], batch)
             for check_fn in self._check_fns:
-                check_fn(jax.tree.map(lambda leaf: leaf[rows], batch), name="batch")
+                check_fn(batch, name="batch")
 
 
 def make_train_step(
@@ -289,7 +306,8 @@ def make_train_step(
         difference, but its eps is not.
       with_nonfinite_data: whether NaN and infinities in the data are the model's business (NaN for
         a missing value, say). By default such a datum is left out: it counts in
-        `num_nonfinite_objective`, and the others of its batch train.
+        `num_nonfinite_objective`, and the others of its batch train, each with the weight that it
+        has in a full batch.
 
     Returns:
       `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
@@ -344,7 +362,8 @@ def make_train_step(
         batch_size = checks.num_rows("batch", batch)
         is_usable = jnp.ones(batch_size, bool)
         if not with_nonfinite_data:
-            is_usable, batch = finite_rows(batch), jax.tree.map(_harmless, batch)
+            is_usable = finite_rows(batch)
+            batch = _harmless(batch, is_usable)
         keys = jax.random.split(key, (len(method), batch_size))
         for i, (name, phase) in enumerate(zip(_phase_names(method), method, strict=True)):
             sampler_state = state.sampler_states[i]
@@ -352,4 +371,4 @@ def make_train_step(
             sampler_states.append(phase.sampler.adapt(sampler_state, info[name]))
         return state._replace(step=state.step + 1, sampler_states=tuple(sampler_states)), info
 
-    return TrainStep(train_step, method)
+    return TrainStep(train_step, method, with_nonfinite_data=with_nonfinite_data)

@@ -11,6 +11,7 @@ import numpy as np
 from aiwae_jax.types import PyTree
 
 _NUM_NAMED = 3
+ROUNDING = 1e-6  # by which a level may exceed white, as after resizing
 
 
 def is_concrete(tree: PyTree) -> bool:
@@ -104,10 +105,15 @@ def check_levels(levels: Any, max_level: float, *, name: str) -> None:
         return
     values = _as_numbers(levels, name, ())
     _check_finite_array(values, name)
-    if values.size and not (values.min() >= 0 and values.max() <= max_level):
+    if values.size and not (values.min() >= 0 and values.max() <= max_level * (1 + ROUNDING)):
         raise ValueError(
             f"`{name}` must lie in [0, `max_level`={max_level:g}], got values from "
             f"{values.min():.4g} to {values.max():.4g}; {_advice_on_levels(values)}"
+        )
+    if values.size and max_level > 1 >= values.max() and (values != np.round(values)).any():
+        raise ValueError(
+            f"`{name}` lie in [0, 1] already, and would be divided by `max_level`={max_level:g} "
+            "once more; is `max_level` 1?"
         )
 
 

@@ -95,7 +95,10 @@ def check_support(log_joint_fn: LogJointFn, x: PyTree, latent: jax.ShapeDtypeStr
     def asked_of(call: Callable) -> list:
         # A function that is jitted inside may be compiled already, and would not ask again.
         with jax.disable_jit(), distributions.watch_bernoulli() as values:
-            call()
+            try:
+                call()
+            except Exception:
+                return []  # not known, for some functions cannot be run one operation at a time
         return values
 
     if not asked_of(

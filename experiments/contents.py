@@ -221,6 +221,7 @@ def read_evaluation(
 def _lengths(report: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, int]:
     """Of the arrays of an evaluation.npz."""
     of_images = ("nll", "nvlb", "index", "label", "log_weight_variance", "effective_sample_size")
+    of_images += ("is_broken",)
     names = [f"{name}_{part}" for name in of_images for part in ("test", "train")]
     lengths = dict.fromkeys(names, report["num_examples"])
     if "betas" in arrays:

@@ -340,6 +340,12 @@ def measure(
     entries: dict[str, Any] = {}
     for name, values in per_image.items():
         entries[name], entries[f"{name}_se"] = evaluate.mean_and_standard_error(values)
+    parts = {"test": slice(None, num), "train": slice(num, None)}
+    quality = {
+        f"{name}_{part}": getattr(likelihood, name)[rows]
+        for name in ("effective_sample_size", "log_weight_variance", "is_broken")
+        for part, rows in parts.items()
+    }
     entries["generalization_gap"] = entries["nll_test"] - entries["nll_train"]
     entries["generalization_gap_se"] = math.hypot(entries["nll_test_se"], entries["nll_train_se"])
     entries["active_units"] = num_active
@@ -355,6 +361,7 @@ def measure(
         "log_weight_variance_mean": float(likelihood.log_weight_variance.mean()),
         "num_nonfinite_energies": likelihood.num_nonfinite,
         "num_zero_weight_chains": likelihood.num_zero_weight,
+        "num_broken_images": int(likelihood.is_broken.sum()),
         "num_zero_weight_bound_samples": bound.num_zero_weight,
         "move": settings.move,
         # A Gibbs sweep takes no gradient.
@@ -370,12 +377,11 @@ def measure(
     arrays = (
         _identity(chosen, dataset)
         | per_image
+        | quality
         | {
             "betas": plan.betas,
             "step_sizes": likelihood.plan.step_sizes,
             "acceptance": rates,
-            "log_weight_variance": likelihood.log_weight_variance,
-            "effective_sample_size": likelihood.effective_sample_size,
             "path_sample_size": likelihood.path_sample_size,
             "activity": activity,
         }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, MutableMapping
 
 import numpy as np
 
-from aiwae_jax import likelihood, processes
+from aiwae_jax import fingerprint, processes
 from experiments import files
 
 _DIGEST = "digest"  # of all other arrays of a piece
@@ -41,7 +41,7 @@ class FolderStore(MutableMapping):
             raise KeyError(name) from None
         try:
             arrays = files.load_arrays(content)
-            if str(arrays.pop(_DIGEST)) == likelihood.digest(arrays):
+            if str(arrays.pop(_DIGEST)) == fingerprint.digest(arrays):
                 return arrays
         except (OSError, *files.DAMAGED_ARRAYS):
             pass  # in memory there is no disk to fail
@@ -51,7 +51,7 @@ class FolderStore(MutableMapping):
     def __setitem__(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         self._check_parent()
         self._folder.mkdir(exist_ok=True)
-        stored = {**arrays, _DIGEST: np.asarray(likelihood.digest(dict(arrays)))}
+        stored = {**arrays, _DIGEST: np.asarray(fingerprint.digest(dict(arrays)))}
         files.write_whole(self._path(name), lambda file: np.savez(file, **stored))
 
     def __delitem__(self, name: str) -> None:

@@ -134,7 +134,10 @@ class Claim(NamedTuple):
 
     def _check(self) -> None:
         path = pathlib.Path(self.lock.name)
-        is_taken = path.exists() and not os.path.samestat(path.stat(), os.fstat(self.lock.fileno()))
+        try:
+            is_taken = not os.path.samestat(path.stat(), os.fstat(self.lock.fileno()))
+        except FileNotFoundError:
+            is_taken = False  # the configuration says whether the folder is gone
         if is_taken or not (self.folder / "config.json").is_file():
             raise WorkdirError(
                 f"{self.folder} is gone: it, or its config.json, was deleted or moved while this "

@@ -71,3 +71,22 @@ def test_bernoulli_samples_have_their_mean():
     mean = Bernoulli(logits).mean()
     assert set(np.unique(draws)) == {0.0, 1.0}
     assert jnp.all(jnp.abs(draws.mean(0) - mean) < 4 * jnp.sqrt(mean * (1 - mean) / 50_000))
+
+
+@pytest.mark.parametrize("scale", [0.5, jnp.float32(0.5), jnp.full(1, 0.5)])
+def test_a_scale_that_all_coordinates_share_counts_once_for_each(scale):
+    """A shared standard deviation is what one writes first for a Gaussian likelihood."""
+    loc, z = jnp.arange(4.0), jnp.array([0.3, 1.0, -2.0, 5.0])
+    each = distributions.DiagNormal(loc, jnp.full(4, 0.5))
+    shared = distributions.DiagNormal(loc, scale)
+    np.testing.assert_allclose(shared.log_prob(z), each.log_prob(z), rtol=1e-6)
+    np.testing.assert_allclose(shared.transport(z)[0], each.transport(z)[0])
+    np.testing.assert_allclose(shared.transport(z)[1], 4 * np.log(0.5), rtol=1e-6)
+    np.testing.assert_array_equal(shared.stddev(), each.stddev())
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(shared.sample(key), each.sample(key))
+    prior = distributions.DiagNormal(jnp.zeros(4), 2.0 * jnp.ones(1))
+    expected = distributions.kl_divergence(
+        each, distributions.DiagNormal(jnp.zeros(4), jnp.full(4, 2.0))
+    )
+    np.testing.assert_allclose(distributions.kl_divergence(shared, prior), expected, rtol=1e-6)

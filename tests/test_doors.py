@@ -101,11 +101,12 @@ def test_data_that_are_no_data_are_refused(door, x, message):
 
 
 @every_door
-def test_one_datum_without_its_axis_is_refused_where_it_would_be_broadcast(door):
+def test_one_datum_without_its_axis_is_named_where_it_would_be_broadcast(door):
     def log_joint(x, z):
         return -0.5 * jnp.sum((x - z[0]) ** 2) + NORMAL.log_prob(z)
 
-    with pytest.raises(ValueError, match=r"`x` of shape \[3\] can be read as one datum.*`x\[None"):
+    message = r"`x` of shape \[3\] is read as 3 data .* could be one datum; .*`x\[None\]`"
+    with pytest.warns(UserWarning, match=message):
         door(log_joint, lambda x: NORMAL, DATA[0])
 
 
@@ -419,7 +420,9 @@ def test_a_space_that_was_asked_for_and_cannot_be_had_is_refused():
 
     assert np.isfinite(log_likelihood(LOG_JOINT, one_way, DATA).mean)
     with pytest.raises(ValueError, match=r"no `inverse_transport`, .*use `chain_space='latent'`"):
-        evaluate.bidirectional(KEY, LOG_JOINT, one_way, sample_fn, SMALL)
+        evaluate.bidirectional(KEY, LOG_JOINT, one_way, sample_fn, base)
+    with pytest.warns(UserWarning, match="no `inverse_transport`, so the chains move z itself"):
+        evaluate.bidirectional(KEY, LOG_JOINT, one_way, sample_fn, SMALL, num_data=5)
 
 
 def test_the_default_space_names_what_a_store_keeps_as_the_choice_does():

@@ -166,6 +166,47 @@ def test_log_densities_that_fp32_cannot_resolve_are_named():
     evaluate_it(x[:1])  # without a word
 
 
+def test_rounding_is_that_of_the_chains_which_count():
+    """Short chains of a sharp likelihood end at -1e7 too, and weigh nothing."""
+    plan = evaluate.Plan(np.linspace(0, 1, 2), np.zeros(0), 0)
+    found = evaluate.log_likelihood(
+        jax.random.key(0),
+        lambda x, z: log_prior(z) + jnp.where(z[0] > 0.0, -1e7, 0.0),
+        lambda x: distributions.standard_normal(D),
+        np.zeros((3, 1), np.float32),
+        evaluate.Settings(num_temperatures=2, num_chains=16),
+        plan=plan,
+    )
+    assert np.all(found.rounding < 1e-5)
+    np.testing.assert_allclose(found.log_likelihood, math.log(0.5), atol=1.0)
+
+
+def test_a_gap_of_rounding_alone_is_possible():
+    """Exact draws, the exact posterior to start from, and energies of 1.6e7 with steps of 1."""
+    variance = NOISE**2 / (1.0 + NOISE**2)
+
+    def posterior(x):
+        mean = x / (1.0 + NOISE**2)
+        return distributions.DiagNormal(mean, jnp.full(1, math.sqrt(variance)))
+
+    def log_joint(x, z):
+        noise = distributions.DiagNormal(z, jnp.full(1, NOISE))
+        return noise.log_prob(x) + distributions.standard_normal(1).log_prob(z) - 1.6e7
+
+    def sample(key):
+        z, noise = jax.random.normal(key, (2, 1))
+        return z + NOISE * noise, z
+
+    settings = evaluate.Settings(num_temperatures=2)
+    plan = evaluate.Plan(np.linspace(0, 1, 2), np.zeros(0), 0)
+    with pytest.warns(UserWarning, match="are so large that neighbouring numbers differ"):
+        found = evaluate.bidirectional(
+            *(jax.random.key(0), log_joint, posterior, sample, settings), num_data=1_000, plan=plan
+        )
+    assert found.gap < -0.0104, "else the test could not fail"
+    assert found.is_possible
+
+
 def test_training_weights_keep_their_digits():
     """K particles of one datum: their normalized weights do not see the constant."""
     model = lg.model()

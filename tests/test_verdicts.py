@@ -51,13 +51,14 @@ def enclose(sample_fn, num_data=60, initial=POSTERIOR, settings=SMALL):
 
 def with_gaps(gaps, level=-100.0):
     """A `Bidirectional` of given gaps."""
-    lower = np.full(len(gaps), level, np.float32)
+    lower = np.full(len(gaps), level)
+    rounding = np.full(len(gaps), np.spacing(np.float32(abs(level))), np.float64)
 
     def likelihood(values):
         fields = dict.fromkeys(evaluate.Likelihood._fields)
-        return evaluate.Likelihood(**fields | {"log_likelihood": values})
+        return evaluate.Likelihood(**fields | {"log_likelihood": values, "rounding": rounding})
 
-    upper = lower.astype(np.float64) + np.asarray(gaps)
+    upper = lower + np.asarray(gaps)
     return evaluate.Bidirectional(likelihood(lower), likelihood(upper), 0)
 
 

@@ -1,0 +1,77 @@
+"""Names for what is stored: digests of all that a result depends on, arrays and code."""
+
+import dataclasses
+import functools
+import hashlib
+import types
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from aiwae_jax.types import PyTree
+
+_DEPTH = 8  # of functions within functions
+
+
+def digest(*parts: PyTree) -> str:
+    """Sixteen digits that change with any array, dataclass, function or other value in `parts`.
+
+    Of a function they change with its code and with that of the functions which it closes over or
+    binds, as far as Python shows them. Arrays in closures, globals and attributes are not seen:
+    bind them by `Partial`.
+    """
+    hashed = hashlib.sha256()
+    for part in jax.tree.leaves(parts, is_leaf=lambda part: isinstance(part, Partial)):
+        if isinstance(part, Partial):
+            hashed.update(repr(_code_of(part, _DEPTH)).encode())
+    for path, leaf in jax.tree_util.tree_flatten_with_path(parts)[0]:
+        if dataclasses.is_dataclass(leaf):
+            content = repr(leaf).encode()
+        else:
+            if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
+                leaf.dtype, jax.dtypes.prng_key
+            ):
+                leaf = jax.random.key_data(leaf)
+            array = np.asarray(leaf)
+            content = f"{array.dtype}{array.shape}".encode() + array.tobytes()
+        name = jax.tree_util.keystr(path).encode()
+        hashed.update(b"%d:%d:" % (len(name), len(content)) + name + content)
+    return hashed.hexdigest()[:16]
+
+
+def _code_of(value: Any, depth: int) -> Any:
+    """A function's code as nested tuples; of anything else its type's name, or a plain value."""
+    if depth == 0:
+        return None
+    within = functools.partial(_code_of, depth=depth - 1)
+    if isinstance(value, functools.partial):  # `Partial` is one
+        bound = [*value.args, *(value.keywords[name] for name in sorted(value.keywords))]
+        return within(value.func), *map(within, bound)
+    if isinstance(value, types.MethodType):
+        return within(value.__func__)
+    if hasattr(value, "__wrapped__"):  # under `jax.jit`, say
+        return within(value.__wrapped__)
+    if isinstance(value, types.FunctionType):
+        cells = value.__closure__ or ()
+        closed = [within(cell.cell_contents) for cell in cells if _is_filled(cell)]
+        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        return within(value.__code__), *closed, *map(within, defaults)
+    if isinstance(value, types.CodeType):
+        return value.co_code, value.co_names, *map(within, value.co_consts)
+    if isinstance(value, tuple | list):
+        return tuple(map(within, value))
+    if isinstance(value, frozenset):
+        return tuple(sorted(map(repr, value)))
+    if isinstance(value, bool | int | float | complex | str | bytes | None):
+        return value
+    return type(value).__qualname__
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - asking is what may raise
+    except ValueError:
+        return False
+    return True
