@@ -123,7 +123,9 @@ class FullNormal(NamedTuple):
 
     def transport(self, noise: chex.Array) -> tuple[chex.Array, chex.Array]:
         """Maps standard normal `noise` `[D]` to (z `[D]`, log |det ∂z/∂noise| `[]`)."""
-        return self.loc + self.factor @ noise, self._log_det()
+        # In real fp32, or the map would not be the one that the determinant is of.
+        moved = jnp.matmul(self.factor, noise, precision=jax.lax.Precision.HIGHEST)
+        return self.loc + moved, self._log_det()
 
     def inverse_transport(self, z: chex.Array) -> chex.Array:
         """The noise `[D]` that `transport` maps to `z` `[D]`."""

@@ -21,6 +21,8 @@ _NUM_BISECTIONS = 40
 _LEAST_SLOPE = 1e-3  # of a planar layer along its w
 _TINY = 1e-30
 _IAF_HIDDEN_SIZE = 100
+# In real fp32: a GPU's tf32 would make z and its determinant belong to two different maps.
+_vdot = partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
 
 
 class Transported:
@@ -145,7 +147,7 @@ def planar(latent_size: int, num_layers: int = 4) -> Family:
             def body(carry, layer):
                 z, log_det = carry
                 u, slope, w, b = layer
-                h = jnp.tanh(jnp.vdot(w, z) + b)
+                h = jnp.tanh(_vdot(w, z) + b)
                 log_det += jnp.log1p((1.0 - h**2) * slope)
                 return (z + u * h, log_det), None
 
@@ -154,7 +156,7 @@ def planar(latent_size: int, num_layers: int = 4) -> Family:
         def inverse_transport(z):
             def body(z, layer):
                 u, slope, w, b = layer
-                along = _planar_inverse(jnp.vdot(w, z), slope, b)
+                along = _planar_inverse(_vdot(w, z), slope, b)
                 return z - u * jnp.tanh(along + b), None
 
             z, _ = jax.lax.scan(body, z, (u, slopes, w, b), reverse=True)
@@ -171,7 +173,7 @@ def _invertible(u: chex.Array, w: chex.Array) -> tuple[chex.Array, chex.Array]:
 
     The product is handed on, because rounding can bring one computed from û below -1.
     """
-    product, square = jnp.vdot(w, u), jnp.vdot(w, w)
+    product, square = _vdot(w, u), _vdot(w, w)
     wanted = distributions.softplus(product) - 1.0 + _LEAST_SLOPE
     change = (wanted - product) / jnp.maximum(square, _TINY)
     # Next to w = 0 a layer moves all points alike, whatever its slope was to be.

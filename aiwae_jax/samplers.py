@@ -138,7 +138,7 @@ def _sample_with_score_from_transport(posterior, frozen, key):
     log_q, gradient = jax.value_and_grad(log_density)(noise)
     score = jnp.linalg.solve(jacobian.T, gradient)
     # The value of log q, and the score as its derivative in z.
-    return z, log_q + jnp.vdot(score, z - jax.lax.stop_gradient(z))
+    return z, log_q + jnp.sum(score * (z - jax.lax.stop_gradient(z)))
 
 
 def annealed(

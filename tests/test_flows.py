@@ -34,6 +34,21 @@ def posterior_of(family, key=0, scale=0.7):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_products_of_a_posterior_are_asked_for_in_real_fp32(name):
+    """By default a GPU rounds factors to tf32, and the map is no longer the determinant's."""
+    posterior = posterior_of(FAMILIES[name])
+
+    def moved(noise):
+        z, log_det = posterior.transport(noise)
+        return z, log_det, posterior.inverse_transport(z)
+
+    text = jax.jit(jax.vmap(moved)).lower(jnp.ones((20, D))).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert all("[HIGHEST, HIGHEST]" in line for line in products)
+    assert products or name == "normal"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_log_determinant_is_that_of_the_jacobian(name):
     posterior = posterior_of(FAMILIES[name])
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 
 import jax
+import numpy as np
 
 from experiments.benchmark import timing
 
@@ -21,6 +22,7 @@ CATEGORIES = (
 )
 _PRODUCT, _RANDOMNESS, _REST, _EXCHANGE, _OVERHEAD = CATEGORIES
 _CONTAINERS = ("while", "call", "conditional")  # their time is that of what they run
+_NUM_ALONE = 9  # calls without the profiler
 # Kernels of libraries, which no instruction is named like.
 _LIBRARY_MATRIX = re.compile(r"gemm|gemv|nvjet|cutlass|xmma|splitK", re.IGNORECASE)
 
@@ -84,10 +86,10 @@ def measure(call: Callable[[], None], compiled_text: str) -> dict[str, float]:
     """Seconds of each category, summed over devices, in one call of an already compiled step.
 
     Overhead is what the other categories leave of the elapsed time of all devices. On a GPU that
-    time is of the call before the profile, which slows launches down.
+    time is of calls before the profile, which slows launches down.
     """
     categories = _categories(compiled_text)
-    alone = timing.seconds(call)
+    alone = float(np.median([timing.seconds(call) for _ in range(_NUM_ALONE)]))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             elapsed = timing.seconds(call)

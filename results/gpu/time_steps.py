@@ -7,6 +7,7 @@
 none is timed before all are compiled.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -30,17 +31,18 @@ def worker(job):
 
     devices.configure()
     from aiwae_jax import data
-    from experiments import build, flags, report
+    from experiments import build, flags, report, workdir
     from experiments.trainer import Trainer
 
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         training = job["flags"] + (
             [f"--epochs={job['epochs']}", "--stages=1"] if job.get("epochs") else []
         )
         config = flags.parse_run(["run", *training, "--eval=none", f"--workdir={folder}/run"])
         dataset = data.load(config.training.dataset, config.data_dir)
         run = build.build(config.training, dataset, config.layout)
-        trainer = Trainer(config, run, pathlib.Path(folder))
+        trainer = Trainer(config, run, stack.enter_context(workdir.claim(config, dataset)))
         state = run.init()
         jax.block_until_ready(state)
         compiling = time.time()
