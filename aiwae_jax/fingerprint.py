@@ -12,8 +12,6 @@ from jax.tree_util import Partial
 
 from aiwae_jax.types import PyTree
 
-_DEPTH = 8  # of functions within functions
-
 
 def digest(*parts: PyTree) -> str:
     """Sixteen digits that change with any array, dataclass, function or other value in `parts`.
@@ -25,7 +23,7 @@ def digest(*parts: PyTree) -> str:
     hashed = hashlib.sha256()
     for part in jax.tree.leaves(parts, is_leaf=lambda part: isinstance(part, Partial)):
         if isinstance(part, Partial):
-            hashed.update(repr(_code_of(part, _DEPTH)).encode())
+            hashed.update(repr(_code_of(part, set())).encode())
     for path, leaf in jax.tree_util.tree_flatten_with_path(parts)[0]:
         if dataclasses.is_dataclass(leaf):
             content = repr(leaf).encode()
@@ -41,11 +39,17 @@ def digest(*parts: PyTree) -> str:
     return hashed.hexdigest()[:16]
 
 
-def _code_of(value: Any, depth: int) -> Any:
-    """A function's code as nested tuples; of anything else its type's name, or a plain value."""
-    if depth == 0:
-        return None
-    within = functools.partial(_code_of, depth=depth - 1)
+def _code_of(value: Any, seen: set[int]) -> Any:
+    """A function's code as nested tuples; of anything else its type's name, or a plain value.
+
+    What was met before, by its `id` in `seen`, is not gone through again: functions may close over
+    each other.
+    """
+    if isinstance(value, functools.partial | types.MethodType | types.FunctionType | tuple | list):
+        if id(value) in seen:
+            return "..."
+        seen.add(id(value))
+    within = functools.partial(_code_of, seen=seen)
     if isinstance(value, functools.partial):  # `Partial` is one
         bound = [*value.args, *(value.keywords[name] for name in sorted(value.keywords))]
         return within(value.func), *map(within, bound)
