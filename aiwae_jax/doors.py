@@ -40,7 +40,8 @@ def _describe_datum(x: PyTree, origin: str = "") -> str:
             "`np.stack(x)`)"
         )
     if len(shapes) == 1:
-        return f"one datum x of shape {shapes[0]}{origin}"
+        hint = " (if `x` was one datum, give it a leading axis, `x[None]`)" if not shapes[0] else ""
+        return f"one datum x of shape {shapes[0]}{origin}{hint}"
     return f"one datum x of shapes {jax.tree.map(lambda a: list(np.shape(a)), x)}{origin}"
 
 

@@ -240,6 +240,7 @@ def _keep_previous_report(folder: pathlib.Path) -> None:
         path = folder / name
         if path.exists():
             path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+    print(f"the report that was there, of other settings, is kept as report-{number}.json")
 
 
 @command.exit_codes

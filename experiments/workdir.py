@@ -220,6 +220,11 @@ def locked(folder: pathlib.Path, name: str = ".lock", how: str = "in use") -> It
 
 
 def _refuse_unless_only_a_lock(folder: pathlib.Path) -> None:
+    if (folder / "checkpoints").exists():
+        raise WorkdirError(
+            f"--workdir={folder} has checkpoints, but its config.json is missing: restore it, or "
+            "name another folder."
+        )
     if any(path.name != ".lock" for path in folder.iterdir()):
         raise WorkdirError(
             f"--workdir={folder} is not empty and holds no run of this program; "
