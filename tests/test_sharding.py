@@ -18,7 +18,7 @@ CODE = """
 import sys
 import jax, linear_gaussian as lg, numpy as np, optax
 from jax.tree_util import Partial
-from aiwae_jax import evaluate, methods, sharding, train
+from aiwae_jax import evaluate, methods, sharding, train, types
 
 draw = jax.vmap(lambda key: lg.sample(key, lg.params().theta)[0])
 batch = np.asarray(draw(jax.random.split(jax.random.key(0), 40)))
@@ -26,7 +26,7 @@ found = {}
 for name in sys.argv[2:]:
     # Adam would hide a gradient of the wrong length, which is what a "!" asks for.
     factor = 8.0 if name.endswith("!") else 1.0
-    optimizers = train.Params(*[optax.chain(optax.scale(factor), optax.sgd(0.01))] * 3)
+    optimizers = types.Params(*[optax.chain(optax.scale(factor), optax.sgd(0.01))] * 3)
     mesh = sharding.make_mesh(*map(int, name.rstrip("!").split("x")))
     method = tuple(
         phase._replace(sampler=sharding.over_particles(phase.sampler, mesh))
