@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aiwae_jax import processes
+from aiwae_jax import manifest, processes
 from aiwae_jax.types import PyTree
 
 NUM_KEPT = 2
@@ -129,6 +129,8 @@ class Checkpoints:
                 self._manager.wait_until_finished()
             if not is_saved:
                 raise OSError("Orbax declined")
+            if processes.is_primary():
+                manifest.write(self._folder / str(step))
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"The checkpoint of step {step} could not be written below {self._folder} "
@@ -205,9 +207,8 @@ class Checkpoints:
             raise CheckpointError(
                 f"The checkpoint {path} cannot be read now ({reason}); nothing has been changed."
             ) from failure
-        warnings.warn(
-            f"The checkpoint {path} is damaged ({reason}); trying the one before it.", stacklevel=4
-        )
+        message = f"The checkpoint {path} is damaged ({reason}); trying the one before it."
+        warnings.warn(message, stacklevel=4)
         return None
 
     def _move_aside(self, steps: list[int]) -> None:
@@ -225,6 +226,10 @@ class Checkpoints:
         """What was saved, in the dtypes that it was saved in."""
         flat = _flatten(template)
         args = self._ocp.args
+        # First the files, because Orbax abandons reads at a damaged one, which end noisily.
+        differing = manifest.differing(self._folder / str(step))
+        if differing:
+            raise _DamagedError(f"{', '.join(differing)}: not what was written")
         content = self._manager.restore(
             step, args=args.Composite(content=args.JsonRestore())
         ).content

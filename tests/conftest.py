@@ -21,7 +21,7 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 # Programs that are the same in two tests, processes or runs are compiled once.
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f"aiwae_jax-tests-{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # Numpy's products are small here: threads that wait for them would spin beside the other worker.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -31,6 +31,7 @@ def test_newest_is_restored_and_only_the_newest_two_are_kept(tmp_path):
     restored, _ = checkpoints.restore(tree(0))
     assert int(restored.theta["n"]) == 3
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["2", "3"]
+    assert len(list(tmp_path.glob(".*.sha256.json"))) == 2
     checkpoints.close()
 
 
@@ -55,6 +56,14 @@ def test_damaged_newest_is_passed_over_with_a_warning_that_names_it(tmp_path):
     reopened.save(2, tree(22), {})
     assert int(reopened.restore(tree(0))[0].theta["n"]) == 22
     assert (tmp_path / "2.damaged").is_dir()
+
+
+def test_a_damaged_manifest_says_nothing_of_the_checkpoint(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(1, tree(1), {})
+    for content in (b"", b"[]", b'{"content', b"\xff"):
+        (tmp_path / ".1.sha256.json").write_bytes(content)
+        assert int(checkpoints.restore(tree(0))[0].theta["n"]) == 1
 
 
 def test_what_was_not_written_like_this_is_damaged(tmp_path, monkeypatch):
@@ -134,7 +143,8 @@ def test_what_cannot_be_read_now_is_not_taken_for_damage(error, tmp_path, monkey
     assert int(checkpoints.restore(tree(0))[0].theta["n"]) == 2
 
 
-def test_a_damaged_list_of_arrays_is_damage_and_no_other_model(tmp_path):
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_a_damaged_list_of_arrays_is_damage_and_no_other_model(has_manifest, tmp_path):
     checkpoints = checkpoint.Checkpoints(tmp_path)
     for step in (1, 2):
         checkpoints.save(step, tree(step), {})
@@ -142,6 +152,8 @@ def test_a_damaged_list_of_arrays_is_damage_and_no_other_model(tmp_path):
     content = json.loads(path.read_text())
     content["names"][0] += "u"
     path.write_text(json.dumps(content))
+    if not has_manifest:
+        (tmp_path / ".2.sha256.json").unlink()
     with pytest.warns(UserWarning, match=r"/2 is damaged"):
         restored, _ = checkpoint.Checkpoints(tmp_path).restore(tree(0))
     assert int(restored.theta["n"]) == 1

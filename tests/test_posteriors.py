@@ -31,7 +31,10 @@ def test_what_a_picture_cannot_show_is_refused_before_any_work(flag, tmp_path, c
 
 
 @pytest.mark.slow
-def test_pictures_are_drawn_for_each_class_and_stated_with_their_divergence(tmp_path, capfd):
+def test_pictures_are_drawn_for_each_class_and_stated_with_their_divergence(
+    tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(posteriors, "_NUM_CHAINS", 200)
     arguments = [
         *("posteriors", f"--workdir={tmp_path}", "--dataset=digits", "--K=2", "--T=3"),
         *("--stages=2", "--hidden_dim=8", "--batch_size=64"),

@@ -47,6 +47,7 @@ def save(folder, is_on, step=1, *, is_of_an_earlier_version=False):
         content = json.loads(path.read_text())
         del content["arrays"]
         path.write_text(json.dumps(content))
+        (folder / f".{step}.sha256.json").unlink()
 
 
 @pytest.mark.parametrize("is_of_an_earlier_version", [False, True])
@@ -69,7 +70,8 @@ def test_what_was_saved_with_the_other_width_is_cast_and_said(
         advice = f"start it with JAX_ENABLE_X64={int(saved_with)}"
         with pytest.raises(checkpoint.CheckpointError, match=advice):
             checkpoints.restore(tree(), is_exact=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]  # nothing was moved aside
+    names = [path.name for path in tmp_path.iterdir() if path.is_dir()]
+    assert names == ["1"]  # nothing was moved aside
     with x64(saved_with):
         restored, _ = checkpoint.Checkpoints(tmp_path).restore(tree(9.0), is_exact=True)
         np.testing.assert_array_equal(restored["w"], tree()["w"])
@@ -83,6 +85,7 @@ def test_damage_is_damage_in_either_width(is_of_an_earlier_version, tmp_path):
     content = json.loads(path.read_text())
     content["sha256"]["w"] = "0" * 64
     path.write_text(json.dumps(content))
+    (tmp_path / ".2.sha256.json").unlink(missing_ok=True)  # it would say so first
     for is_on in (False, True):
         with x64(is_on), pytest.warns(UserWarning, match="checkpoint") as caught:
             restored, _ = checkpoint.Checkpoints(tmp_path).restore(tree(9.0))

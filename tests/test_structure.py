@@ -41,6 +41,7 @@ ALLOWED = {
     "flows": {"distributions", "networks", "types"},
     "models": {"checks", "distributions", "flows", "networks", "support", "types"},
     "belief": {"distributions", "models", "networks", "support", "types"},
+    "manifest": set(),
     "methods": {"differentiable", "samplers", "scores", "objectives", "types"},
     "optimizers": {"types"},
     "watch": set(),
@@ -86,7 +87,7 @@ ALLOWED = {
     "paper": set(),
     "plots": set(),
     "metrics": set(),
-    "checkpoint": {"processes", "types"},
+    "checkpoint": {"manifest", "processes", "types"},
 }
 # What the installation of the library alone brings.
 CORE_PACKAGES = {"jax", "flax", "optax", "numpy", "chex", "aiwae_jax"}

@@ -1,5 +1,6 @@
 """A run of minutes on digits, as a process that faults are done to, and what it left behind."""
 
+import functools
 import json
 import os
 import pathlib
@@ -76,11 +77,16 @@ def kill_at_random(folder, seed, longest_s, *more, **options):
     return num_killed
 
 
+@functools.cache
+def template_of(*more):
+    """A state as a run with these flags saves it."""
+    training = flags.parse_run(["run", *launch.replacing(FLAGS, more)]).training
+    return build.build(training, data.load("digits")).init()
+
+
 def state_of(folder, *more):
     """(step, leaves by name) of the newest checkpoint of a run."""
-    training = flags.parse_run(["run", *launch.replacing(FLAGS, more)]).training
-    run = build.build(training, data.load("digits"))
-    loop_state, _ = checkpoint.Checkpoints(folder / "checkpoints").restore(run.init())
+    loop_state, _ = checkpoint.Checkpoints(folder / "checkpoints").restore(template_of(*more))
     leaves = checkpoint._flatten(loop_state.train)
     return loop_state.num_steps, {name: np.asarray(leaf) for name, leaf in leaves.items()}
 

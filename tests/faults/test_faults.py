@@ -26,7 +26,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(uninterrupt
 
 # An evaluation of some seconds.
 EVALUATION = [
-    *("--eval_temperatures=10000", "--eval_examples=40", "--eval_chains=2"),
+    *("--eval_temperatures=4000", "--eval_examples=40", "--eval_chains=2"),
     *("--eval_bound_samples=50", "--eval_simulated=4"),
 ]
 
