@@ -32,7 +32,7 @@ def write(folder: pathlib.Path) -> None:
     path = _path_of(folder)
     temporary = path.with_name(f"{path.name}.part")
     with contextlib.suppress(OSError):
-        temporary.write_text(json.dumps(_sums(folder)))
+        temporary.write_text(json.dumps(_sums(folder)), encoding="utf-8")
         os.replace(temporary, path)
         for other in folder.parent.glob(f".*{_ENDING}"):
             if not (folder.parent / other.name[1 : -len(_ENDING)]).exists():
@@ -42,7 +42,7 @@ def write(folder: pathlib.Path) -> None:
 def differing(folder: pathlib.Path) -> list[str]:
     """Names of files that are missing, or not what was written; none where nothing was noted."""
     try:
-        noted = json.loads(_path_of(folder).read_text())
+        noted = json.loads(_path_of(folder).read_text(encoding="utf-8"))
         sums = _sums(folder)
         return [name for name, digest in noted.items() if sums.get(name) != digest]
     except (OSError, ValueError, AttributeError):  # no manifest, or a damaged one: it says nothing

@@ -78,7 +78,7 @@ def test_two_processes_agree_with_one_and_write_once(tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_saves_in_both_and_one_process_continues(tmp_path):
-    both = start_two(tmp_path, "--stages=5", "--eval=none")
+    both = start_two(tmp_path, "--stages=4", "--eval=none")
     deadline = time.monotonic() + TIMEOUT_S
     while not (tmp_path / "metrics.jsonl").exists() or not (
         (tmp_path / "metrics.jsonl").read_text().count("\n") >= 5
@@ -90,7 +90,7 @@ def test_a_signal_to_one_process_saves_in_both_and_one_process_continues(tmp_pat
     for code, _, err in map(end, both):
         assert code == 128 + signal.SIGTERM, err
         assert "Interrupted; saved at step" in err
-    alone = start(tmp_path, "--stages=5", "--eval=none", num_devices=2)
+    alone = start(tmp_path, "--stages=4", "--eval=none", num_devices=2)
     code, out, err = end(alone)
     assert code == 0, err
     assert "continuing at step" in out

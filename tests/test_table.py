@@ -178,9 +178,12 @@ def test_plan_names_each_cell_and_the_cheapest_comes_first(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_launcher_runs_what_is_missing_once_and_writes_the_table(tmp_path, capfd):
-    assert launched(tmp_path, "--launch", *TINY) == 0
+    assert launched(tmp_path, "--launch", "--jobs=2", *TINY) == 0
     text = capfd.readouterr().out
     assert text.count("python -m experiments.run") == 2
+    assert text.count("ended with code 0") == 2
+    for num in (1, 2):
+        assert "report and pictures" in (tmp_path / f"digits-iwae-K{num}-b64-seed0.log").read_text()
     assert "| NLL (test) |" in (tmp_path / "table.md").read_text()
     assert r"\toprule" in (tmp_path / "table.tex").read_text()
     with (tmp_path / "table.csv").open() as file:
@@ -202,16 +205,6 @@ def test_launcher_runs_what_is_missing_once_and_writes_the_table(tmp_path, capfd
         assert "another launcher is at it" in capfd.readouterr().out
     assert launched(tmp_path, "--launch", *TINY) == 0  # trained already, measured again
     assert capfd.readouterr().out.count("python -m experiments.run") == 1
-
-
-@pytest.mark.slow
-def test_two_cells_at_once_each_with_a_log(tmp_path, capfd):
-    assert launched(tmp_path, "--launch", "--jobs=2", *TINY) == 0
-    out = capfd.readouterr().out
-    assert out.count("ended with code 0") == 2
-    assert "| NLL (test) |" in (tmp_path / "table.md").read_text()
-    for num in (1, 2):
-        assert "report and pictures" in (tmp_path / f"digits-iwae-K{num}-b64-seed0.log").read_text()
 
 
 @pytest.mark.slow
