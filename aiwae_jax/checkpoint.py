@@ -17,6 +17,7 @@ from aiwae_jax import manifest, processes
 from aiwae_jax.types import PyTree
 
 NUM_KEPT = 2
+NARRATORS = ("absl", "asyncio")  # loggers of Orbax's threads, and of what they left undone
 
 
 def _digests(flat: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
@@ -37,13 +38,15 @@ class CheckpointError(RuntimeError):
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Orbax narrates every file, and each of its own threads' errors, which we raise."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in NARRATORS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _flatten(tree: PyTree) -> dict[str, Any]:

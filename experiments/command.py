@@ -75,7 +75,8 @@ def _run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
             # Orbax's threads may have a word on an error after it has been raised.
-            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            for name in checkpoint.NARRATORS:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             sys.unraisablehook = _drop_late_callbacks
             devices.configure()
             main(argv)
