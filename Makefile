@@ -40,12 +40,15 @@ docs: $(STAMP)
 	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# The library as a wheel, installed with what it says it needs into an empty environment.
+# The library as a wheel, installed with what it says it needs into an empty environment, and used
+# away from the checkout.
 wheel: $(STAMP)
 	rm -rf dist .wheel && $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 	$(PYTHON) -m venv .wheel
 	.wheel/bin/python $(PIP) --no-compile dist/*.whl
-	cd .wheel && bin/python ../examples/own_density.py
+	cd .wheel && bin/python ../examples/own_density.py && bin/python ../tests/away.py without
+	.wheel/bin/python $(PIP) --no-compile "$$(ls dist/*.whl)[run]"
+	cd .wheel && bin/python ../tests/away.py with
 	rm -rf .wheel
 
 lint: $(STAMP)

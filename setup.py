@@ -46,8 +46,8 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["aiwae_jax"],
-    package_data={"aiwae_jax": ["paper_tables.csv"]},
+    packages=setuptools.find_packages(include=["aiwae_jax", "aiwae_jax.*"]),
+    entry_points={"console_scripts": ["aiwae = aiwae_jax.cli.main:main"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -1,11 +1,13 @@
 """Annealed importance weighted auto-encoders in JAX.
 
-`ais.run_chain` is the piece to compose with; `methods`, `train` and `evaluate` build the rest.
+`data`, `models`, `methods`, `train.fit`, `report.write` and `load` are a run from its data to its
+report; `ais.run_chain` is the piece to compose with.
 """
 
 from aiwae_jax import (
     ais,
     belief,
+    data,
     differentiable,
     discrete,
     distributions,
@@ -17,6 +19,7 @@ from aiwae_jax import (
     methods,
     models,
     objectives,
+    report,
     samplers,
     scores,
     support,
@@ -24,11 +27,13 @@ from aiwae_jax import (
     types,
     weights,
 )
+from aiwae_jax.train import load
 
 __version__ = "0.1.0"
 __all__ = [
     "ais",
     "belief",
+    "data",
     "differentiable",
     "discrete",
     "distributions",
@@ -37,9 +42,11 @@ __all__ = [
     "hamiltonian",
     "hmc",
     "kernels",
+    "load",
     "methods",
     "models",
     "objectives",
+    "report",
     "samplers",
     "scores",
     "support",

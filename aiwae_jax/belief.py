@@ -16,6 +16,7 @@ import numpy as np
 from aiwae_jax import networks, support
 from aiwae_jax.distributions import Bernoulli
 from aiwae_jax.models import output_bias
+from aiwae_jax.recipe import of_model
 from aiwae_jax.types import LogJointFn, Model, Params, PyTree
 
 
@@ -126,6 +127,7 @@ def _applied(
     ]
 
 
+@of_model
 def sigmoid_belief_network(
     data_size: int,
     layer_sizes: Sequence[int] = (200,),
@@ -199,6 +201,7 @@ def sigmoid_belief_network(
     )
 
 
+@of_model
 def half_predictor(
     data_size: int,
     layer_sizes: Sequence[int] = (200,),

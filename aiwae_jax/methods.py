@@ -29,23 +29,28 @@ A method of your own is written the same way, from these samplers and objectives
 from typing import Any
 
 from aiwae_jax import differentiable, objectives, samplers, scores
-from aiwae_jax.types import Method, Model, Phase, phase
+from aiwae_jax.recipe import recorded
+from aiwae_jax.types import BuiltMethod, Method, Model, Phase, phase
 
 RWS_PHI = ("wake", "sleep", "both")
 RAIKO_ESTIMATORS = ("G3", "G5")
+_method = recorded(BuiltMethod.of)
 
 
+@_method
 def vae(model: Model) -> Method:
     """Variational auto-encoder (Kingma & Welling 2013): one sample, the ELBO for both networks."""
     return (phase(("theta", "phi"), samplers.importance(model, 1), objectives.elbo(model)),)
 
 
+@_method
 def iwae(model: Model, num_particles: int) -> Method:
     """Importance weighted auto-encoder (Burda et al. 2015): L_K (Eq. 3) for both networks."""
     sampler = samplers.importance(model, num_particles)
     return (phase(("theta", "phi"), sampler, objectives.bound()),)
 
 
+@_method
 def stl(model: Model, num_particles: int) -> Method:
     """IWAE with "sticking the landing" (Roeder et al. 2017, Eq. 8): no score of q in φ's gradient.
 
@@ -56,6 +61,7 @@ def stl(model: Model, num_particles: int) -> Method:
     return (phase(("theta", "phi"), sampler, objectives.bound()),)
 
 
+@_method
 def dreg(model: Model, num_particles: int) -> Method:
     """IWAE with doubly reparameterized gradients for φ (Tucker et al. 2018, Eq. 8); unbiased."""
     without_score = samplers.importance(model, num_particles, with_score=False)
@@ -65,6 +71,7 @@ def dreg(model: Model, num_particles: int) -> Method:
     )
 
 
+@_method
 def aiwae(
     model: Model,
     num_particles: int,
@@ -97,6 +104,7 @@ def _bound_of_phi(model: Model, num_particles: int) -> Phase:
     return phase(("phi",), samplers.importance(model, 1), objectives.elbo(model))
 
 
+@_method
 def aiwae_wake(
     model: Model,
     num_particles: int,
@@ -121,6 +129,7 @@ def aiwae_wake(
     return (phase(("theta", "phi"), annealed, objective),)
 
 
+@_method
 def hoffman(
     model: Model, num_moves: int, num_leapfrog_steps: int = 5, *, force_precision: str = "float32"
 ) -> Method:
@@ -137,6 +146,7 @@ def hoffman(
     )
 
 
+@_method
 def rws(model: Model, num_particles: int, rws_phi: str = "wake") -> Method:
     """Reweighted wake-sleep (Bornschein & Bengio 2015): θ as IWAE's, φ towards the posterior.
 
@@ -166,12 +176,14 @@ def rws(model: Model, num_particles: int, rws_phi: str = "wake") -> Method:
     return builds[rws_phi]()
 
 
+@_method
 def hvae(model: Model, num_particles: int = 1, num_leapfrog_steps: int = 5, **options) -> Method:
     """Hamiltonian VAE (Caterini et al. 2018); `options` as in `differentiable.hvae`."""
     sampler = differentiable.hvae(model, num_particles, num_leapfrog_steps, **options)
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
 
 
+@_method
 def hvi(
     model: Model,
     num_particles: int = 1,
@@ -184,6 +196,7 @@ def hvi(
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
 
 
+@_method
 def uha(
     model: Model,
     num_particles: int = 1,
@@ -198,6 +211,7 @@ def uha(
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
 
 
+@_method
 def vimco(model: Model, num_particles: int) -> Method:
     """VIMCO (Mnih & Rezende 2016): L_K for both networks of a model with binary latents; K >= 2.
 
@@ -212,6 +226,7 @@ def vimco(model: Model, num_particles: int) -> Method:
     return (phase(("theta", "phi"), samplers.importance(model, num_particles), scores.vimco()),)
 
 
+@_method
 def nvil(model: Model) -> Method:
     """Neural variational inference and learning (Mnih & Gregor 2014): the ELBO, by its scores.
 
@@ -222,6 +237,7 @@ def nvil(model: Model) -> Method:
     return (phase(("theta", "phi", "psi"), sampler, scores.nvil(baseline)),)
 
 
+@_method
 def tang(model: Model, num_particles: int) -> Method:
     """Generalized EM of Tang & Salakhutdinov 2013: θ on weighted samples of the conditional prior.
 
@@ -232,6 +248,7 @@ def tang(model: Model, num_particles: int) -> Method:
     return (phase(("theta",), sampler, objectives.log_joint(model)),)
 
 
+@_method
 def tang_annealed(
     model: Model,
     num_particles: int,
@@ -249,6 +266,7 @@ def tang_annealed(
     return (phase(("theta",), sampler, objectives.log_joint(model)),)
 
 
+@_method
 def raiko(model: Model, num_particles: int, raiko_estimator: str = "G5") -> Method:
     """The estimators of Raiko et al. 2015 for θ of a conditional model, on K samples of its prior.
 

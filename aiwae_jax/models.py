@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checks, distributions, flows, networks, support
+from aiwae_jax.recipe import of_model
 from aiwae_jax.types import LogJointFn, Model, Params, Posterior, PyTree
 
 # name -> (initialization of the linear layers, whether the decoder's output bias starts at the
@@ -69,6 +70,7 @@ def _check_sizes(data_size: int, latent_size: int, hidden_sizes: Sequence[int]) 
         checks.integer(name, size, least=1)
 
 
+@of_model
 def bernoulli_vae(
     data_size: int,
     latent_size: int,
@@ -131,6 +133,7 @@ def bernoulli_vae(
     )
 
 
+@of_model
 def two_layer_vae(
     data_size: int,
     latent_size: int,

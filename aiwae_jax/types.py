@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import chex
 import jax
 
+from aiwae_jax.recipe import Recipe
+
 PyTree = Any
 LogDensityFn = Callable[[chex.Array], chex.Array]  # [D] -> [], nats
 ForceFn = Callable[[chex.Array], chex.Array]  # [D] -> [D], nats per unit of z
@@ -125,6 +127,8 @@ class Model(NamedTuple):
       check_data: `check_data(x, *, name)`, which raises ValueError for data `[N, ...]` that the
         likelihood is not of (`support.check_binary`, for Bernoulli pixels); training calls it on
         the host, for its first batch.
+      recipe: how a builder of ours was called for it, so that a run's folder can say it again; None
+        for a model of your own.
     """
 
     init: Callable[[chex.PRNGKey], Params]
@@ -140,6 +144,12 @@ class Model(NamedTuple):
     conditional_sample: Callable[[chex.PRNGKey, PyTree, PyTree], tuple] | None = None
     data_size: int | None = None
     check_data: Callable[..., None] | None = None
+    recipe: Recipe | None = None
+
+    @property
+    def can_sample(self) -> bool:
+        """Whether the model draws (x, z) by itself."""
+        return self.sample is not _no_prior
 
     def prior_given(self, theta: PyTree, x: PyTree) -> Distribution:
         """The prior of z for the datum x; for most models, whatever the datum."""
@@ -255,6 +265,23 @@ class Phase(NamedTuple):
 
 
 Method = tuple[Phase, ...]
+
+
+class BuiltMethod(tuple):
+    """A method that knows how a builder of ours was called for it.
+
+    Attributes:
+      recipe: of the call, without its model.
+    """
+
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, phases: Method, recipe: Recipe) -> "BuiltMethod":
+        """The same phases, with a recipe."""
+        built = cls(phases)
+        built.recipe = recipe
+        return built
 
 
 def phase(updates: tuple[str, ...], sampler: Sampler, objective: Objective) -> Phase:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import evaluate
+from aiwae_jax.runs.files import WorkdirError
 from experiments import contents
-from experiments.files import WorkdirError
 
 
 def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:

@@ -9,26 +9,21 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 
-from aiwae_jax import checkpoint, data, processes
-from experiments import devices, flags, start, streams, workdir
+from aiwae_jax import data
+from aiwae_jax.parallel import processes
+from aiwae_jax.runs import checkpoint, files
+from aiwae_jax.runs.interruption import Interrupted
+from aiwae_jax.train.trainer import NonFiniteError
+from experiments import devices, flags, start, streams
 
 # Full, read-only or broken: nothing that the program could mend, and nothing that is lost.
 _OF_THE_DISK = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
     *(errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE),
 )
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """SIGINT, SIGTERM or SIGHUP arrived and everything worth keeping has been saved."""
-
-    def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
-        self.signal_number = signal_number
 
 
 def _print_warning(message, *_args, **_kwargs) -> None:
@@ -70,6 +65,16 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
     return wrapped
 
 
+# Arguments of the library, as the flags that gave them.
+_FLAGS = {"`folder`=": "--workdir=", "`batch_size`=": "--batch_size="}
+
+
+def _with_flags(message: str) -> str:
+    for argument, flag in _FLAGS.items():
+        message = message.replace(argument, flag)
+    return message
+
+
 def _run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     try:
         with warnings.catch_warnings():
@@ -80,12 +85,12 @@ def _run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
             sys.unraisablehook = _drop_late_callbacks
             devices.configure()
             main(argv)
-    except (flags.UsageError, data.DataError, workdir.WorkdirError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (flags.UsageError, data.DataError, files.WorkdirError) as error:
+        print(f"error: {_with_flags(str(error))}", file=sys.stderr)
         return 2
     except (
         checkpoint.CheckpointError,
-        workdir.NonFiniteError,
+        NonFiniteError,
         processes.OtherProcessError,
     ) as error:
         _say_no_more()
@@ -136,36 +141,3 @@ def _has_folder() -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-class Interruption:
-    """Notes SIGINT, SIGTERM and SIGHUP, for loops to look at; a second one acts at once, as usual.
-
-    Signals that are ignored stay so: SIGHUP under nohup, SIGINT in a script's background.
-    """
-
-    def __init__(self):
-        self.signal_number: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def of_any_process(self) -> int | None:
-        """The signal that this or another process of the run has got; all must ask together."""
-        return processes.largest(self.signal_number or 0) or None
-
-    def __enter__(self):
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: of no Python
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
-
-    def _note(self, number, _frame) -> None:
-        self.signal_number = number
-        self._restore()

@@ -20,11 +20,13 @@ import jax
 import jax.numpy as jnp
 from absl import flags as absl_flags
 
-from aiwae_jax import data, plots, train
-from experiments import build, command, cost, evaluate, files, flags, launch, pool, repeats
+from aiwae_jax import data, train
+from aiwae_jax.report import plots
+from aiwae_jax.report.text import METRICS, format_mean
+from aiwae_jax.runs import files
+from experiments import build, command, cost, evaluate, flags, launch, pool, repeats
 from experiments.benchmark import timing
 from experiments.flags import common
-from experiments.report import METRICS, format_mean
 
 _METHODS = (
     *("vae", "iwae", "stl", "dreg", "rws", "rws+rws_phi=sleep", "rws+rws_phi=both"),
@@ -201,10 +203,7 @@ def rows_of(
     for (name, budget), arguments in cells.items():
         config = flags.parse_run(["run", *arguments])
         training, folder = config.training, root / config.workdir
-        reports = [
-            evaluate.find_report(repeat, config.evaluation, training.total_epochs)
-            for repeat in repeats.of(training, folder)
-        ]
+        reports = evaluate.find_reports(folder, training, config.evaluation)
         if None in reports:
             continue
         keys = [key for key in _LABELS if key in reports[0]]

@@ -1,154 +1,27 @@
-"""What the files of a run hold, and how they are read: config.json, report.json, evaluation.npz.
-
-Whatever reads one of them reads it here, so that a file of the right syntax and the wrong content
-is one clear line, which names the file, the place in it and what is there.
-"""
+"""The files of a run of the command line, whose settings are those of the flags."""
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
-import numpy as np
-
-from experiments import files, flags, schema
-from experiments.files import WorkdirError
-from experiments.flags import Evaluation, Training
-from experiments.report import METRICS
-from experiments.schema import Measured
-
-_ERRORS = [f"{name}_se" for name, (_, with_error) in METRICS.items() if with_error]
-_CONFIG_ADVICE = (
-    "its checkpoints are of use only with the one that belongs to them: restore it, or put there "
-    "the config.json of a run started with the same flags in another folder"
-)
-_REPORT_ADVICE = "move it away to go on"
-_ARRAYS_ADVICE = "move it and report.json away, and evaluate again"
-
-
-class _Data(TypedDict):
-    """What is said of the data of a run."""
-
-    title: str
-    sha256: str
-    source: NotRequired[str]
-    is_stand_in: NotRequired[bool]
-    train_images: NotRequired[int]
-    test_images: NotRequired[int]
-
-
-class _Config(TypedDict):
-    """Of config.json."""
-
-    training: Training
-    data: _Data
-    data_dir: str | None
-
-
-class _Settings(TypedDict):
-    """The configuration that a report states."""
-
-    training: Training
-    evaluation: Evaluation
-
-
-class _Versions(TypedDict):
-    jax: str
-
-
-class _Environment(TypedDict):
-    device: str
-    machine: str
-    versions: _Versions
-
-
-class _WallTime(TypedDict):
-    training_seconds: float
-    evaluation_seconds: NotRequired[float]
-
-
-class _Number(TypedDict):
-    """Of the paper."""
-
-    mean: float
-    std: float | None
-
-
-class _Repeat(TypedDict):
-    number: int
-    num_repeats: int
-
-
-class _Facts(TypedDict):
-    """How the numbers of a report came about."""
-
-    num_temperatures: int
-    num_nonfinite_energies: int
-    num_zero_weight_chains: int
-    is_unbiased: bool
-    nll: str
-
-
-class _Bidirectional(TypedDict):
-    num_simulated: int
-    target_gap: NotRequired[float]
-    is_reached: NotRequired[bool]
-
-
-_Paper = TypedDict("_Paper", dict.fromkeys(METRICS, _Number))
-_Means = TypedDict("_Means", dict.fromkeys(METRICS, Measured))
-
-
-class _Report(_Means):
-    """What every reader needs of a report.json."""
-
-    num_examples: int
-    epochs: float
-    is_finished: bool
-    config: _Settings
-    data: _Data
-    environment: _Environment
-    wall_time: _WallTime
-    paper: NotRequired[_Paper]
-    repeat: NotRequired[_Repeat]
-    differs: NotRequired[list[str]]
-    pictures: NotRequired[list[str]]
-    data_dir: NotRequired[str | None]
-    evaluation: NotRequired[_Facts]
-    bidirectional: NotRequired[_Bidirectional]
-    bidirectional_gap: NotRequired[Measured]
-    bidirectional_gap_se: NotRequired[Measured]
-    bidirectional_gap_upper_end: NotRequired[Measured]
-
-
-_Shown = TypedDict("_Shown", {"evaluation": _Facts} | dict.fromkeys(_ERRORS, Measured))
-
-
-class _Gap(TypedDict):
-    """Of a report that states a bidirectional gap."""
-
-    bidirectional: _Bidirectional
-    bidirectional_gap_se: Measured
-    bidirectional_gap_upper_end: Measured
-
-
-def _check(path: pathlib.Path, content: Any, kind: Any, advice: str) -> dict[str, Any]:
-    try:
-        return schema.read(content, kind)
-    except schema.SchemaError as error:
-        raise WorkdirError(f"{path} is not what this program wrote: {error}; {advice}.") from None
+from aiwae_jax.report import contents
+from aiwae_jax.report.contents import read_evaluation as read_evaluation
+from aiwae_jax.runs import config
+from aiwae_jax.runs.files import WorkdirError
+from experiments import flags
+from experiments.flags import Training
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
-    """Reads a run's config.json; settings that came later have their defaults.
-
-    Raises:
-      WorkdirError: if it is missing or damaged.
-    """
-    path = folder / "config.json"
-    return _check(path, files.read_json(path, _CONFIG_ADVICE), _Config, _CONFIG_ADVICE)
+    """Reads a run's config.json; see `aiwae_jax.runs.config.read`."""
+    return config.read(folder, Training)
 
 
-def settings_of(folder: pathlib.Path, config: dict[str, Any]) -> Training:
+def read_report(path: pathlib.Path, *, is_shown: bool = False) -> dict[str, Any]:
+    """Reads a report.json; see `aiwae_jax.report.contents.read_report`."""
+    return contents.read_report(path, training=Training, is_shown=is_shown)
+
+
+def settings_of(folder: pathlib.Path, stored: dict[str, Any]) -> Training:
     """The settings of a config.json, as far as they can be trained.
 
     Raises:
@@ -156,76 +29,11 @@ def settings_of(folder: pathlib.Path, config: dict[str, Any]) -> Training:
     """
     path = folder / "config.json"
     try:
-        training = Training(**config["training"])
-        flags.parse_run(["run", *flags.arguments_of({"training": config["training"]})])
+        training = Training(**stored["training"])
+        flags.parse_run(["run", *flags.arguments_of({"training": stored["training"]})])
     except (TypeError, flags.UsageError) as error:
         reason = str(error).removeprefix("Training.__init__() ")
         raise WorkdirError(
-            f"{path} is of another version, or was changed ({reason}); {_CONFIG_ADVICE}."
+            f"{path} is of another version, or was changed ({reason}); {config.CONFIG_ADVICE}."
         ) from None
     return training
-
-
-def read_report(path: pathlib.Path, *, is_shown: bool = False) -> dict[str, Any]:
-    """Reads a report.json; those of earlier versions come out as if written by this one.
-
-    Args:
-      path: of the file.
-      is_shown: whether all of it is to be there, not only what a table of several needs.
-
-    Raises:
-      WorkdirError: if it is missing or damaged.
-    """
-    report = _check(path, files.read_json(path, _REPORT_ADVICE), _Report, _REPORT_ADVICE)
-    if is_shown:
-        report = _check(path, report, _Shown, _REPORT_ADVICE)
-        if "bidirectional_gap" in report:
-            report = _check(path, report, _Gap, _REPORT_ADVICE)
-    return report
-
-
-def read_evaluation(
-    folder: pathlib.Path, report: dict[str, Any], needs: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Reads the evaluation.npz that belongs to a report: numbers for each image and temperature.
-
-    Args:
-      folder: of both.
-      report: what report.json says.
-      needs: arrays that must be there; earlier versions wrote fewer.
-
-    Raises:
-      WorkdirError: if it is missing or damaged, or belongs to another report.
-    """
-    path = folder / "evaluation.npz"
-    arrays = files.read_arrays(path, _ARRAYS_ADVICE)
-    for name in needs:
-        if name not in arrays:
-            raise WorkdirError(f"{path} has no `{name}`; {_ARRAYS_ADVICE}.")
-    for name, length in _lengths(report, arrays).items():
-        found = arrays.get(name)
-        if found is not None and (found.dtype.kind not in "biuf" or found.shape != (length,)):
-            raise WorkdirError(
-                f"{path}: `{name}` must be {length} numbers, by {folder / 'report.json'}, and is "
-                f"{found.dtype} of shape {list(found.shape)}; {_ARRAYS_ADVICE}."
-            )
-    for name in ("index_test", "index_train"):
-        index = arrays.get(name, np.arange(0))
-        if index.dtype.kind not in "iu" or len(np.unique(index)) < len(index):
-            raise WorkdirError(
-                f"{path}: `{name}` must be {len(index)} different integers; {_ARRAYS_ADVICE}."
-            )
-    return arrays
-
-
-def _lengths(report: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, int]:
-    """Of the arrays of an evaluation.npz."""
-    of_images = ("nll", "nvlb", "index", "label", "log_weight_variance", "effective_sample_size")
-    of_images += ("is_broken",)
-    names = [f"{name}_{part}" for name in of_images for part in ("test", "train")]
-    lengths = dict.fromkeys(names, report["num_examples"])
-    if "betas" in arrays:
-        num = arrays["betas"].size
-        lengths |= {"betas": num}
-        lengths |= dict.fromkeys(("step_sizes", "acceptance", "path_sample_size"), num - 2)
-    return lengths

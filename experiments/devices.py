@@ -5,18 +5,13 @@ import sys
 
 import jax
 
-from aiwae_jax import data, processes
+from aiwae_jax import data
+from aiwae_jax.parallel import processes
+from aiwae_jax.report.environment import num_cores as num_cores
 from experiments.flags import Layout, UsageError
 
 _SECONDS_TO_JOIN = 300
 _SECONDS_TO_LEAVE = 60  # after which one that failed takes the others with it
-
-
-def num_cores() -> int:
-    """CPU cores that this process may run on; `taskset` and containers allow some of all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def configure() -> None:

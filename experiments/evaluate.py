@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,11 +10,15 @@ from typing import Any, NamedTuple
 if not __package__:  # a script, from whatever folder: `python experiments/evaluate.py`
     sys.path[0] += "/.."
 
-import jax
-import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checkpoint, data, metrics, plots, processes
+from aiwae_jax import data
+from aiwae_jax.parallel import processes
+from aiwae_jax.report import pictures, plots, text, writer
+from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.runs import checkpoint, files, folder
+from aiwae_jax.runs import repeats as run_repeats
+from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.types import Model, Params
 from experiments import (
     against,
@@ -23,17 +26,12 @@ from experiments import (
     command,
     contents,
     devices,
-    files,
     flags,
-    measure,
-    page,
-    pictures,
     repeats,
     report,
-    store,
     workdir,
 )
-from experiments.flags import Evaluation, Training
+from experiments.flags import Training
 
 
 class Trained(NamedTuple):
@@ -43,7 +41,7 @@ class Trained(NamedTuple):
       training: the configuration of the run.
       dataset: its data.
       model: its model.
-      initial: parameters -> what evaluation starts from, see `build.Run`.
+      initial: parameters -> what evaluation starts from, see ``aiwae_jax.train.program`.
       params: a leading axis for its repeats, if it has several.
       epochs: passes over the data.
       is_finished: whether the run has come to its end.
@@ -63,184 +61,107 @@ class Trained(NamedTuple):
 
 
 def write_reports(
-    folder: pathlib.Path,
+    where: pathlib.Path,
     trained: Trained,
     evaluation: Evaluation,
-    interruption: command.Interruption,
+    interruption: Interruption,
 ) -> None:
     """Measures each repeat of a run, or finds its report; prints them, and what sums them up.
 
     Raises:
-      command.Interrupted: on SIGINT, SIGTERM or SIGHUP.
-      workdir.WorkdirError: if another process is measuring this run.
+      Interrupted: on SIGINT, SIGTERM or SIGHUP.
+      WorkdirError: if another process is measuring this run.
     """
-    with workdir.claim_evaluation(folder) as claim:
+    with folder.claim_evaluation(where) as claim:
         _write_reports(claim, trained, evaluation, interruption)
         processes.wait_for_all()  # while process 0 draws
 
 
 def _write_reports(
-    claim: workdir.Claim,
+    claim: folder.Claim,
     trained: Trained,
     evaluation: Evaluation,
-    interruption: command.Interruption,
+    interruption: Interruption,
 ) -> None:
     params = processes.fetch(trained.params)  # training and evaluation may use different devices
-    reports = []
-    for repeat in repeats.of(trained.training, claim.folder):
-        content = processes.on_primary(partial(find_report, repeat, evaluation, trained.epochs))
-        one = trained._replace(params=repeat.select(params))
-        if processes.of_primary(np.asarray(content is not None)):
-            print("already evaluated like this; here is the existing report")
-        else:
-            content = _measure(claim, repeat, one, evaluation, interruption)
+    training, reports = trained.training, []
+    for repeat in run_repeats.of(claim.folder, training.seed, training.num_repeats):
+        of_repeat = repeats.training_of(training, repeat)
+        content = writer.first_or_measured(
+            claim,
+            repeat,
+            _measurable(trained, of_repeat, repeat.select(params)),
+            evaluation,
+            interruption,
+            read_fn=contents.read_report,
+            more_fn=partial(report.beside_the_paper, of_repeat, evaluation, trained.dataset),
+            describe_fn=report.describe,
+        )
         if not processes.is_primary():
             continue
-        _draw(repeat, one, evaluation, content)
         if repeat.number is not None:
-            print(f"\n{repeat.folder.name}, seed {repeat.training.seed}:")
+            print(f"\n{repeat.folder.name}, seed {repeat.seed}:")
         if not trained.is_finished:
             print("the run is not finished; this is its newest checkpoint")
-        print(report.table(content))
+        print(text.table(content, report.describe(content)), *report.differs_line(content), sep="")
         reports.append(content)
     if len(reports) > 1:
         summary = {
-            **repeats.summarize(reports, list(report.METRICS)),
+            **repeats.summarize(reports, list(text.METRICS)),
             "epochs": trained.epochs,
-            "config": _describe_config(trained.training, evaluation),
+            "config": {
+                "training": dataclasses.asdict(training),
+                "evaluation": dataclasses.asdict(evaluation),
+            },
             "data": reports[0]["data"],
         }
         files.write_json(claim.folder / "summary.json", summary)
-        print(report.summary_table(summary, reports[0]))
+        print(text.summary_table(summary, reports[0]))
 
 
-def find_report(
-    repeat: repeats.Repeat, evaluation: Evaluation, epochs: float
-) -> dict[str, Any] | None:
-    """The report that this very command has already written, or None."""
-    if not (repeat.folder / "report.json").exists():
-        return None
-    content = contents.read_report(repeat.folder / "report.json", is_shown=True)
-    is_same = content["config"] == _describe_config(repeat.training, evaluation)
-    return content if is_same and content["epochs"] == epochs else None
-
-
-def _describe_config(training: Training, evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "training": dataclasses.asdict(training),
-        "evaluation": dataclasses.asdict(evaluation),
-    }
-
-
-def _measure(
-    claim: workdir.Claim,
-    repeat: repeats.Repeat,
-    trained: Trained,
-    evaluation: Evaluation,
-    interruption: command.Interruption,
-) -> dict[str, Any] | None:
-    """Measures one model, and writes report.json and evaluation.npz.
-
-    Only process 0 writes, and has something to return.
-    """
-    folder, dataset = repeat.folder, trained.dataset
-    pieces = store.FolderStore(folder / f"evaluation-{evaluation.force_precision}")
-    measured = measure.measure(
-        trained.model,
-        trained.params,
-        trained.initial(trained.params),
-        dataset,
-        evaluation,
-        pieces if jax.process_count() == 1 else store.SharedStore(pieces),
-        measure.Watch(interruption, claim.check),
+def _measurable(trained: Trained, of_repeat: Training, params: Params) -> writer.Measurable:
+    return writer.Measurable(
+        config={"training": dataclasses.asdict(of_repeat)},
+        dataset=trained.dataset,
+        model=trained.model,
+        initial=trained.initial,
+        params=params,
+        epochs=trained.epochs,
+        is_finished=trained.is_finished,
+        wall_time=trained.wall_time,
+        data_dir=trained.data_dir,
+        move=of_repeat.move or "hmc",
+        num_repeats=trained.training.num_repeats,
     )
-    claim.check()
-    if not processes.is_primary():
-        return None
-    entries = measured.entries
-    _keep_previous_report(folder)
-    pictures.forget(folder)
-    files.write_arrays(folder / "evaluation.npz", measured.arrays)
-    content = {
-        **entries,
-        "epochs": trained.epochs,
-        "is_finished": trained.is_finished,
-        "config": _describe_config(repeat.training, evaluation),
-        "data": workdir.describe_data(dataset),
-        "data_dir": trained.data_dir,
-        "environment": report.environment(),
-        "wall_time": {**trained.wall_time, "evaluation_seconds": entries["evaluation"]["seconds"]},
-        "repeat": {"number": repeat.number or 0, "num_repeats": trained.training.num_repeats},
-    }
-    cell = report.paper_cell(trained.training, dataset.is_stand_in)
-    if cell is not None:
-        content["paper"] = cell
-        used = dataclasses.replace(
-            evaluation, num_temperatures=entries["evaluation"]["num_temperatures"]
-        )
-        content["differs"] = report.differences_from_paper(
-            trained.training, used, trained.epochs, len(dataset.test)
-        )
-    files.write_json(folder / "report.json", content)
-    pieces.clear()
-    return content
 
 
-def _draw(
-    repeat: repeats.Repeat, trained: Trained, evaluation: Evaluation, content: dict[str, Any]
-) -> None:
-    """Makes whatever is missing of a report's pictures and page, from what is there."""
-    folder = repeat.folder
-    drawn = []
-    if pictures.present(folder) != list(pictures.NAMES):
-        try:
-            arrays = contents.read_evaluation(folder, content, pictures.ARRAYS)
-        except workdir.WorkdirError as error:
-            warnings.warn(f"The moves of the evaluation cannot be drawn: {error}", stacklevel=2)
-            arrays = {}
-        drawn = pictures.draw_missing(
-            pictures.Shown(
-                folder,
-                trained.dataset,
-                trained.model,
-                trained.params.theta,
-                trained.initial(trained.params),
-                measure.choose_images(trained.dataset, evaluation).test,
-                metrics.read(folder),
-                arrays,
-                trained.training,
-                evaluation,
-            )
-        )
-    there = pictures.present(folder)
-    is_other = content.get("pictures") != there
-    if is_other:
-        content["pictures"] = there
-        files.write_json(folder / "report.json", content)
-    if is_other or drawn or not (folder / "report.html").exists():
-        content.setdefault("data_dir", trained.data_dir)
-        files.write_text(folder / "report.html", page.render(folder, content))
+def find_reports(
+    where: pathlib.Path, training: Training, evaluation: Evaluation
+) -> list[dict[str, Any] | None]:
+    """Of each repeat of a finished run the report of this evaluation, or None."""
+    found = []
+    for repeat in run_repeats.of(where, training.seed, training.num_repeats):
+        config = {
+            "training": dataclasses.asdict(repeats.training_of(training, repeat)),
+            "evaluation": dataclasses.asdict(evaluation),
+        }
+        epochs = training.total_epochs
+        found.append(writer.find(repeat.folder, config, epochs, contents.read_report))
+    return found
 
 
-def is_drawn(folder: pathlib.Path) -> bool:
+def is_finished(where: pathlib.Path, training: Training, evaluation: Evaluation) -> bool:
+    """Whether all that an evaluation writes is there."""
+    folders = [r.folder for r in run_repeats.of(where, training.seed, training.num_repeats)]
+    reports = find_reports(where, training, evaluation)
+    return None not in reports and all(map(is_drawn, folders))
+
+
+def is_drawn(where: pathlib.Path) -> bool:
     """Whether a report has the pictures and the page that it names."""
-    content = contents.read_report(folder / "report.json")
-    there = pictures.present(folder)
-    return content.get("pictures") == there and (folder / "report.html").exists()
-
-
-def _keep_previous_report(folder: pathlib.Path) -> None:
-    """A report may have cost hours: it is moved aside, not overwritten."""
-    if not (folder / "report.json").exists():
-        return  # arrays without one are of a report that was not written
-    number = 1
-    while any(folder.glob(f"report-{number}.*")):
-        number += 1
-    for name in ("report.json", "evaluation.npz", "report.html"):
-        path = folder / name
-        if path.exists():
-            path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-    print(f"the report that was there, of other settings, is kept as report-{number}.json")
+    content = contents.read_report(where / "report.json")
+    there = pictures.present(where)
+    return content.get("pictures") == there and (where / "report.html").exists()
 
 
 @command.exit_codes
@@ -253,9 +174,9 @@ def main(argv: Sequence[str]) -> None:
         print(against.paired_difference(*pair))
         return
     plots.load()
-    folder, training, stored = workdir.open_run(arguments.workdir)
+    where, training, stored = workdir.open_run(arguments.workdir)
     dataset = data.load(training.dataset, arguments.data_dir or stored["data_dir"])
-    if workdir.describe_data(dataset)["sha256"] != stored["data"]["sha256"]:
+    if dataset.describe()["sha256"] != stored["data"]["sha256"]:
         raise workdir.WorkdirError(
             f"The run was trained on {stored['data']['title']} of another content."
         )
@@ -263,7 +184,7 @@ def main(argv: Sequence[str]) -> None:
     flags.check_evaluation(training, evaluation)
     run = build.build(training, dataset, arguments.layout)
     template = run.init()  # first, because it takes a while and a running run replaces checkpoints
-    restored = checkpoint.Checkpoints(folder / "checkpoints").restore(template)
+    restored = checkpoint.Checkpoints(where / "checkpoints").restore(template)
     if restored is None:
         raise workdir.WorkdirError(f"--workdir={arguments.workdir} has no checkpoint yet.")
     loop_state, facts = restored
@@ -278,9 +199,9 @@ def main(argv: Sequence[str]) -> None:
         wall_time=facts["wall_time"],
         data_dir=workdir.absolute(arguments.data_dir) or stored["data_dir"],
     )
-    with command.Interruption() as interruption:
-        write_reports(folder, trained, evaluation, interruption)
-    print(f"report and pictures: {folder}")
+    with Interruption() as interruption:
+        write_reports(where, trained, evaluation, interruption)
+    print(f"report and pictures: {where}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from absl import flags as absl_flags
 
 from aiwae_jax import data, evaluate, train
-from experiments import cost, flags, progress, repeats, workdir
+from aiwae_jax.runs import progress
+from experiments import cost, flags, workdir
 from experiments import evaluate as evaluate_command
 from experiments.benchmark import limit, timing
 from experiments.flags import common
@@ -87,15 +88,8 @@ def look(folder: pathlib.Path, config: flags.Config, num_examples: int) -> Found
     share = min(_latest_step(folder) / steps, 1.0)
     if config.evaluation is None:
         return Found(share, share >= 1.0)
-    return Found(
-        share,
-        all(
-            evaluate_command.find_report(repeat, config.evaluation, training.total_epochs)
-            is not None
-            and evaluate_command.is_drawn(repeat.folder)
-            for repeat in repeats.of(training, folder)
-        ),
-    )
+    is_finished = evaluate_command.is_finished(folder, training, config.evaluation)
+    return Found(share, is_finished)
 
 
 def plan(

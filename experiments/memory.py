@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import jax
 
 from aiwae_jax import data
-from experiments import build
+from aiwae_jax.train.program import Program
 from experiments.flags import METHODS, Config, Training, UsageError
 
 _WORTH_A_LOOK = 1 / 50  # of the memory, for arrays of which a step has some dozens
@@ -45,7 +45,7 @@ def _of_the_host() -> Iterator[int]:
             yield int(text)
 
 
-def check(config: Config, dataset: data.Dataset, run: build.Run) -> None:
+def check(config: Config, dataset: data.Dataset, run: Program) -> None:
     """Looks whether training and evaluation fit; small runs cost it nothing.
 
     Raises:

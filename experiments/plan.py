@@ -8,14 +8,17 @@ import numpy as np
 from jax.tree_util import Partial
 
 from aiwae_jax import data, evaluate, forces
-from experiments import build, launch, measure, progress
+from aiwae_jax.report import measure
+from aiwae_jax.runs import progress
+from aiwae_jax.train.program import Program
+from experiments import launch
 from experiments.flags import Config
 
 _NUM_TIMED = 3  # times that a few steps are taken; the fastest counts
 _NUM_STEPS = 11
 
 
-def describe(config: Config, dataset: data.Dataset, run: build.Run) -> str:
+def describe(config: Config, dataset: data.Dataset, run: Program) -> str:
     """The plan in words: steps, estimated time and memory."""
     state = run.init()
     num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))

@@ -17,7 +17,9 @@ from typing import IO
 
 from absl import flags as absl_flags
 
-from experiments import command, files, workdir
+from aiwae_jax.runs import files, folder
+from aiwae_jax.runs.interruption import Interruption
+from experiments import command, workdir
 from experiments.launch import Planned, look
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -48,7 +50,7 @@ class _TakenError(Exception):
 @contextlib.contextmanager
 def _locked(root: pathlib.Path, name: str) -> Iterator[None]:
     with (root / f".{name}.lock").open("w", encoding="utf-8") as lock:
-        if not workdir.take_lock(lock):
+        if not folder.take_lock(lock):
             raise _TakenError
         yield
 
@@ -92,7 +94,7 @@ def _start(
         except _TakenError:
             print(f"\n{cell.name}: another launcher is at it{_LATER}")
             return None
-        if workdir.is_in_use(root / cell.name):
+        if folder.is_in_use(root / cell.name):
             print(f"\n{cell.name}: another process is at it{_LATER}")
             return None
         if look(root / cell.name, cell.config, num_examples).is_finished:
@@ -134,7 +136,7 @@ def run(
     root.mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in planned if not cell.found.is_finished]
     free, jobs, failed = _shares(num_jobs), [], []
-    with command.Interruption() as interruption, _stopping(jobs):
+    with Interruption() as interruption, _stopping(jobs):
         while waiting or jobs:
             while waiting and free:
                 job = _start(root, waiting.pop(0), num_examples, free[-1], num_jobs == 1)

@@ -18,9 +18,12 @@ import numpy as np
 from absl import flags as absl_flags
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, checkpoint, data, evaluate, grid, plots, weights
+from aiwae_jax import ais, data, evaluate, weights
+from aiwae_jax.evaluate import grid
+from aiwae_jax.report import plots
+from aiwae_jax.runs import checkpoint, files, progress
 from aiwae_jax.types import Model, Params
-from experiments import build, command, files, flags, launch, pool, progress
+from experiments import build, command, flags, launch, pool
 from experiments.flags import common
 
 _SETTINGS = evaluate.Settings(

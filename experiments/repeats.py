@@ -1,48 +1,20 @@
-"""Several seeds of one training, side by side in one program (`--repeats`)."""
+"""What several seeds of one training come to together (`--repeats`)."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 
-from aiwae_jax.types import PyTree
+from aiwae_jax.runs.repeats import Repeat
 from experiments.flags import Training
 
 
-class Repeat(NamedTuple):
-    """One of the repeats.
-
-    Attributes:
-      number: its place in the arrays of the run; None where the run has no others, and no axis for
-        them.
-      training: what it would be as a run of its own.
-      folder: of its metrics and its report.
-    """
-
-    number: int | None
-    training: Training
-    folder: pathlib.Path
-
-    def select(self, tree: PyTree) -> PyTree:
-        """Its part of arrays with a leading axis of repeats."""
-        return tree if self.number is None else jax.tree.map(lambda a: a[self.number], tree)
-
-
-def of(training: Training, folder: pathlib.Path) -> list[Repeat]:
-    """The repeats of a run: seeds `seed`, `seed + 1`, ... in folders repeat_0, repeat_1, ..."""
-    if training.num_repeats == 1:
-        return [Repeat(None, training, folder)]
-    return [
-        Repeat(
-            number,
-            dataclasses.replace(training, seed=training.seed + number, num_repeats=1),
-            folder / f"repeat_{number}",
-        )
-        for number in range(training.num_repeats)
-    ]
+def training_of(training: Training, repeat: Repeat) -> Training:
+    """What a repeat would be as a run of its own."""
+    if repeat.number is None:
+        return training
+    return dataclasses.replace(training, seed=repeat.seed, num_repeats=1)
 
 
 def mean_and_std(values: Sequence[float | None]) -> tuple[float, float | None]:

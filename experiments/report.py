@@ -1,28 +1,16 @@
-"""The report of a run as text: its numbers beside the paper's, and where they were made."""
+"""What a report of the command line says of its run: the flags, and the paper's numbers."""
 
 import dataclasses
-import importlib.metadata
-import platform
+import shlex
 from typing import Any
 
-import jax
-
-from aiwae_jax import paper, train
+from aiwae_jax import data, train
 from aiwae_jax.evaluate import PAPER_SETTINGS
-from experiments import devices, flags
-from experiments.flags import Evaluation, Training
-
-# key in report.json -> (name in the paper, whether it has a standard error)
-METRICS = {
-    "nll_test": ("NLL (test)", True),
-    "nll_train": ("NLL (train)", True),
-    "nvlb_test": ("NVLB (test)", True),
-    "nvlb_train": ("NVLB (train)", True),
-    "variational_gap": ("variational gap", True),
-    "generalization_gap": ("generalization gap", True),
-    "active_units": ("active units", False),
-}
-
+from aiwae_jax.report.environment import environment as environment
+from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.report.text import METRICS, Description
+from experiments import flags, paper
+from experiments.flags import Training
 
 _STEP_SIZES = {"pilot": "tuned on pilot chains and frozen", "paper": "adapted on the chains"}
 
@@ -37,24 +25,6 @@ _SHOWN = {
     "move": "move",
     "raiko_estimator": "estimator",
 }
-
-
-def environment() -> dict[str, Any]:
-    """Versions and device that produced a number."""
-    names = ("aiwae_jax", "jax", "jaxlib", "flax", "optax", "numpy")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed as a package"
-    device = jax.devices()[0]
-    return {
-        "python": platform.python_version(),
-        "versions": versions,
-        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "machine": f"{platform.system()} {platform.machine()}, {devices.num_cores()} CPU cores",
-    }
 
 
 def paper_cell(training: Training, is_stand_in: bool) -> dict[str, dict[str, float | None]] | None:
@@ -118,39 +88,48 @@ def differences_from_paper(
     ]
 
 
-def table(report: dict[str, Any]) -> str:
-    """The result row as people read it, with the paper's number beside where there is one."""
+def beside_the_paper(
+    training: Training, evaluation: Evaluation, dataset: data.Dataset, content: dict[str, Any]
+) -> dict[str, Any]:
+    """What report.json says of the paper's numbers, where it has some for such a run."""
+    cell = paper_cell(training, dataset.is_stand_in)
+    if cell is None:
+        return {}
+    num_temperatures = content["evaluation"]["num_temperatures"]
+    used = dataclasses.replace(evaluation, num_temperatures=num_temperatures)
+    num_test_images = len(dataset.test)
+    differs = differences_from_paper(training, used, content["epochs"], num_test_images)
+    return {"paper": cell, "differs": differs}
+
+
+def differs_line(content: dict[str, Any]) -> list[str]:
+    """The last line of a table, where the paper's numbers stand in it."""
+    if not content.get("paper"):
+        return []
+    return ["\ndiffers from the paper's setting: " + "; ".join(content.get("differs", []))]
+
+
+def describe(report: dict[str, Any]) -> Description:
+    """What heads its table and its page, and the command that does the same again."""
     training = report["config"]["training"]
-    settings = " ".join(
-        [
-            *(training[name] for name in ("model", "layers") if training["layers"]),
-            f"{training['method']} K={training['num_particles']}",
-            *(
-                f"{flag}={training[name]}"
-                for name, flag in _SHOWN.items()
-                if training[name] is not None
-            ),
-        ]
-    )
-    evaluation = report["config"]["evaluation"]
-    num_temperatures = report["evaluation"]["num_temperatures"]
-    lines = [
-        f"{report['data']['title']}, {settings}, {report['epochs']:g} epochs; "
-        f"{report['num_examples']} images, {evaluation['num_chains']} chains x "
-        f"{num_temperatures} temperatures; "
-        f"NVLB = -L_{evaluation['num_bound_samples']}; nats"
+    model = [training[name] for name in ("model", "layers") if training["layers"]]
+    method = f"{training['method']} K={training['num_particles']}"
+    settings = [
+        f"{flag}={training[name]}" for name, flag in _SHOWN.items() if training[name] is not None
     ]
-    cell = report.get("paper")
-    lines.append(f"{'':20}{'this run':>20}" + (f"{'paper':>18}" if cell else ""))
-    for key, (name, with_error) in METRICS.items():
-        value = report[key]
-        ours = f"{value:.2f} ± {report[key + '_se']:.2f}" if with_error else f"{value}"
-        lines.append(f"{name:20}{ours:>20}" + _paper_column(cell, key))
-    lines += model_notes(training)
-    lines += _gap_lines(report)
-    if cell:
-        lines.append("differs from the paper's setting: " + "; ".join(report.get("differs", [])))
-    return "\n".join(lines)
+    title = " ".join([*model, method])
+    if training["num_temperatures"]:
+        title += f" T={training['num_temperatures']}"
+    command = ["python", "-m", "experiments.run", *flags.arguments_of(report["config"])]
+    if report.get("data_dir"):
+        command.append(f"--data_dir={report['data_dir']}")
+    return Description(
+        f"{report['data']['title']}: {title}",
+        f"{report['data']['title']}, {' '.join([*model, method, *settings])}",
+        model_notes(training),
+        shlex.join(command),
+        "images",
+    )
 
 
 def model_notes(training: dict[str, Any]) -> list[str]:
@@ -164,51 +143,3 @@ def model_notes(training: dict[str, Any]) -> list[str]:
             "of the prior given the upper half"
         )
     return notes
-
-
-def summary_table(summary: dict[str, Any], example: dict[str, Any]) -> str:
-    """Mean (standard deviation over repeats) of each metric; `example` is a repeat's report."""
-    cell = example.get("paper")
-    title = f"mean (std over {summary['num_repeats']} seeds)"
-    lines = ["", f"{'':20}{title:>26}" + (f"{'paper':>18}" if cell else "")]
-    for key, (name, _) in METRICS.items():
-        ours = format_mean(f"{summary[key]['mean']:.2f}", summary[key]["std"])
-        lines.append(f"{name:20}{ours:>26}" + _paper_column(cell, key))
-    return "\n".join(lines)
-
-
-def _paper_column(cell: dict[str, dict[str, float | None]] | None, key: str) -> str:
-    if not cell:
-        return ""
-    return format_mean(f"{cell[key]['mean']:>11g}", cell[key]["std"])
-
-
-def format_mean(mean: str, std: float | None) -> str:
-    """84.55 (0.07), as the paper writes a mean and the standard deviation over repeats."""
-    return mean + (f" ({std:.2f})" if std is not None else "")
-
-
-def _gap_lines(report: dict[str, Any]) -> list[str]:
-    """What the bidirectional bounds say of the NLL."""
-    if not report["evaluation"]["is_unbiased"]:
-        return ["the NLL's step sizes were adapted on the reported chains: it is biased"]
-    if "bidirectional_gap" not in report:
-        return []
-    facts = report["bidirectional"]
-    value = f"{report['bidirectional_gap']:.2f} ± {report['bidirectional_gap_se']:.2f}"
-    lines = [
-        f"{'bidirectional gap':20}{value:>20}  on {facts['num_simulated']} images simulated from "
-        "the model; exact for these only"
-    ]
-    if not facts.get("is_possible", True):
-        lines.append(
-            f"{'':20}{'':20}  IMPOSSIBLE for exact draws: the model's samples and its log p(x, z) "
-            "disagree, and neither bound holds"
-        )
-    if "target_gap" in facts:
-        reached = "reached" if facts.get("is_reached") else "MISSED"
-        lines.append(
-            f"{'':20}{'':20}  target {facts['target_gap']:g} {reached}: upper end of the 95% "
-            f"interval {report['bidirectional_gap_upper_end']:.3f}"
-        )
-    return lines

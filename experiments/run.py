@@ -6,9 +6,11 @@ from collections.abc import Sequence
 if not __package__:  # a script, from whatever folder: `python experiments/run.py`
     sys.path[0] += "/.."
 
-from aiwae_jax import data, plots
+from aiwae_jax import data
+from aiwae_jax.report import plots
+from aiwae_jax.runs.interruption import Interruption
+from aiwae_jax.train.trainer import Trainer
 from experiments import build, command, devices, evaluate, flags, memory, plan, report, workdir
-from experiments.trainer import Trainer
 
 
 @command.exit_codes
@@ -35,9 +37,10 @@ def main(argv: Sequence[str]) -> None:
     if config.is_dry_run:
         print(plan.describe(config, dataset, run))
         return
-    with workdir.claim(config, dataset) as claim, command.Interruption() as interruption:
+    recipes = build.recipes_of(config.training, run.model)
+    with workdir.claim(config, dataset, recipes) as claim, Interruption() as interruption:
         folder = claim.folder
-        trainer = Trainer(config, run, claim)
+        trainer = Trainer(run, claim, config.checkpoint_minutes)
         try:
             if 0 < trainer.step < trainer.total_steps:
                 print(f"continuing at step {trainer.step} of {trainer.total_steps}")

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 
-from aiwae_jax import data, sharding, train
-from experiments import build, command, files, flags, report
+from aiwae_jax import data, train
+from aiwae_jax.parallel import sharding
+from aiwae_jax.runs import files
+from experiments import build, command, flags, report
 from experiments.benchmark import timing
 from experiments.flags import common
 

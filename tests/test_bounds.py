@@ -11,7 +11,8 @@ import pytest
 import scipy.stats
 from jax.tree_util import Partial
 
-from aiwae_jax import bounds, distributions, evaluate, hmc, likelihood, population
+from aiwae_jax import distributions, evaluate, hmc
+from aiwae_jax.evaluate import bounds, likelihood, population
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import checkpoint, metrics
+from aiwae_jax.runs import checkpoint, metrics
 from aiwae_jax.types import Params
 
 

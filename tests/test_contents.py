@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from test_table import DATA, report
 
-from experiments import against, contents, evaluate, files, flags, launch, run, schema
-from experiments.report import METRICS
+from aiwae_jax.report.text import METRICS
+from aiwae_jax.runs import files, schema
+from experiments import against, contents, evaluate, flags, launch, run
 from experiments.table import __main__ as table
 from experiments.table import collect
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from aiwae_jax import data, fetching, mnist
+from aiwae_jax import data
+from aiwae_jax.data import fetching, mnist
 
 
 def chardata(**changes):

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from aiwae_jax import data, mnist
+from aiwae_jax import data
+from aiwae_jax.data import mnist
 from experiments import build, flags
 
 DIGITS = data.load("digits")
@@ -83,9 +84,7 @@ def test_a_folder_for_the_digits_is_said_to_be_idle(tmp_path):
 
 
 def test_an_unknown_name_says_where_other_data_go():
-    with pytest.raises(
-        data.DataError, match=r"got 'emnist'\. Other arrays are given to the library"
-    ):
+    with pytest.raises(data.DataError, match=r"got 'emnist'\. Arrays of your own become one by"):
         data.load("emnist")
 
 

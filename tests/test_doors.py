@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, distributions, evaluate, grid, models, population
+from aiwae_jax import ais, distributions, evaluate, models
+from aiwae_jax.evaluate import grid, population
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
@@ -392,8 +393,9 @@ def test_a_distribution_of_two_methods_is_annealed_in_latent_space_which_is_said
         found = log_likelihood(LOG_JOINT, only, DATA)
     assert len(caught) == 1
     asked = log_likelihood(LOG_JOINT, POSTERIOR, DATA, latent())
-    # The same chains by two programs, for the two distributions are of different types.
-    np.testing.assert_allclose(found.log_likelihood, asked.log_likelihood, rtol=1e-6)
+    # The same chains by two programs, for the two distributions are of different types; what fp32
+    # rounds differently in them is a hundredth of what other chains would differ by.
+    np.testing.assert_allclose(found.log_likelihood, asked.log_likelihood, rtol=0, atol=1e-4)
     np.testing.assert_array_equal(
         importance_bound(LOG_JOINT, only, DATA).bound,
         importance_bound(LOG_JOINT, POSTERIOR, DATA).bound,
@@ -402,7 +404,7 @@ def test_a_distribution_of_two_methods_is_annealed_in_latent_space_which_is_said
         gap = evaluate.bidirectional(KEY, LOG_JOINT, only, sample_fn, SMALL, num_data=10)
     assert len(caught) == 1
     same = evaluate.bidirectional(KEY, LOG_JOINT, POSTERIOR, sample_fn, latent(), num_data=10)
-    np.testing.assert_allclose(gap.gap, same.gap, rtol=1e-5)
+    np.testing.assert_allclose(gap.gap, same.gap, rtol=0, atol=1e-4)
 
 
 def test_a_space_that_was_asked_for_and_cannot_be_had_is_refused():

@@ -31,7 +31,8 @@ def test_readme_shows_run_chain_in_at_most_15_lines():
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_readme_python_runs(block, capsys):
+def test_readme_python_runs(block, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out
 

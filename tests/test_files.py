@@ -3,7 +3,8 @@
 import pytest
 from test_run import TINY
 
-from experiments import compare, files, posteriors, scale
+from aiwae_jax.runs import files
+from experiments import compare, posteriors, scale
 from experiments.table import __main__ as table
 
 NO_EVALUATION = [flag for flag in TINY if "eval" not in flag and "dataset" not in flag]

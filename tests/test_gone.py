@@ -6,7 +6,8 @@ import pytest
 from test_run import METHODS, TINY, main
 
 from aiwae_jax import data
-from experiments import build, flags, run, store, workdir
+from aiwae_jax.runs import store
+from experiments import build, flags, run, workdir
 
 ARGUMENTS = [*TINY, *METHODS["vae"]]
 

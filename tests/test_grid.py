@@ -6,7 +6,8 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import distributions, grid, models, samplers, weights
+from aiwae_jax import distributions, models, samplers, weights
+from aiwae_jax.evaluate import grid
 
 
 def test_linear_gaussian_posterior_on_a_grid_is_the_exact_one():

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, distributions, evaluate, likelihood, paths, population, tuning
+from aiwae_jax import ais, distributions, evaluate, paths
+from aiwae_jax.evaluate import likelihood, population, tuning
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)

@@ -1,7 +1,6 @@
 import pytest
 
-from aiwae_jax import paper
-from experiments import flags, report
+from experiments import flags, paper, report
 
 
 def test_all_168_numbers_are_there():

@@ -8,12 +8,14 @@ import inspect
 from functools import partial
 
 import jax
+import jax.export
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import belief, evaluate, forces, methods, models, population, train, variational
+from aiwae_jax import belief, evaluate, forces, methods, models, train
+from aiwae_jax.evaluate import population, variational
 
 PLATFORMS = ("cuda", "tpu")
 VAE = models.bernoulli_vae(6, 2, hidden_sizes=(3,), initialization="torch")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_run import METHODS, ROOT, TINY, main
 
-from aiwae_jax import checkpoint
+from aiwae_jax.runs import checkpoint
 
 VALUES = np.array([0.1, -2.5, 1e-30])
 

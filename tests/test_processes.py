@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from test_run import ROOT
 
-from aiwae_jax import processes
+from aiwae_jax.parallel import processes
+from aiwae_jax.runs.store import FolderStore, SharedStore
 from experiments import flags, launch
-from experiments.store import FolderStore, SharedStore
 
 FLAGS = [
     *("--dataset=digits", "--K=4", "--T=3", "--L=2", "--stages=2", "--latent_dim=3"),

@@ -8,8 +8,10 @@ import pytest
 from jax.tree_util import Partial
 from test_run import METHODS, TINY, copy_of, main
 
-from aiwae_jax import checkpoint, data, evaluate
-from experiments import build, files, flags, launch, measure, pictures, run, workdir
+from aiwae_jax import data, evaluate
+from aiwae_jax.report import measure, pictures
+from aiwae_jax.runs import checkpoint, files
+from experiments import build, flags, launch, run, workdir
 from experiments import evaluate as evaluate_command
 
 pytestmark = pytest.mark.filterwarnings("ignore:`data_dir` .* is not looked at")

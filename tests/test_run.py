@@ -15,9 +15,12 @@ import jax
 import numpy as np
 import pytest
 
-from aiwae_jax import checkpoint, data
-from experiments import build, evaluate, flags, measure, run, store, workdir
-from experiments.report import METRICS
+from aiwae_jax import data
+from aiwae_jax.data import dataset
+from aiwae_jax.report import measure
+from aiwae_jax.report.text import METRICS
+from aiwae_jax.runs import checkpoint, files, store
+from experiments import build, evaluate, flags, run, workdir
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = [
@@ -133,8 +136,8 @@ def test_interrupted_evaluation_continues_and_ends_with_the_same_numbers(
     assert evaluate.main(["evaluate", *again]) == 0
     assert len(written) == len(set(written))  # nothing was made twice
     assert not kept.exists()
-    for name, value in workdir.read_arrays(finished / "evaluation.npz").items():
-        found = workdir.read_arrays(folder / "evaluation.npz")[name]
+    for name, value in files.read_arrays(finished / "evaluation.npz").items():
+        found = files.read_arrays(folder / "evaluation.npz")[name]
         np.testing.assert_array_equal(found, value, err_msg=name)
 
 
@@ -169,7 +172,7 @@ def test_training_batches_are_binary_and_new_at_every_use(monkeypatch):
         jax.debug.callback(lambda b: seen.append(np.asarray(b)), batch)
         return batch
 
-    monkeypatch.setattr(data, "binarize", recording)
+    monkeypatch.setattr(dataset, "binarize", recording)
     digits = data.load("digits")
     one_batch = digits._replace(train=digits.train[:64], train_labels=None)
     built = build.build(flags.parse_run(["run", *TINY, *METHODS["vae"]]).training, one_batch)

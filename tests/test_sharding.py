@@ -9,7 +9,8 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import samplers, sharding
+from aiwae_jax import samplers
+from aiwae_jax.parallel import sharding
 
 ROOT = pathlib.Path(__file__).parent.parent
 SAMPLER = samplers.importance(lg.model(), 3)

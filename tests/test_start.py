@@ -11,8 +11,10 @@ import jax
 import pytest
 from test_run import METHODS, TINY, final_state, main
 
-from aiwae_jax import metrics, plots
-from experiments import command, flags, launch, run
+from aiwae_jax.report import plots
+from aiwae_jax.runs import metrics
+from aiwae_jax.runs.interruption import Interruption
+from experiments import flags, launch, run
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -155,7 +157,7 @@ def test_an_ignored_signal_stays_ignored():
     """SIGHUP under nohup."""
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with command.Interruption() as interruption:
+        with Interruption() as interruption:
             signal.raise_signal(signal.SIGHUP)
             assert interruption.signal_number is None
             signal.raise_signal(signal.SIGTERM)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import store
+from aiwae_jax.runs import store
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])

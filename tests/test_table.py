@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from aiwae_jax import data
+from aiwae_jax.report.text import METRICS
 from experiments import flags, launch, pool
 from experiments.benchmark import problem
-from experiments.report import METRICS
 from experiments.table import __main__ as table
 from experiments.table import collect, render
 

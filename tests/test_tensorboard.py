@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from aiwae_jax import metrics
+from aiwae_jax.runs import metrics
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import ais, schedules, tuning
+from aiwae_jax import ais, schedules
+from aiwae_jax.evaluate import tuning
 
 
 def test_sigmoid_schedule_runs_from_0_to_1_and_is_densest_at_its_ends():

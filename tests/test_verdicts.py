@@ -10,7 +10,8 @@ import pytest
 import scipy.stats
 from jax.tree_util import Partial
 
-from aiwae_jax import bounds, distributions, evaluate, verdicts
+from aiwae_jax import distributions, evaluate
+from aiwae_jax.evaluate import bounds, verdicts
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)

@@ -18,7 +18,8 @@ if not __package__:  # a script, from whatever folder: `python experiments/bench
 import jax
 from absl import flags as absl_flags
 
-from experiments import command, devices, files, report
+from aiwae_jax.runs import files
+from experiments import command, devices, report
 from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
 from experiments.flags import common
 

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import evaluate, forces, methods, population, sharding, train
+from aiwae_jax import evaluate, forces, methods, train
+from aiwae_jax.evaluate import population
+from aiwae_jax.parallel import sharding
 from aiwae_jax.types import Method
 from experiments.benchmark import problem
 

@@ -1,10 +1,10 @@
 """Flags of an evaluation."""
 
-import dataclasses
-
 from absl import flags as absl_flags
 
-from aiwae_jax import evaluate, kernels, networks, paths, tuning
+from aiwae_jax import evaluate, kernels, networks, paths
+from aiwae_jax.evaluate import tuning
+from aiwae_jax.report.evaluation import Evaluation
 from experiments.flags import common
 
 _DIGITS_TEMPERATURES = 100
@@ -38,51 +38,6 @@ def flag_of(field: str) -> str:
 def _values(settings: evaluate.Settings) -> dict[str, int | float | str]:
     """Values of the flags that describe these settings."""
     return {flag: getattr(settings, field) for flag, field in _SETTINGS.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """How a model is measured.
-
-    Attributes:
-      num_temperatures: T of the NLL, or where the search for `target_gap` begins.
-      num_chains: K per image.
-      num_leapfrog_steps: L.
-      schedule: see `aiwae_jax.evaluate.Settings`, as the next four.
-      chain_space: where the chains live.
-      momentum_persistence: share of the momentum that a move keeps.
-      target_acceptance: what the step sizes are steered to.
-      adapt: how step sizes are found.
-      num_examples: images of either set; 0 means all.
-      num_simulated: images simulated for the bidirectional gap; 0 leaves it out.
-      target_gap: nats, or None for no search.
-      num_bound_samples: K of L_K.
-      seed: of images, pixels and chains.
-      force_precision: of the gradients inside HMC.
-      move: see `aiwae_jax.evaluate.Settings`.
-    """
-
-    num_temperatures: int
-    num_chains: int
-    num_leapfrog_steps: int
-    schedule: str
-    chain_space: str
-    momentum_persistence: float
-    target_acceptance: float
-    adapt: str
-    num_examples: int
-    num_simulated: int
-    target_gap: float | None
-    num_bound_samples: int
-    seed: int
-    force_precision: str = "float32"
-    move: str = "hmc"
-
-    def settings(self) -> evaluate.Settings:
-        """The library's settings of the chains."""
-        shared = {field.name for field in dataclasses.fields(evaluate.Settings)}
-        values = dataclasses.asdict(self)
-        return evaluate.Settings(**{name: values[name] for name in shared & values.keys()})
 
 
 def define(fv: absl_flags.FlagValues) -> None:

@@ -8,7 +8,7 @@ import re
 
 from absl import flags as absl_flags
 
-from aiwae_jax import sharding
+from aiwae_jax.parallel import sharding
 from experiments.flags import common
 
 _COORDINATES = ("coordinator", "num_processes", "process_id")

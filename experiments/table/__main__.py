@@ -12,7 +12,8 @@ if not __package__:  # a script, from whatever folder: `python experiments/table
 from absl import flags as absl_flags
 
 from aiwae_jax import data
-from experiments import command, files, flags, launch, pool
+from aiwae_jax.runs import files
+from experiments import command, flags, launch, pool
 from experiments.flags import common
 from experiments.table import collect, render
 

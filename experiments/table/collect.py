@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from aiwae_jax.report.text import METRICS
+from aiwae_jax.runs.files import WorkdirError
 from experiments import contents, repeats
-from experiments.files import WorkdirError
-from experiments.report import METRICS
 
 # What tells the columns of a table apart; all else, but the seed, is the table's setting.
 # Those of annealing among them, for IWAE is to stand beside any AIWAE.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from experiments.report import METRICS, format_mean
+from aiwae_jax.report.text import METRICS, format_mean
 from experiments.table import collect
 from experiments.table.collect import Cell, Column, Table, Value
 

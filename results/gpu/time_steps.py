@@ -31,8 +31,8 @@ def worker(job):
 
     devices.configure()
     from aiwae_jax import data
+    from aiwae_jax.train.trainer import Trainer
     from experiments import build, flags, report, workdir
-    from experiments.trainer import Trainer
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())

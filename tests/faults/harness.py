@@ -11,7 +11,8 @@ import time
 
 import numpy as np
 
-from aiwae_jax import checkpoint, data
+from aiwae_jax import data
+from aiwae_jax.runs import checkpoint
 from experiments import build, flags, launch
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

@@ -1,0 +1,1 @@
+"""The installed command: `aiwae fit` and `aiwae report`."""

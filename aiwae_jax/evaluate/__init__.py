@@ -1,0 +1,46 @@
+"""Measuring a trained model, also one that was trained elsewhere: log p(x), with bounds and cost.
+
+`log_likelihood` estimates log p(x) of any differentiable log p(x, z) by annealed importance
+sampling; `bidirectional` says how far off it is, on data simulated from the model; `certify` finds
+the settings for a wanted precision; `importance_bound` and `active_units` measure the posterior.
+
+Pass functions that close over large parameters as `jax.tree_util.Partial(fn, params)`: their arrays
+are then arguments of the compiled program, and the next model of the same shape needs no new
+compilation.
+"""
+
+from aiwae_jax.evaluate.bounds import Bidirectional, Certificate, bidirectional, certify
+from aiwae_jax.evaluate.cost import estimate_seconds
+from aiwae_jax.evaluate.likelihood import (
+    Likelihood,
+    fit_chunk_size,
+    log_likelihood,
+    mean_and_standard_error,
+    num_gradients,
+    tune,
+)
+from aiwae_jax.evaluate.simulation import simulate
+from aiwae_jax.evaluate.tuning import BINARY_SETTINGS, PAPER_SETTINGS, Plan, Settings
+from aiwae_jax.evaluate.variational import ImportanceBound, active_units, importance_bound
+
+__all__ = [
+    "BINARY_SETTINGS",
+    "PAPER_SETTINGS",
+    "Bidirectional",
+    "Certificate",
+    "ImportanceBound",
+    "Likelihood",
+    "Plan",
+    "Settings",
+    "active_units",
+    "bidirectional",
+    "certify",
+    "estimate_seconds",
+    "fit_chunk_size",
+    "importance_bound",
+    "log_likelihood",
+    "mean_and_standard_error",
+    "num_gradients",
+    "simulate",
+    "tune",
+]

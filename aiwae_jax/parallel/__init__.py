@@ -1,0 +1,1 @@
+"""Many devices and many hosts: meshes, and what processes must agree on."""

@@ -1,0 +1,101 @@
+"""How a builder of ours was called, kept with what it built, so that a file can say it again."""
+
+import base64
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
+    """A builder's name and its arguments.
+
+    Attributes:
+      builder: as `models.bernoulli_vae`, without the package's own name.
+      arguments: by name, without defaults that were left alone and without a model.
+    """
+
+    builder: str
+    arguments: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON; `from_json` reads it.
+
+        Raises:
+          TypeError: for an argument that JSON has no word for.
+        """
+        written = {name: _write(name, value) for name, value in self.arguments.items()}
+        return {"builder": self.builder, "arguments": written}
+
+    def summary(self) -> dict[str, Any]:
+        """As `to_json`, but of arrays the shape alone: for a report."""
+        written = self.to_json()
+        for name, value in written["arguments"].items():
+            if isinstance(value, dict):
+                written["arguments"][name] = {"shape": value["shape"]}
+        return written
+
+
+def from_json(content: Mapping[str, Any]) -> Recipe:
+    """Reads what `Recipe.to_json` wrote."""
+    arguments = {name: _read(value) for name, value in content["arguments"].items()}
+    return Recipe(content["builder"], arguments)
+
+
+def _write(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        array = np.asarray(value)
+        content = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+        return {"array": content, "dtype": str(array.dtype), "shape": list(array.shape)}
+    if isinstance(value, Sequence):
+        return [_write(name, each) for each in value]
+    raise TypeError(f"`{name}` is {value!r:.60} ({type(value).__name__}), which no file can say.")
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        flat = np.frombuffer(base64.b64decode(value["array"]), value["dtype"])
+        return flat.reshape(value["shape"])
+    return tuple(_read(each) for each in value) if isinstance(value, list) else value
+
+
+def arguments_of(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name; keywords that a builder hands on stand beside its own."""
+    bound = inspect.signature(fn).bind(*args, **kwargs)
+    found = {}
+    for name, value in bound.arguments.items():
+        kind = inspect.signature(fn).parameters[name].kind
+        found |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    return found
+
+
+def recorded(attach: Callable[[Any, Recipe], Any]) -> Callable[[Callable], Callable]:
+    """Decorates a builder: what it returns carries its `Recipe`.
+
+    Args:
+      attach: `attach(built, recipe)`, the same with the recipe.
+    """
+
+    def decorate(fn: Callable) -> Callable:
+        name = f"{fn.__module__.removeprefix('aiwae_jax.')}.{fn.__name__}"
+
+        @functools.wraps(fn)
+        def build(*args, **kwargs):
+            built = fn(*args, **kwargs)
+            arguments = arguments_of(fn, args, kwargs)
+            arguments.pop("model", None)
+            return attach(built, Recipe(name, arguments))
+
+        return build
+
+    return decorate
+
+
+of_model = recorded(lambda model, recipe: model._replace(recipe=recipe))

@@ -1,0 +1,210 @@
+"""The pictures of a report: whatever is missing is drawn from the model and what was measured."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from aiwae_jax import data, kernels
+from aiwae_jax.report import plots
+from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.runs import files
+from aiwae_jax.samplers import TARGET_ACCEPTANCE
+from aiwae_jax.types import Model, PyTree
+
+_SEED = 0
+_NUM = 10  # columns, and rows of samples
+_PNG = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # its first and its last bytes
+
+
+class Shown(NamedTuple):
+    """What pictures show.
+
+    Attributes:
+      folder: of the pictures.
+      dataset: its data.
+      model: its model.
+      theta: of one model.
+      initial: what its evaluation started from.
+      test_images: `[N, X]`, binarized, of which the first are shown.
+      records: of the training's metrics.
+      arrays: of evaluation.npz; without them the evaluation's moves are left out.
+      move: how its training moved chains.
+      evaluation: its settings.
+    """
+
+    folder: pathlib.Path
+    dataset: data.Dataset
+    model: Model
+    theta: PyTree
+    initial: Partial
+    test_images: np.ndarray
+    records: list[dict[str, Any]]
+    arrays: dict[str, np.ndarray]
+    move: str
+    evaluation: Evaluation
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there is anything to draw a datum as."""
+        return self.dataset.image_shape is not None and self.model.likelihood is not None
+
+    def mean_image(self, z, x):
+        """The mean of what is modelled of x, below the part of x that is given."""
+        mean = self.model.likelihood(self.theta, z).mean()
+        return jnp.concatenate([x[: x.size - mean.size], mean])
+
+
+def _samples(shown: Shown, path: pathlib.Path) -> bool:
+    if not shown.has_images:
+        return False
+    keys = jax.random.split(jax.random.key(_SEED), (_NUM, _NUM))
+    model, theta = shown.model, shown.theta
+
+    @jax.jit
+    @jax.vmap
+    def samples(keys, x):
+        def draw(key):
+            return shown.mean_image(model.prior_given(theta, x).sample(key), x)
+
+        return jax.vmap(draw)(keys)
+
+    images = shown.test_images[:_NUM]
+    # Each of a conditional model's columns is of one test image.
+    contexts = np.resize(images, (_NUM, images.shape[1]))
+    given = " for the upper halves of test images" if model.conditional_prior else ""
+    plots.image_grid(
+        path,
+        np.swapaxes(samples(keys, contexts), 0, 1).reshape(_NUM * _NUM, -1),
+        shown.dataset.image_shape,
+        num_columns=_NUM,
+        title=f"{shown.dataset.title}: mean images of prior samples{given}",
+    )
+    return True
+
+
+def _reconstructions(shown: Shown, path: pathlib.Path) -> bool:
+    if not shown.has_images:
+        return False
+    keys = jax.random.split(jax.random.key(_SEED), (_NUM, _NUM))
+    images = shown.test_images[:_NUM]
+
+    @jax.jit
+    @jax.vmap
+    def reconstruct(key, x):
+        q = shown.initial(x)
+        z = q.sample(key) if shown.model.has_binary_latents else q.mean()
+        return shown.mean_image(z, x)
+
+    plots.image_grid(
+        path,
+        np.concatenate([images, reconstruct(keys[0, : len(images)], images)]),
+        shown.dataset.image_shape,
+        num_columns=len(images),
+        title=f"{shown.dataset.title}: test images and their reconstructions",
+        row_labels=("binarized", "mean of p(x|z)"),
+    )
+    return True
+
+
+def _learning_curves(shown: Shown, path: pathlib.Path) -> bool:
+    records = [record for record in shown.records if "epoch" in record]
+    if not records:
+        return False
+    curves = {
+        key.replace("/", " ").replace("_", " "): _floats([record.get(key) for record in records])
+        for key in records[-1]
+        if key.endswith(("/objective", "/log_likelihood_bound"))
+    }
+    if curves:
+        epochs = _floats([record["epoch"] for record in records])
+        plots.learning_curves(
+            path, epochs, curves, f"{shown.dataset.title}: training, epoch averages"
+        )
+    return bool(curves)
+
+
+def _acceptance(shown: Shown, path: pathlib.Path) -> bool:
+    columns = {}
+    last = (shown.records or [{}])[-1]
+    rates, step_sizes = (
+        _floats(last.get(f"theta/{name}")) for name in ("acceptance", "step_sizes")
+    )
+    if rates.ndim == 1 and rates.shape == step_sizes.shape:
+        columns["training, last epoch"] = plots.Moves(
+            np.linspace(0, 1, len(rates) + 1)[1:],
+            rates,
+            _step_sizes_of(shown.move, step_sizes),
+            TARGET_ACCEPTANCE,
+        )
+    arrays = shown.arrays
+    if arrays:
+        columns["evaluation"] = plots.Moves(
+            arrays["betas"][1:-1],
+            arrays["acceptance"],
+            _step_sizes_of(shown.evaluation.move, arrays["step_sizes"]),
+            shown.evaluation.target_acceptance,
+            arrays["path_sample_size"],
+        )
+    if columns:
+        title = f"{shown.dataset.title}: acceptance of the moves"
+        plots.acceptance(path, columns, title)
+    return bool(columns)
+
+
+def _floats(values: Any) -> np.ndarray:
+    """Numbers of a JSON file, whose null is NaN."""
+    return np.asarray(values, np.float64)
+
+
+def _step_sizes_of(move: str, step_sizes: Sequence[float]) -> Sequence[float] | None:
+    """The step sizes, of a move that has some."""
+    return None if kernels.MOVES[move].step_sizes is None else step_sizes
+
+
+# Each draws to a path, or says that there is nothing to draw it from.
+_DRAW: dict[str, Callable[[Shown, pathlib.Path], bool]] = {
+    "samples.png": _samples,
+    "reconstructions.png": _reconstructions,
+    "learning_curves.png": _learning_curves,
+    "acceptance.png": _acceptance,
+}
+NAMES = tuple(_DRAW)
+# Arrays of evaluation.npz that are drawn.
+ARRAYS = ("betas", "step_sizes", "acceptance", "path_sample_size")
+
+
+def _is_whole(path: pathlib.Path) -> bool:
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    return content.startswith(_PNG[0]) and content.endswith(_PNG[1])
+
+
+def present(folder: pathlib.Path) -> list[str]:
+    """Names of the pictures that are there."""
+    return [name for name in NAMES if _is_whole(folder / name)]
+
+
+def forget(folder: pathlib.Path) -> None:
+    """Removes pictures of what is measured anew."""
+    for name in NAMES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def draw_missing(shown: Shown) -> list[str]:
+    """Draws what is not there and can be drawn; returns the names of what it drew."""
+    drawn = []
+    for name, draw in _DRAW.items():
+        path = shown.folder / name
+        if _is_whole(path):
+            continue
+        with files.whole(path) as temporary:
+            is_drawn = draw(shown, temporary)
+        if is_drawn:
+            drawn.append(name)
+    return drawn

@@ -1,0 +1,118 @@
+"""A report as text: its numbers, beside others where there are some to compare with."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+# key in report.json -> (name in the paper, whether it has a standard error)
+METRICS = {
+    "nll_test": ("NLL (test)", True),
+    "nll_train": ("NLL (train)", True),
+    "nvlb_test": ("NVLB (test)", True),
+    "nvlb_train": ("NVLB (train)", True),
+    "variational_gap": ("variational gap", True),
+    "generalization_gap": ("generalization gap", True),
+    "active_units": ("active units", False),
+}
+
+
+class Description(NamedTuple):
+    """What a report says of its run, beside what was measured.
+
+    Attributes:
+      title: of the page.
+      summary: what heads the table: data, method, and what matters of their settings.
+      notes: what a reader of the numbers must know, a sentence each.
+      command: that does the same again; empty where there is none.
+      data: what the data are called, of which there are several.
+    """
+
+    title: str
+    summary: str
+    notes: list[str]
+    command: str = ""
+    data: str = "data"
+
+
+def describe(report: Mapping[str, Any]) -> Description:
+    """Says what a run of the library's own was, from how its method and model were built."""
+    config, title = report["config"], report["data"]["title"]
+    method = _words(config.get("method"), "a method of your own")
+    model = _words(config.get("model"), "a model of your own")
+    return Description(f"{title}: {method}", f"{title}, {method}, {model}", [])
+
+
+def _words(recipe: Mapping[str, Any] | None, otherwise: str) -> str:
+    if not recipe:
+        return otherwise
+    arguments = recipe["arguments"].items()
+    said = [f"{k}={v}" for k, v in arguments if isinstance(v, bool | int | float | str)]
+    return " ".join([recipe["builder"].rpartition(".")[2], *said])
+
+
+def table(report: dict[str, Any], description: Description) -> str:
+    """The result row as people read it, with the paper's number beside where there is one."""
+    evaluation = report["config"]["evaluation"]
+    num_temperatures = report["evaluation"]["num_temperatures"]
+    lines = [
+        f"{description.summary}, {report['epochs']:g} epochs; "
+        f"{report['num_examples']} {description.data}, {evaluation['num_chains']} chains x "
+        f"{num_temperatures} temperatures; "
+        f"NVLB = -L_{evaluation['num_bound_samples']}; nats"
+    ]
+    cell = report.get("paper")
+    lines.append(f"{'':20}{'this run':>20}" + (f"{'paper':>18}" if cell else ""))
+    for key, (name, with_error) in METRICS.items():
+        value = report[key]
+        ours = f"{value:.2f} ± {report[key + '_se']:.2f}" if with_error else f"{value}"
+        lines.append(f"{name:20}{ours:>20}" + _paper_column(cell, key))
+    lines += description.notes
+    lines += _gap_lines(report, description.data)
+    return "\n".join(lines)
+
+
+def summary_table(summary: dict[str, Any], example: dict[str, Any]) -> str:
+    """Mean (standard deviation over repeats) of each metric; `example` is a repeat's report."""
+    cell = example.get("paper")
+    title = f"mean (std over {summary['num_repeats']} seeds)"
+    lines = ["", f"{'':20}{title:>26}" + (f"{'paper':>18}" if cell else "")]
+    for key, (name, _) in METRICS.items():
+        ours = format_mean(f"{summary[key]['mean']:.2f}", summary[key]["std"])
+        lines.append(f"{name:20}{ours:>26}" + _paper_column(cell, key))
+    return "\n".join(lines)
+
+
+def _paper_column(cell: dict[str, dict[str, float | None]] | None, key: str) -> str:
+    if not cell:
+        return ""
+    return format_mean(f"{cell[key]['mean']:>11g}", cell[key]["std"])
+
+
+def format_mean(mean: str, std: float | None) -> str:
+    """84.55 (0.07), as the paper writes a mean and the standard deviation over repeats."""
+    return mean + (f" ({std:.2f})" if std is not None else "")
+
+
+def _gap_lines(report: dict[str, Any], data: str) -> list[str]:
+    """What the bidirectional bounds say of the NLL."""
+    if not report["evaluation"]["is_unbiased"]:
+        return ["the NLL's step sizes were adapted on the reported chains: it is biased"]
+    if "bidirectional_gap" not in report:
+        return []
+    facts = report["bidirectional"]
+    value = f"{report['bidirectional_gap']:.2f} ± {report['bidirectional_gap_se']:.2f}"
+    lines = [
+        f"{'bidirectional gap':20}{value:>20}  on {facts['num_simulated']} {data} simulated from "
+        "the model; exact for these only"
+    ]
+    if not facts.get("is_possible", True):
+        lines.append(
+            f"{'':20}{'':20}  IMPOSSIBLE for exact draws: the model's samples and its log p(x, z) "
+            "disagree, and neither bound holds"
+        )
+    if "target_gap" in facts:
+        reached = "reached" if facts.get("is_reached") else "MISSED"
+        lines.append(
+            f"{'':20}{'':20}  target {facts['target_gap']:g} {reached}: upper end of the 95% "
+            f"interval {report['bidirectional_gap_upper_end']:.3f}"
+        )
+    return lines

@@ -1,0 +1,290 @@
+"""Measures a run and writes what came out: report.json, evaluation.npz, pictures, report.html."""
+
+import pathlib
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from aiwae_jax import data, evaluate, recipe
+from aiwae_jax.parallel import processes
+from aiwae_jax.report import contents, measure, page, pictures, text
+from aiwae_jax.report.environment import environment
+from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.runs import extras, files, folder, metrics, store
+from aiwae_jax.runs.interruption import Interruption
+from aiwae_jax.runs.repeats import Repeat
+from aiwae_jax.train.run import Run
+from aiwae_jax.types import Model, Params
+
+
+class Measurable(NamedTuple):
+    """One trained model, and the facts that a report states of it.
+
+    Attributes:
+      config: how it was trained, as report.json has it beside the evaluation.
+      dataset: its data.
+      model: the model.
+      initial: parameters -> what evaluation starts from, see `train.program.Program`.
+      params: of this model alone.
+      epochs: passes over the data.
+      is_finished: whether its training has come to its end.
+      wall_time: of the training.
+      data_dir: where its data were found, if it was said.
+      move: how its training moved chains.
+      num_repeats: how many were trained beside it.
+    """
+
+    config: dict[str, Any]
+    dataset: data.Dataset
+    model: Model
+    initial: Callable[[Params], Partial]
+    params: Params
+    epochs: float
+    is_finished: bool
+    wall_time: dict[str, float]
+    data_dir: str | None = None
+    move: str = "hmc"
+    num_repeats: int = 1
+
+
+def _config_of(measurable: Measurable, evaluation: Evaluation) -> dict[str, Any]:
+    return {**measurable.config, "evaluation": vars(evaluation)}
+
+
+def find(
+    where: pathlib.Path,
+    config: dict[str, Any],
+    epochs: float,
+    read_fn: Callable[..., dict[str, Any]] = contents.read_report,
+) -> dict[str, Any] | None:
+    """The report in a folder that these very settings have already written, or None."""
+    if not (where / "report.json").exists():
+        return None
+    content = read_fn(where / "report.json", is_shown=True)
+    there = content["config"]
+    is_same = all(there.get(name) == value for name, value in config.items())
+    return content if is_same and content["epochs"] == epochs else None
+
+
+def measured(
+    claim: folder.Claim,
+    repeat: Repeat,
+    measurable: Measurable,
+    evaluation: Evaluation,
+    interruption: Interruption,
+    more_fn: Callable[[dict[str, Any]], dict[str, Any]] = lambda content: {},
+) -> dict[str, Any] | None:
+    """Measures one model, and writes report.json and evaluation.npz.
+
+    Only process 0 writes, and has something to return.
+
+    Args:
+      claim: on the run's folder.
+      repeat: whose folder it is written to.
+      measurable: what is measured.
+      evaluation: how.
+      interruption: the user's.
+      more_fn: from what was measured, what else report.json is to say.
+
+    Raises:
+      Interrupted: on SIGINT, SIGTERM or SIGHUP; finished chunks are kept.
+    """
+    where = repeat.folder
+    pieces = store.FolderStore(where / f"evaluation-{evaluation.force_precision}")
+    result = measure.measure(
+        measurable.model,
+        measurable.params,
+        measurable.initial(measurable.params),
+        measurable.dataset,
+        evaluation,
+        pieces if jax.process_count() == 1 else store.SharedStore(pieces),
+        measure.Watch(interruption, claim.check),
+    )
+    claim.check()
+    if not processes.is_primary():
+        return None
+    entries = result.entries
+    _keep_previous(where)
+    pictures.forget(where)
+    files.write_arrays(where / "evaluation.npz", result.arrays)
+    seconds = {"evaluation_seconds": entries["evaluation"]["seconds"]}
+    content = {
+        **entries,
+        "epochs": measurable.epochs,
+        "is_finished": measurable.is_finished,
+        "config": _config_of(measurable, evaluation),
+        "data": measurable.dataset.describe(),
+        "data_dir": measurable.data_dir,
+        "environment": environment(),
+        "wall_time": {**measurable.wall_time, **seconds},
+        "repeat": {"number": repeat.number or 0, "num_repeats": measurable.num_repeats},
+    }
+    content |= more_fn(content)
+    files.write_json(where / "report.json", content)
+    pieces.clear()
+    return content
+
+
+def drawn(
+    repeat: Repeat,
+    measurable: Measurable,
+    evaluation: Evaluation,
+    content: dict[str, Any],
+    describe_fn: Callable[[dict[str, Any]], text.Description] = text.describe,
+) -> None:
+    """Makes whatever is missing of a report's pictures and page, from what is there."""
+    where = repeat.folder
+    new = []
+    if pictures.present(where) != list(pictures.NAMES):
+        try:
+            arrays = contents.read_evaluation(where, content, pictures.ARRAYS)
+        except files.WorkdirError as error:
+            warnings.warn(f"The moves of the evaluation cannot be drawn: {error}", stacklevel=2)
+            arrays = {}
+        new = pictures.draw_missing(
+            pictures.Shown(
+                where,
+                measurable.dataset,
+                measurable.model,
+                measurable.params.theta,
+                measurable.initial(measurable.params),
+                measure.choose_images(measurable.dataset, evaluation).test,
+                metrics.read(where),
+                arrays,
+                measurable.move,
+                evaluation,
+            )
+        )
+    there = pictures.present(where)
+    is_other = content.get("pictures") != there
+    if is_other:
+        content["pictures"] = there
+        files.write_json(where / "report.json", content)
+    if is_other or new or not (where / "report.html").exists():
+        content.setdefault("data_dir", measurable.data_dir)
+        page_text = page.render(where, content, describe_fn(content))
+        files.write_text(where / "report.html", page_text)
+
+
+def _keep_previous(where: pathlib.Path) -> None:
+    """A report may have cost hours: it is moved aside, not overwritten."""
+    if not (where / "report.json").exists():
+        return  # arrays without one are of a report that was not written
+    number = 1
+    while any(where.glob(f"report-{number}.*")):
+        number += 1
+    for name in ("report.json", "evaluation.npz", "report.html"):
+        path = where / name
+        if path.exists():
+            path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+    print(f"the report that was there, of other settings, is kept as report-{number}.json")
+
+
+def first_or_measured(
+    claim: folder.Claim,
+    repeat: Repeat,
+    measurable: Measurable,
+    evaluation: Evaluation,
+    interruption: Interruption,
+    *,
+    read_fn: Callable[..., dict[str, Any]] = contents.read_report,
+    more_fn: Callable[[dict[str, Any]], dict[str, Any]] = lambda content: {},
+    describe_fn: Callable[[dict[str, Any]], text.Description] = text.describe,
+) -> dict[str, Any] | None:
+    """The report that is there, or a new one, with its pictures and its page.
+
+    Args:
+      claim: on the run's folder.
+      repeat: of the run.
+      measurable: what is measured.
+      evaluation: how.
+      interruption: the user's.
+      read_fn: reads a report.json.
+      more_fn: see `measured`.
+      describe_fn: says what the run was, from its report.json.
+
+    Returns:
+      What report.json says; None in processes other than process 0.
+    """
+    config = _config_of(measurable, evaluation)
+    content = processes.on_primary(lambda: find(repeat.folder, config, measurable.epochs, read_fn))
+    if processes.of_primary(np.asarray(content is not None)):
+        print("already evaluated like this; here is the existing report")
+    else:
+        content = measured(claim, repeat, measurable, evaluation, interruption, more_fn)
+    if processes.is_primary():
+        drawn(repeat, measurable, evaluation, content, describe_fn)
+    return content
+
+
+def write(
+    run: Run,
+    dataset: data.Dataset,
+    settings: evaluate.Settings | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Measures a run, and writes report.json, evaluation.npz, pictures and report.html beside it.
+
+    What was interrupted continues at the same call; the same call on a finished report returns it;
+    a report of other settings is kept under another name.
+
+    Args:
+      run: from `train.fit` or `load`.
+      dataset: what it was trained on.
+      settings: of the chains.
+      **options: fields of `Evaluation` by name: `num_examples`, `num_simulated`,
+        `num_bound_samples`, `target_gap`, `seed`.
+
+    Returns:
+      What report.json says.
+
+    Raises:
+      WorkdirError: if the folder is gone, or another process measures the run.
+      ValueError: for other data than the run was trained on, or settings that cannot be.
+      Interrupted: on SIGINT, SIGTERM or SIGHUP; finished chunks are kept.
+      ImportError: if the packages of the extra `run` are missing.
+    """
+    extras.require("`report.write`")
+    stored = run.config
+    if dataset.describe()["sha256"] != stored["data"]["sha256"]:
+        raise ValueError(
+            f"`dataset` is not what the run in {run.folder} was trained on: "
+            f"{stored['data']['title']}, of another content."
+        )
+    settings = evaluate.Settings() if settings is None else settings
+    if run.model.conditional_sample is None and not run.model.can_sample:
+        if options.setdefault("num_simulated", 0):
+            raise ValueError(
+                "`num_simulated` needs a model with `sample`: exact draws (x, z) of it."
+            )
+        warnings.warn(
+            "The model has no `sample`: no bidirectional gap can say how good its likelihood is.",
+            stacklevel=2,
+        )
+    evaluation = Evaluation.of(settings, **options)
+    recipes = {name: stored.get(name) for name in ("model", "method")}
+    measurable = Measurable(
+        config={
+            "training": stored["training"],
+            **{k: r and recipe.from_json(r).summary() for k, r in recipes.items()},
+        },
+        dataset=dataset,
+        model=run.model,
+        initial=run.initial,
+        params=processes.fetch(run.params),
+        epochs=run.epochs,
+        is_finished=run.is_finished,
+        wall_time=run.wall_time,
+    )
+    with folder.claim_evaluation(run.folder) as claim, Interruption() as interruption:
+        repeat = Repeat(None, stored["training"].get("seed", 0), run.folder)
+        content = first_or_measured(claim, repeat, measurable, evaluation, interruption)
+        if processes.is_primary():
+            print(text.table(content, text.describe(content)))
+            print(f"report and pictures: {run.folder}")
+        processes.wait_for_all()
+    return content

@@ -1,0 +1,58 @@
+"""Training: one jitted step for any method, epochs as loops on the device, runs in a folder.
+
+`fit` trains in a folder of its own, where the same call continues what was interrupted.
+`init_state` and `make_train_step` are all that a loop of one's own needs; `make_run_steps` is such
+a loop on the device. Both say once, by `warnings.warn`, when data, gradients or moves go wrong.
+"""
+
+from aiwae_jax.train.fitting import fit
+from aiwae_jax.train.loop import (
+    LoopState,
+    RunSteps,
+    epoch_averages,
+    init_loop_state,
+    make_run_steps,
+)
+from aiwae_jax.train.optimizers import (
+    Optimizers,
+    adam,
+    paper_epochs,
+    paper_learning_rate,
+    stage_ends,
+)
+from aiwae_jax.train.run import Run, load
+from aiwae_jax.train.step import (
+    TrainState,
+    TrainStep,
+    all_finite,
+    init_state,
+    make_train_step,
+)
+from aiwae_jax.train.trainer import NonFiniteError
+from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
+
+__all__ = [
+    "LoopState",
+    "NonFiniteError",
+    "Optimizers",
+    "Run",
+    "RunSteps",
+    "TrainInfo",
+    "TrainState",
+    "TrainStep",
+    "Trouble",
+    "Watch",
+    "adam",
+    "all_finite",
+    "epoch_averages",
+    "fit",
+    "init_loop_state",
+    "init_state",
+    "load",
+    "make_run_steps",
+    "make_train_step",
+    "paper_epochs",
+    "paper_learning_rate",
+    "stage_ends",
+    "troubles",
+]

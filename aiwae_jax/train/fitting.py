@@ -1,0 +1,146 @@
+"""Training in a folder of its own: watched, saved, and continued where it stopped."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from jax.sharding import Mesh
+
+from aiwae_jax import data
+from aiwae_jax.parallel import processes
+from aiwae_jax.recipe import Recipe
+from aiwae_jax.runs import config, extras, files
+from aiwae_jax.runs import folder as run_folder
+from aiwae_jax.runs.interruption import Interruption
+from aiwae_jax.train import program as programs
+from aiwae_jax.train.optimizers import Optimizers
+from aiwae_jax.train.run import Run
+from aiwae_jax.train.trainer import Trainer
+from aiwae_jax.types import Method, Model
+
+
+def fit(
+    method: Method,
+    model: Model,
+    dataset: data.Dataset,
+    folder: str | os.PathLike,
+    *,
+    epochs: float = 40.0,
+    batch_size: int = 64,
+    seed: int = 0,
+    optimizers: Optimizers | None = None,
+    loss_reduction: str = "mean",
+    checkpoint_minutes: float = 3.0,
+    mesh: Mesh | None = None,
+) -> Run:
+    """Trains a model to its end, in a folder where the same call continues.
+
+    What was interrupted, by a signal, a kill or a full disk, ends bit for bit as if nothing had
+    happened, and what is finished is returned at once.
+
+    Args:
+      method: from `aiwae_jax.methods` for this very `model`, or a tuple of phases of your own.
+      model: from `aiwae_jax.models`, or a `Model` of your own.
+      dataset: from `aiwae_jax.data`.
+      folder: of the run: its settings (config.json), checkpoints, metrics.
+      epochs: passes over the data.
+      batch_size: B; what fills no batch is left out of an epoch, other rows in each.
+      seed: of parameters, order, bits and chains.
+      optimizers: of θ, φ and ψ, `Params` of optax transformations; by default Adam with the paper's
+        learning rates, stretched over `epochs`.
+      loss_reduction: see `make_train_step`.
+      checkpoint_minutes: between checkpoints, at most.
+      mesh: of devices; by default the largest that divides the batch.
+
+    Returns:
+      The run.
+
+    Raises:
+      WorkdirError: if the folder holds something else, or a run of other settings or data, or
+        another process is at work in it.
+      data.DataError: for data that cannot be trained on.
+      Interrupted: on SIGINT, SIGTERM or SIGHUP, after it has been saved.
+      NonFiniteError: if parameters became NaN; the last good checkpoint is kept.
+      ImportError: if the packages of the extra `run` are missing.
+    """
+    extras.require("`train.fit`")
+    settings = programs.Settings(
+        epochs=float(epochs), batch_size=batch_size, seed=seed, loss_reduction=loss_reduction
+    )
+    program = programs.build(method, model, dataset, settings, mesh=mesh, optimizers=optimizers)
+    content = _describe(method, model, dataset, settings, optimizers)
+    with (
+        run_folder.claim(folder, content, _check_fn(content, folder)) as claim,
+        Interruption() as interruption,
+    ):
+        trainer = Trainer(program, claim, checkpoint_minutes)
+        try:
+            if processes.is_primary() and 0 < trainer.step < trainer.total_steps:
+                print(f"continuing at step {trainer.step} of {trainer.total_steps}")
+            trainer.train(interruption)
+        finally:
+            trainer.close()
+        return Run(
+            folder=claim.folder,
+            model=model,
+            params=trainer.loop_state.train.params,
+            config=content,
+            num_steps=trainer.step,
+            epochs=trainer.step / program.steps_per_epoch,
+            is_finished=True,
+            wall_time=trainer.wall_time,
+        )
+
+
+def _describe(
+    method: Method,
+    model: Model,
+    dataset: data.Dataset,
+    settings: programs.Settings,
+    optimizers: Optimizers | None,
+) -> dict[str, Any]:
+    """What config.json says of the run."""
+    recipes = {"model": model.recipe, "method": getattr(method, "recipe", None)}
+    return {
+        "training": dataclasses.asdict(settings)
+        | {"optimizers": "adam" if optimizers is None else "your own"},
+        **{name: _write(recipe) for name, recipe in recipes.items()},
+        "trains_posterior": any("phi" in phase.updates for phase in method),
+        "data": dataset.describe(),
+        "data_dir": None,
+    }
+
+
+def _write(recipe: Recipe | None) -> dict[str, Any] | None:
+    """As JSON; None for what is your own, or was built from what JSON cannot say."""
+    try:
+        return recipe and recipe.to_json()
+    except TypeError:
+        return None
+
+
+def _check_fn(content: dict[str, Any], given: str | os.PathLike):
+    """Refuses the folder of another run, naming what differs."""
+
+    def check(folder: pathlib.Path) -> None:
+        there = config.read(folder)
+        found = [
+            f"`{name}`: {there['training'].get(name)} there, {value} here"
+            for name, value in content["training"].items()
+            if there["training"].get(name) != value
+        ]
+        found += [
+            f"`{name}` was built otherwise"
+            for name in ("method", "model")
+            if there.get(name) != content[name]
+        ]
+        if there["data"]["sha256"] != content["data"]["sha256"]:
+            found.append(f"data: {there['data']['title']} of another content")
+        if found:
+            raise files.WorkdirError(
+                f"`folder`={given} holds a run of another configuration ({'; '.join(found)}); "
+                "name another folder."
+            )
+
+    return check

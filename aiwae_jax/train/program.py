@@ -1,0 +1,174 @@
+"""From a method, a model and data to the compiled pieces of a run."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.tree_util import Partial
+
+from aiwae_jax import checks, data
+from aiwae_jax.parallel import sharding
+from aiwae_jax.train import optimizers as rates
+from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
+from aiwae_jax.train.optimizers import Optimizers
+from aiwae_jax.train.step import init_state, make_train_step
+from aiwae_jax.types import Method, Model, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How long, in what batches, and from which seed a run is trained.
+
+    Attributes:
+      epochs: passes over the data, over which the stages of the learning rate are stretched; None
+        for the stages' own length, 3**i epochs for stage i.
+      num_stages: of the learning rate, which falls by 10**(-1/7) from each to the next; see
+        `paper_learning_rate`.
+      batch_size: B.
+      seed: of parameters, order, bits and chains.
+      num_repeats: models trained side by side in one program, with seeds `seed`, `seed + 1`, ...
+      adam_eps: epsilon of Adam.
+      loss_reduction: see `make_train_step`.
+    """
+
+    epochs: float | None = None
+    num_stages: int = 8
+    batch_size: int = 64
+    seed: int = 0
+    num_repeats: int = 1
+    adam_eps: float = 1e-4
+    loss_reduction: str = "mean"
+
+    def __post_init__(self):
+        for name in ("num_stages", "batch_size", "num_repeats"):
+            checks.integer(name, getattr(self, name), least=1)
+        checks.integer("seed", self.seed, least=0)
+        if self.epochs is not None and not 0.0 < self.epochs < float("inf"):
+            raise ValueError(f"`epochs` must be positive and finite, got {self.epochs}.")
+
+
+class Program(NamedTuple):
+    """Everything that training and evaluation share.
+
+    Attributes:
+      settings: what it was built by.
+      model: the model.
+      initial: parameters -> (x -> the distribution that evaluation starts from): q, or where φ is
+        not trained the prior given x.
+      mesh: devices by axis, in words.
+      steps_per_epoch: full batches in the training set.
+      stage_ends: steps done at the end of each stage.
+      init: `init() -> LoopState` at step 0; several repeats have a leading axis for them.
+      run_steps: `run_steps(loop_state, num_steps) -> LoopState`.
+      lower: `lower(loop_state)`, its program, not compiled yet.
+      learning_rate: `learning_rate(step)`; None for optimizers of your own.
+    """
+
+    settings: Settings
+    model: Model
+    initial: Callable[[Params], Partial]
+    mesh: str
+    steps_per_epoch: int
+    stage_ends: list[int]
+    init: Callable[[], LoopState]
+    run_steps: Callable[[LoopState, int], LoopState]
+    lower: Callable[[LoopState], jax.stages.Lowered]
+    learning_rate: Callable[[int], float] | None
+
+
+def initial_fn(model: Model, method: Method) -> Callable[[Params], Partial]:
+    """What evaluation starts its chains and importance samples from, see `Program.initial`."""
+    if any("phi" in phase.updates for phase in method):
+        return lambda params: Partial(model.posterior, params.phi)
+    return lambda params: Partial(model.prior_given, params.theta)
+
+
+def build(
+    method: Method,
+    model: Model,
+    dataset: data.Dataset,
+    settings: Settings,
+    *,
+    mesh: Mesh | None = None,
+    optimizers: Optimizers | None = None,
+) -> Program:
+    """Builds a run; nothing is compiled before it is called.
+
+    Args:
+      method: from `aiwae_jax.methods`, or a tuple of phases of your own.
+      model: what it trains.
+      dataset: what it is trained on.
+      settings: how long, and in what batches.
+      mesh: of devices, by default the largest data axis that divides the batch.
+      optimizers: of θ, φ and ψ, by default Adam with the paper's learning rates.
+
+    Raises:
+      data.DataError: for a data set that `data.check` refuses, or that is smaller than a batch.
+    """
+    data.check(dataset)
+    num_examples, batch_size = len(dataset.train), settings.batch_size
+    if batch_size > num_examples:
+        raise data.DataError(
+            f"`batch_size`={batch_size} is larger than the {num_examples} training images of "
+            f"{dataset.title}."
+        )
+    steps_per_epoch = num_examples // batch_size
+    if mesh is None:
+        mesh = sharding.largest_mesh(batch_size, 1)
+    method = tuple(
+        phase._replace(sampler=sharding.over_particles(phase.sampler, mesh)) for phase in method
+    )
+
+    # The compiled pieces: a step, and a loop over steps.
+    ends = rates.stage_ends(steps_per_epoch, settings.num_stages, epochs=settings.epochs)
+    learning_rate = None
+    if optimizers is None:
+        learning_rate = rates.paper_learning_rate(ends)
+        optimizers = rates.adam(learning_rate, eps=settings.adam_eps)
+    train_step = make_train_step(method, optimizers, loss_reduction=settings.loss_reduction)
+    batch_fn = dataset.batch_fn
+    on_each_device = sharding.replicated(mesh)
+    run_steps = make_run_steps(
+        train_step,
+        batch_fn,
+        num_examples=num_examples,
+        batch_size=batch_size,
+        sharding=sharding.over_data(mesh),
+    )
+    rows = sharding.put(dataset.train, on_each_device)
+    like_rows = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+
+    def init(key: jax.Array) -> LoopState:
+        state = init_state(key, model, method, optimizers)
+        return init_loop_state(train_step, state, batch_fn, like_rows, batch_size)
+
+    # Repeats are the same under `vmap`, each with the keys that it would have alone.
+    init_key, root_key = jax.random.split(jax.random.key(settings.seed))
+    if settings.num_repeats > 1:
+        seeds = settings.seed + np.arange(settings.num_repeats)
+        init_key, root_key = jax.vmap(jax.random.split, out_axes=1)(
+            jnp.stack([jax.random.key(seed) for seed in seeds])
+        )
+        init = jax.vmap(init)
+        run_steps = jax.vmap(run_steps, in_axes=(0, 0, None, None))
+    # Inside a function of our own it says nothing of what goes wrong; the trainer does.
+    run_steps = jax.jit(run_steps, donate_argnums=1, out_shardings=on_each_device)
+    root_key = sharding.put(root_key, on_each_device)
+
+    return Program(
+        settings=settings,
+        mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
+        or "data:1",
+        model=model,
+        initial=initial_fn(model, method),
+        steps_per_epoch=steps_per_epoch,
+        stage_ends=ends,
+        init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),
+        run_steps=lambda state, num_steps: run_steps(root_key, state, rows, num_steps),
+        lower=lambda state: run_steps.lower(root_key, state, rows, 1),
+        learning_rate=None if learning_rate is None else lambda step: float(learning_rate(step)),
+    )

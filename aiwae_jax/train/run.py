@@ -1,0 +1,206 @@
+"""A trained run: its model and parameters, and what one does with them."""
+
+import dataclasses
+import importlib
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from aiwae_jax import checks, evaluate, recipe
+from aiwae_jax.runs import checkpoint, config, extras, files
+from aiwae_jax.types import Model, Params, PyTree
+
+_BUILDERS = ("models", "belief")  # modules of ours whose functions build models
+_PARAMS = "train.params."  # of a checkpoint's names
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What `train.fit` and `load` return.
+
+    Rows are data as the model sees them: bits, of a data set of grey levels.
+
+    Attributes:
+      folder: of the run.
+      model: its model.
+      params: its newest parameters.
+      config: what its config.json says.
+      num_steps: steps done.
+      epochs: passes over the data.
+      is_finished: whether it has been trained to its end.
+      wall_time: seconds of its training, by name.
+    """
+
+    folder: pathlib.Path
+    model: Model
+    params: Params
+    config: dict[str, Any]
+    num_steps: int
+    epochs: float
+    is_finished: bool
+    wall_time: dict[str, float]
+
+    @property
+    def initial(self) -> Callable[[Params], Partial]:
+        """Parameters -> (x -> what chains start from): q, or the prior where q is not trained."""
+        if self.config.get("trains_posterior", True):
+            return lambda params: Partial(self.model.posterior, params.phi)
+        return lambda params: Partial(self.model.prior_given, params.theta)
+
+    def encode(self, x: chex.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of q(z|x), each `[N, D]`, for rows `x` `[N, X]`."""
+        _check_rows("x", x)
+
+        def of_datum(phi, row):
+            q = self.model.posterior(phi, row)
+            return q.mean(), q.stddev()
+
+        found = jax.jit(jax.vmap(of_datum, in_axes=(None, 0)))(self.params.phi, jnp.asarray(x))
+        return jax.device_get(found)
+
+    def decode(self, z: chex.Array) -> np.ndarray:
+        """Mean of p(x|z) `[N, X]` for latents `z` `[N, D]`.
+
+        Raises:
+          ValueError: for a model without a `likelihood`.
+        """
+        _check_rows("z", z)
+        if self.model.likelihood is None:
+            raise ValueError(
+                "`decode` needs a model with a `likelihood`: Model(..., likelihood=lambda theta, z:"
+                " a distribution over x with a `mean()`)."
+            )
+
+        def of_latent(theta, row):
+            return self.model.likelihood(theta, row).mean()
+
+        found = jax.jit(jax.vmap(of_latent, in_axes=(None, 0)))(self.params.theta, jnp.asarray(z))
+        return jax.device_get(found)
+
+    def sample(self, key: chex.PRNGKey, num: int) -> tuple[PyTree, np.ndarray]:
+        """Draws (x `[num, X]`, z `[num, D]`) from the model."""
+        checks.key(key)
+        keys = jax.random.split(key, checks.integer("num", num, least=1))
+        draw = jax.jit(jax.vmap(self.model.sample, in_axes=(0, None)))
+        return jax.device_get(draw(keys, self.params.theta))
+
+    def log_likelihood(
+        self,
+        key: chex.PRNGKey,
+        x: chex.Array,
+        settings: evaluate.Settings = evaluate.Settings(),  # noqa: B008 - it is frozen
+        **options: Any,
+    ) -> evaluate.Likelihood:
+        """Annealed estimates of log p(x), a row each; see `evaluate.log_likelihood`."""
+        log_joint = Partial(self.model.log_joint, self.params.theta)
+        initial = self.initial(self.params)
+        return evaluate.log_likelihood(key, log_joint, initial, x, settings, **options)
+
+
+def _check_rows(name: str, rows: chex.Array) -> None:
+    if np.ndim(rows) != 2:
+        raise ValueError(
+            f"`{name}` must be rows, of shape [N, size]; got {list(np.shape(rows))}. One row alone "
+            f"is `{name}[None]`."
+        )
+
+
+def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int = 0) -> Run:
+    """Opens a run with its newest parameters, also one that is still at work.
+
+    Args:
+      folder: of the run.
+      model: what it trained. Models of this package's builders are built again, from arguments that
+        the folder has; any other must be given.
+      repeat: which one, of a run that trained several side by side.
+
+    Raises:
+      WorkdirError: if the folder holds no run, or its files are damaged.
+      CheckpointError: if none of its checkpoints can be read.
+      ValueError: if its model must be given, or the one that was given has other parameters.
+      ImportError: if the packages of the extra `run` are missing.
+    """
+    extras.require("`load`")
+    path = pathlib.Path(folder).expanduser().absolute()
+    if not (path / "config.json").exists():
+        raise files.WorkdirError(f"`folder`={folder} holds no run: it has no config.json.")
+    stored = config.read(path)
+    if model is None:
+        model = _build(folder, stored)
+    found = checkpoint.Checkpoints(path / "checkpoints").read()
+    if found is None:
+        raise files.WorkdirError(f"`folder`={folder} has no checkpoint yet.")
+    num_steps, arrays, facts = found
+    settings = stored["training"]
+    num_repeats = settings.get("num_repeats", 1)
+    if not 0 <= checks.integer("repeat", repeat) < num_repeats:
+        raise ValueError(f"`repeat` must lie in 0 .. {num_repeats - 1}, got {repeat}.")
+    params = _params(folder, model, arrays, repeat if num_repeats > 1 else None)
+    steps_per_epoch = stored["data"].get("train_images", 0) // settings["batch_size"]
+    return Run(
+        folder=path,
+        model=model,
+        params=params,
+        config=stored,
+        num_steps=num_steps,
+        epochs=num_steps / max(steps_per_epoch, 1),
+        is_finished=facts["is_finished"],
+        wall_time=facts["wall_time"],
+    )
+
+
+def _build(folder: str | os.PathLike, stored: Mapping[str, Any]) -> Model:
+    """The model that a builder of ours made for the run."""
+    written = stored.get("model")
+    if not written:
+        raise ValueError(
+            f"`folder`={folder} is a run of a model of your own: give it, as load(folder, model)."
+        )
+    said = recipe.from_json(written)
+    module, _, name = said.builder.rpartition(".")
+    if module not in _BUILDERS:
+        raise ValueError(
+            f"`folder`={folder}: its model was built by {said.builder}, which is no builder of "
+            "this version; give the model, as load(folder, model)."
+        )
+    builder = getattr(importlib.import_module(f"aiwae_jax.{module}"), name)
+    return builder(**said.arguments)
+
+
+def _params(
+    folder: str | os.PathLike, model: Model, arrays: dict[str, np.ndarray], repeat: int | None
+) -> Params:
+    """A model's parameters among the arrays of a checkpoint."""
+    wanted = jax.eval_shape(model.init, jax.random.key(0))._replace(psi=())
+    leaves, structure = jax.tree_util.tree_flatten_with_path(wanted)
+    there = {
+        name.removeprefix(_PARAMS)
+        for name in arrays
+        if name.startswith((f"{_PARAMS}theta", f"{_PARAMS}phi"))
+    }
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    found = []
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        array = arrays.get(f"{_PARAMS}{name}")
+        if array is not None and repeat is not None:
+            array = array[repeat]
+        if array is None or array.shape != leaf.shape:
+            is_what = "has none" if array is None else f"has one of shape {list(array.shape)}"
+            raise ValueError(
+                f"`model` has parameters {name} of shape {list(leaf.shape)}, and the run in "
+                f"{folder} {is_what}: it is another model."
+            )
+        found.append(jnp.asarray(array, leaf.dtype))
+    if more := sorted(there - set(names)):
+        raise ValueError(
+            f"`model` has no parameters {more[0]}, and the run in {folder} has: it is another "
+            "model."
+        )
+    return jax.tree.unflatten(structure, found)

@@ -1,0 +1,375 @@
+"""The train step: one compiled function for any method.
+
+Nothing here knows a method by name: a method is a tuple of phases, and each phase draws particles,
+differentiates its objective with respect to the parameters it moves, and applies their optimizers.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from aiwae_jax import checks, support, weights
+from aiwae_jax.train import watch
+from aiwae_jax.train.optimizers import Optimizers
+from aiwae_jax.train.watch import TrainInfo
+from aiwae_jax.types import Method, Model, Params, Phase, PyTree
+
+_STAND_IN = 0.5  # where no datum is finite; without weight
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries from step to step.
+
+    Random keys are not part of it: each step folds its number into one root key.
+
+    Attributes:
+      step: `[]` int, steps done.
+      params: the model's parameters.
+      opt_states: `Params` of optimizer states.
+      sampler_states: one state per phase (step sizes, say).
+    """
+
+    step: chex.Array
+    params: Params
+    opt_states: Params
+    sampler_states: tuple[PyTree, ...]
+
+
+def init_state(
+    key: chex.PRNGKey, model: Model, method: Method, optimizers: Optimizers
+) -> TrainState:
+    """Fresh parameters, optimizer states and sampler states.
+
+    All of it is copied: the state shares no memory with what `model.init` returns, so that a step
+    may take the state's memory for the next one.
+
+    Raises:
+      TypeError: if `method`, `optimizers` or what `model.init` returns is something else.
+    """
+    _check_parts(method, optimizers)
+    model_key, psi_key = jax.random.split(key)
+    params = model.init(model_key)
+    if not isinstance(params, Params):
+        raise TypeError(
+            f"`model.init` must return `types.Params(theta, phi)`, got {type(params).__name__}."
+        )
+    psi = {}
+    for i, phase in enumerate(method):
+        psi |= phase.init_params(jax.random.fold_in(psi_key, i))
+    if psi:
+        params = params._replace(psi=psi)
+    params = jax.tree_util.tree_map_with_path(_owned, params)
+    opt_states = Params(*(tx.init(p) for tx, p in zip(optimizers, params, strict=True)))
+    sampler_states = tuple(phase.sampler.init() for phase in method)
+    opt_states, sampler_states = jax.tree_util.tree_map_with_path(
+        _owned, (opt_states, sampler_states)
+    )
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_states, sampler_states)
+
+
+def _owned(path, leaf: Any) -> chex.Array:
+    """A copy of its own: a stored bias, or a buffer of two leaves, could be donated only once.
+
+    Strongly typed: a weakly typed leaf would become strong in the first step, and compile the
+    second anew.
+    """
+    if jnp.issubdtype(getattr(leaf, "dtype", np.dtype(object)), jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(
+            jnp.array(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
+        )
+    try:
+        return jnp.array(leaf, jax.dtypes.canonicalize_dtype(jax.dtypes.result_type(leaf)))
+    except TypeError as error:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        raise TypeError(
+            f"Parameters and states must be arrays only, but {name} is {leaf!r:.60} "
+            f"({type(leaf).__name__}); keep what is no parameter in the model's functions."
+        ) from error
+
+
+def _check_parts(method: Method, optimizers: Optimizers) -> None:
+    if not isinstance(method, tuple) or not all(isinstance(part, Phase) for part in method):
+        raise TypeError(
+            f"`method` must be a tuple of phases, as `methods.aiwae(...)` or "
+            f"`(types.phase(...),)` makes one; got {type(method).__name__}."
+        )
+    if not method:
+        raise ValueError("`method` must have at least one phase, got an empty tuple.")
+    if not isinstance(optimizers, Params) or not all(
+        hasattr(tx, "init") and hasattr(tx, "update") for tx in optimizers
+    ):
+        raise TypeError(
+            "`optimizers` must be `types.Params` of three optax transformations, as "
+            f"`train.adam(1e-3)` or `Params(tx, tx, tx)` makes them; got "
+            f"{type(optimizers).__name__}."
+        )
+
+
+def _phase_names(method: Method) -> list[str]:
+    names = ["+".join(phase.updates) for phase in method]
+    return [f"{i}:{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+def all_finite(tree: PyTree) -> chex.Array:
+    """Whether every element of every leaf is finite, `[]` bool."""
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def finite_rows(batch: PyTree) -> chex.Array:
+    """Which data of a batch are finite in all of their leaves, `[B]` bool."""
+    is_finite = jnp.ones(checks.num_rows("batch", batch), bool)
+    for leaf in jax.tree.leaves(batch):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            is_finite &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
+    return is_finite
+
+
+def _harmless(batch: PyTree, is_finite: chex.Array) -> PyTree:
+    """Rows with NaN or infinities replaced by a copy of the first one that is finite.
+
+    A weight of zero does not stop them in the backward pass, and step sizes should follow chains of
+    real data. Where no row is finite, a constant stands in.
+    """
+    first = jnp.argmax(is_finite)
+
+    def replace(leaf):
+        shape = (-1,) + (1,) * (leaf.ndim - 1)
+        leaf = jnp.where(is_finite.reshape(shape), leaf, leaf[first])
+        is_number = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return jnp.where(jnp.isfinite(leaf), leaf, _STAND_IN) if is_number else leaf
+
+    return jax.tree.map(replace, batch)
+
+
+def _objective_and_info(
+    keys: chex.PRNGKey,
+    phase: Phase,
+    params: Params,
+    sampler_state: PyTree,
+    batch: PyTree,
+    is_usable: chex.Array,
+) -> tuple[chex.Array, dict[str, chex.Array]]:
+    """Sum of the phase's objective over a batch (one key per datum), and averaged diagnostics.
+
+    A datum that is not usable `[B]`, or whose objective is not finite, is counted and left out of
+    the sum.
+    """
+
+    @partial(jax.vmap, out_axes=(0, 0, None), axis_name="batch")
+    def draw_and_judge(key, x):
+        particles, info = phase.sampler.draw(key, params, x, sampler_state, axis_name="batch")
+        log_weights = particles.log_weights if phase.sampler.is_properly_weighted else ()
+        return phase.objective.value(params, particles), log_weights, info
+
+    values, log_weights, info = draw_and_judge(keys, batch)
+    chex.assert_shape(values, keys.shape)
+    is_counted = is_usable & jnp.isfinite(values)
+    total = jnp.sum(jnp.where(is_counted, values, 0.0))
+    num_counted = jnp.sum(is_counted).astype(total.dtype)
+    # NaN where there is no datum to average: not 0, which an epoch's average would take for one.
+    info = dict(info, objective=total / num_counted, num_nonfinite_objective=jnp.sum(~is_counted))
+    if phase.sampler.is_properly_weighted:
+        bounds = jax.vmap(weights.log_mean_exp)(log_weights)
+        # -inf if it is for one datum
+        info["log_likelihood_bound"] = jnp.mean(bounds, where=is_usable)
+        ess = jax.vmap(weights.effective_sample_size)(log_weights)
+        info["effective_sample_size"] = jnp.mean(ess, where=is_usable)
+        info["num_zero_weight"] = jnp.sum((log_weights == -jnp.inf) & is_usable[:, None])
+    return total, info
+
+
+def check_key(key: chex.PRNGKey) -> None:
+    """Refuses what is not one random key; tracers have types, too."""
+    is_key = jnp.issubdtype(getattr(key, "dtype", np.dtype(object)), jax.dtypes.prng_key)
+    if not is_key or np.shape(key):
+        found = f"{getattr(key, 'dtype', type(key).__name__)} of shape {list(np.shape(key))}"
+        raise TypeError(
+            f"`key` must be one random key, as `jax.random.key(0)` makes it; got {found}."
+        )
+
+
+def check_not_taken(state: TrainState) -> None:
+    """Refuses a state whose memory an earlier step has taken."""
+    if isinstance(state.step, jax.Array) and state.step.is_deleted():
+        raise ValueError(
+            "`state` has been given to a step before, which took its memory; go on with the state "
+            "that it returned, or keep a copy, `jax.tree.map(jnp.copy, state)`."
+        )
+
+
+class TrainStep:
+    """`step(key, state, batch) -> (state, info)`, compiled; made by `make_train_step`.
+
+    `lower`, `trace` and `eval_shape` are those of the compiled function. Under a caller's own
+    transformations it is that function alone, which looks at no values and says nothing.
+    """
+
+    def __init__(self, step_fn: Callable, method: Method, *, with_nonfinite_data: bool = False):
+        def watched(key, state, batch):
+            state, info = step_fn(key, state, batch)
+            return state, info, watch.is_troubled(info)
+
+        self._step = jax.jit(step_fn, donate_argnums=1)
+        self._watched = jax.jit(watched, donate_argnums=1)
+        self._check_fns = {phase.sampler.check_data for phase in method} - {None}
+        self._with_nonfinite_data = with_nonfinite_data
+        self._watch = watch.Watch()
+        self._is_checked = False
+
+    # Methods, and no attributes, which `functools.wraps` would hand on to what is not the same.
+    def lower(self, *args, **kwargs) -> jax.stages.Lowered:
+        """As of `jax.jit`."""
+        return self._step.lower(*args, **kwargs)
+
+    def trace(self, *args, **kwargs) -> jax.stages.Traced:
+        """As of `jax.jit`."""
+        return self._step.trace(*args, **kwargs)
+
+    def eval_shape(self, *args, **kwargs) -> PyTree:
+        """As of `jax.jit`."""
+        return self._step.eval_shape(*args, **kwargs)
+
+    def __call__(
+        self, key: chex.PRNGKey, state: TrainState, batch: PyTree
+    ) -> tuple[TrainState, TrainInfo]:
+        """Makes one step; see `make_train_step`."""
+        if not isinstance(state, TrainState):
+            raise TypeError(
+                "A step is called with (key, state, batch), `state` from `train.init_state`; got "
+                f"{type(state).__name__}."
+            )
+        leaves = jax.tree.leaves(batch)
+        if checks.is_traced((key, state, batch)):
+            return self._step(key, state, batch)
+        check_not_taken(state)
+        if not self._is_checked:
+            self.check_batch(batch)
+            self._is_checked = True
+        state, info, has_trouble = self._watched(key, state, batch)
+        self._watch.follow(has_trouble, info, num_data=len(leaves[0]))
+        return state, info
+
+    @property
+    def has_check(self) -> bool:
+        """Whether the model has said what its data must be."""
+        return bool(self._check_fns)
+
+    def check_batch(self, batch: PyTree) -> None:
+        """Refuses a batch that the model's likelihood is not of, see `Model.check_data`.
+
+        Some data that are not finite are let through: a step leaves them out and says so.
+
+        Raises:
+          ValueError: as `Model.check_data` does, or for leaves of unequal length or none.
+        """
+        checks.num_rows("batch", batch)
+        if self.has_check and support.is_concrete(batch):
+            batch = jax.tree.map(np.asarray, batch)
+            if not self._with_nonfinite_data:
+                rows = np.asarray(finite_rows(batch))
+                if len(rows) > 1 and not rows.any():
+                    support.check_finite(batch, name="batch")
+                batch = jax.tree.map(lambda leaf: leaf[rows], batch)
+            for check_fn in self._check_fns:
+                check_fn(batch, name="batch")
+
+
+def make_train_step(
+    method: Method,
+    optimizers: Optimizers,
+    *,
+    loss_reduction: str = "mean",
+    with_nonfinite_data: bool = False,
+) -> TrainStep:
+    """Compiles all phases of a method into one jitted train step.
+
+    The phases run in order; each sees the parameters that the ones before it have already moved.
+
+    A step *donates* its state: the memory of the arrays that go in is taken for those that come
+    out, and JAX deletes the former. Keep a copy of what is wanted later,
+    `best = jax.tree.map(jnp.copy, state.params)`, and put a copy of what is yours into a state,
+    `state._replace(params=jax.tree.map(jnp.copy, pretrained))`.
+
+    The first batch is looked at on the host: whether the model's likelihood is of such data
+    (`Model.check_data`). Later ones are not. What goes wrong is counted in every step, and said
+    once by `warnings.warn` when a later call finds the step finished; nothing waits for that.
+
+    Args:
+      method: a tuple of phases.
+      optimizers: `Params` of optax transformations.
+      loss_reduction: "mean" or "sum" over the batch. Adam is nearly blind to the
+        difference, but its eps is not.
+      with_nonfinite_data: whether NaN and infinities in the data are the model's business (NaN for
+        a missing value, say). By default such a datum is left out: it counts in
+        `num_nonfinite_objective`, and the others of its batch train, each with the weight that it
+        has in a full batch.
+
+    Returns:
+      `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
+      is donated, `info` maps the name of each phase to its diagnostics: the `objective` (mean over
+      the data where it is finite; the others are counted in `num_nonfinite_objective`),
+      `num_skipped_updates` (1 if a gradient was not finite, or no datum was left, and the phase
+      moved nothing), the
+      sampler's own info, and for properly weighted particles `log_likelihood_bound` (mean of the
+      log mean weight, a lower bound of log p(x) in expectation), `effective_sample_size` and
+      `num_zero_weight`.
+
+    Raises:
+      ValueError: for an unknown `loss_reduction`, or no phases. The step raises it for arrays of
+        unequal length in a batch, an empty batch, and data outside the likelihood's support.
+      TypeError: if `method` is no tuple of phases, or `optimizers` not `Params` of transformations.
+    """
+    _check_parts(method, optimizers)
+    if loss_reduction not in ("mean", "sum"):
+        raise ValueError(f"`loss_reduction` must be 'mean' or 'sum', got {loss_reduction!r}.")
+
+    def run_phase(keys, phase, state, sampler_state, batch, is_usable):
+        params, opt_states = state.params, state.opt_states
+
+        def loss_fn(moving):
+            total, info = _objective_and_info(
+                keys, phase, params._replace(**moving), sampler_state, batch, is_usable
+            )
+            return -total / (len(keys) if loss_reduction == "mean" else 1.0), info
+
+        moving = {name: getattr(params, name) for name in phase.updates}
+        grads, info = jax.grad(loss_fn, has_aux=True)(moving)
+        # A datum whose objective is not finite adds nothing to the loss, but differentiating its
+        # infinity can still give 0 * inf. Such a step must not reach the parameters; nor must one
+        # without any datum, which an optimizer with momentum would make all the same.
+        is_finite = all_finite(grads) & (info["num_nonfinite_objective"] < len(keys))
+        info = dict(info, num_skipped_updates=(~is_finite).astype(jnp.int32))
+        for name, grad in grads.items():
+            # optax's own arithmetic mixes dtypes, which a caller may have forbidden globally.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, opt_state = getattr(optimizers, name).update(
+                    grad, getattr(opt_states, name), moving[name]
+                )
+            moved = optax.apply_updates(moving[name], updates)
+            keep = partial(jax.tree.map, lambda new, old: jnp.where(is_finite, new, old))
+            params = params._replace(**{name: keep(moved, moving[name])})
+            opt_states = opt_states._replace(**{name: keep(opt_state, getattr(opt_states, name))})
+        return state._replace(params=params, opt_states=opt_states), info
+
+    def train_step(key, state, batch):
+        check_key(key)
+        info, sampler_states = {}, []
+        batch_size = checks.num_rows("batch", batch)
+        is_usable = jnp.ones(batch_size, bool)
+        if not with_nonfinite_data:
+            is_usable = finite_rows(batch)
+            batch = _harmless(batch, is_usable)
+        keys = jax.random.split(key, (len(method), batch_size))
+        for i, (name, phase) in enumerate(zip(_phase_names(method), method, strict=True)):
+            sampler_state = state.sampler_states[i]
+            state, info[name] = run_phase(keys[i], phase, state, sampler_state, batch, is_usable)
+            sampler_states.append(phase.sampler.adapt(sampler_state, info[name]))
+        return state._replace(step=state.step + 1, sampler_states=tuple(sampler_states)), info
+
+    return TrainStep(train_step, method, with_nonfinite_data=with_nonfinite_data)

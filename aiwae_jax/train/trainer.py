@@ -1,0 +1,201 @@
+"""Training to the end in chunks of about a second, with checkpoints and metrics in between."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aiwae_jax.parallel import processes
+from aiwae_jax.runs import checkpoint, folder, metrics, progress, repeats
+from aiwae_jax.runs.interruption import Interrupted, Interruption
+from aiwae_jax.train import diagnosis, watch
+from aiwae_jax.train.loop import epoch_averages
+from aiwae_jax.train.program import Program
+from aiwae_jax.train.step import all_finite
+from aiwae_jax.train.watch import TrainInfo
+
+_SECONDS_PER_CHUNK = 1.0
+_MAX_SKIPPED = 100  # updates in a row, from an epoch's start
+
+
+_all_finite = jax.jit(all_finite)
+
+
+class NonFiniteError(RuntimeError):
+    """Training ran into NaN or infinite parameters; the last good checkpoint is kept."""
+
+
+def _flat_record(averages: TrainInfo) -> dict[str, np.ndarray]:
+    """Names such as theta/objective, in the order of the phases' names from last to first."""
+    return {
+        f"{phase}/{name}": value
+        for phase, info in sorted(averages.items(), reverse=True)
+        for name, value in sorted(info.items())
+    }
+
+
+def _facts_line(record: dict[str, np.ndarray], epoch: float, images_per_second: float) -> str:
+    """The facts of the first phase that has them; θ's phase comes first."""
+    parts = [f"epoch {epoch:.4g}"]
+    for name, label, digits in (
+        ("objective", "objective", 2),
+        ("log_likelihood_bound", "log p(x) ≥", 2),
+        ("acceptance", "accept", 3),
+        ("step_sizes", "step", 3),
+    ):
+        values = [value for key, value in record.items() if key.endswith(f"/{name}")]
+        if values:
+            parts.append(f"{label} {np.mean(values[0]):.{digits}f}")
+    return "  ".join([*parts, f"{images_per_second:,.0f} img/s"])
+
+
+class Trainer:
+    """Trains one run to its end, in chunks of about a second, with checkpoints in between."""
+
+    def __init__(self, program: Program, claim: folder.Claim, checkpoint_minutes: float = 3.0):
+        """Restores the newest checkpoint of the run's folder, or begins.
+
+        Args:
+          program: what is trained.
+          claim: on the run's folder.
+          checkpoint_minutes: between checkpoints, at most.
+
+        Raises:
+          checkpoint.CheckpointError: if there are checkpoints, and none that can be continued.
+        """
+        self._program, self._claim = program, claim
+        self._settings, self._checkpoint_minutes = program.settings, checkpoint_minutes
+        self._checkpoints = checkpoint.Checkpoints(claim.folder / "checkpoints", is_owner=True)
+        self.loop_state = program.init()
+        self.wall_time = {"training_seconds": 0.0}
+        restored = self._checkpoints.restore(self.loop_state, is_exact=True)
+        if restored is not None:
+            self.loop_state, facts = restored
+            self.wall_time = facts["wall_time"]
+        self.step = self.loop_state.num_steps
+        self._repeats = repeats.of(claim.folder, self._settings.seed, self._settings.num_repeats)
+        self._metrics = []
+        if processes.is_primary():
+            for repeat in self._repeats:
+                repeat.folder.mkdir(exist_ok=True)
+                self._metrics.append(metrics.MetricsWriter(repeat.folder, resume_step=self.step))
+        self._saved_at = time.monotonic()
+        self._watch = watch.Watch()
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return self._program.stage_ends[-1]
+
+    def _is_stage_end(self) -> bool:
+        return self.step in self._program.stage_ends
+
+    def save(self) -> None:
+        """Writes a checkpoint of this very step."""
+        facts = {"wall_time": self.wall_time, "is_finished": self.step >= self.total_steps}
+        self._checkpoints.save(self.step, self.loop_state, facts)
+        self._saved_at = time.monotonic()
+
+    def _advance(self, num_steps: int) -> float:
+        """Runs a chunk; returns its seconds."""
+        before = jax.tree.map(jnp.copy, self.loop_state)  # for a diagnosis
+        began = time.monotonic()
+        self.loop_state = self._program.run_steps(self.loop_state, num_steps)
+        jax.block_until_ready(self.loop_state)
+        seconds = time.monotonic() - began
+        self.step += num_steps
+        self.wall_time["training_seconds"] += seconds
+        if not _all_finite(self.loop_state.train):
+            found = diagnosis.first_nonfinite(self._program, before, num_steps)
+            raise NonFiniteError(
+                f"The training state became NaN or infinite in the {num_steps} steps before step "
+                f"{self.step}, {found}. {self._last_good()}"
+            )
+        return seconds
+
+    def _last_good(self) -> str:
+        step = self._checkpoints.latest_step()
+        if step is None:
+            return "No checkpoint had been saved yet."
+        return f"The last good checkpoint is of step {step}."
+
+    def _check_totals(self, totals: TrainInfo, steps_in_epoch: int) -> None:
+        """Says once what went wrong, and stops when all updates of an epoch were skipped."""
+        self._watch.look(totals, steps_in_epoch, num_data=self._settings.batch_size)
+        for phase, info in totals.items():
+            num_skipped = int(np.max(info["num_skipped_updates"]))  # over repeats
+            if num_skipped == steps_in_epoch >= min(_MAX_SKIPPED, self._program.steps_per_epoch):
+                raise NonFiniteError(
+                    f"The gradient of {phase} was not finite in any of the {num_skipped} steps "
+                    f"before step {self.step}. {self._last_good()}"
+                )
+
+    def _write_metrics(self, averages: TrainInfo, epoch: float) -> None:
+        """Writes an epoch's averages, for each repeat into its own file."""
+        averages = processes.fetch(averages)  # by all, for process 0 to slice
+        if not processes.is_primary():
+            return
+        facts = {"epoch": epoch}
+        if self._program.learning_rate is not None:
+            facts["learning_rate"] = self._program.learning_rate(self.step - 1)
+        for repeat, writer in zip(self._repeats, self._metrics, strict=True):
+            writer.write(self.step, facts | _flat_record(repeat.select(averages)))
+
+    def train(self, interruption: Interruption) -> None:
+        """Trains to the end.
+
+        Raises:
+          Interrupted: after saving, on SIGINT, SIGTERM or SIGHUP.
+          NonFiniteError: when parameters are no longer finite; nothing bad is saved.
+          files.WorkdirError: when the folder is gone; it is not made again.
+        """
+        settings, per_epoch = self._settings, self._program.steps_per_epoch
+        bar = progress.Progress("training", self.total_steps, self.step)
+        chunk = 1  # the first chunk also compiles, so the second learns the pace
+        try:
+            while self.step < self.total_steps:
+                num_steps = min(
+                    *(chunk, per_epoch - self.step % per_epoch, self.total_steps - self.step)
+                )
+                seconds = self._advance(num_steps)
+                pace = num_steps / max(seconds, 1e-9)
+                seconds_since_save = time.monotonic() - self._saved_at
+                # Clocks differ, and what comes next must not.
+                chunk, is_due = processes.of_primary(
+                    np.array(
+                        [
+                            max(1, int(pace * _SECONDS_PER_CHUNK)),
+                            seconds_since_save > 60 * self._checkpoint_minutes,
+                        ]
+                    )
+                ).tolist()
+                signal_number = interruption.of_any_process()
+                self._claim.check()
+
+                steps_in_epoch = (self.step - 1) % per_epoch + 1
+                self._check_totals(processes.fetch(self.loop_state.totals), steps_in_epoch)
+                averages = epoch_averages(self.loop_state.totals, steps_in_epoch)
+                epoch = self.step / per_epoch
+                if steps_in_epoch == per_epoch:
+                    self._write_metrics(averages, epoch)
+                images_per_second = pace * settings.batch_size * settings.num_repeats
+                bar.update(self.step, _facts_line(_flat_record(averages), epoch, images_per_second))
+
+                if signal_number or is_due or self._is_stage_end():
+                    self.save()
+                if signal_number and self.step < self.total_steps:
+                    raise Interrupted(
+                        f"Interrupted; saved at step {self.step} of {self.total_steps}. Start the "
+                        "same command again to continue.",
+                        signal_number,
+                    )
+            self.save()
+        finally:
+            bar.close()
+
+    def close(self) -> None:
+        """Closes files and checkpoints."""
+        for writer in self._metrics:
+            writer.close()
+        self._checkpoints.close()

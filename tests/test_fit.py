@@ -1,0 +1,257 @@
+"""Anybody's model and data: trained in a folder, killed, continued, loaded, measured, reported."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import own_table
+import pytest
+
+import aiwae_jax
+from aiwae_jax import data, evaluate, methods, models, report, train
+from aiwae_jax.cli import main as cli
+from aiwae_jax.runs import checkpoint, extras, files
+from aiwae_jax.runs.interruption import Interrupted
+
+ROOT = pathlib.Path(__file__).parent.parent
+QUICK = {"num_examples": 8, "num_simulated": 4, "num_bound_samples": 50}
+SETTINGS = evaluate.Settings(num_temperatures=40, num_chains=8)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder, run) of a model of one's own."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return folder, own_table.fit(folder)
+
+
+def test_a_model_of_your_own_is_trained_and_used(finished):
+    _, run = finished
+    rows = own_table.table().test
+    assert run.is_finished
+    assert (run.epochs, run.num_steps) == (6.0, 18)
+    mean, stddev = run.encode(rows)
+    chex.assert_shape([mean, stddev], (20, 2))
+    np.testing.assert_allclose(mean, rows @ np.asarray(run.params.phi["encoder"]), rtol=1e-5)
+    np.testing.assert_allclose(
+        run.decode(mean), mean @ np.asarray(run.params.theta["loadings"]), rtol=1e-5
+    )
+    x, z = run.sample(jax.random.key(0), 7)
+    assert (x.shape, z.shape) == ((7, 5), (7, 2))
+    found = run.log_likelihood(jax.random.key(1), rows, SETTINGS)
+    exact = -own_table.exact_nll(run.params.theta, rows)
+    np.testing.assert_allclose(found.log_likelihood, exact, atol=0.1)
+    with pytest.raises(ValueError, match=r"`x` must be rows, of shape \[N, size\]; got \[5\]"):
+        run.encode(rows[0])
+
+
+def test_the_same_call_returns_what_is_finished_and_another_is_refused(finished):
+    folder, run = finished
+    again = own_table.fit(folder)
+    chex.assert_trees_all_equal(again.params, run.params)
+    with pytest.raises(files.WorkdirError, match=r"`epochs`: 6\.0 there, 7\.0 here"):
+        own_table.fit(folder, epochs=7)
+    with pytest.raises(files.WorkdirError, match="data: plane of another content"):
+        own_table.fit(folder, dataset=own_table.table(seed=5))
+    model = own_table.factor_analysis()
+    with pytest.raises(files.WorkdirError, match="`method` was built otherwise"):
+        own_table.fit(folder, method=methods.iwae(model, 2), model=model)
+    adam = train.adam(1e-3)
+    with pytest.raises(files.WorkdirError, match="`optimizers`: adam there, your own here"):
+        own_table.fit(folder, optimizers=adam)
+
+
+def test_a_run_is_loaded_with_its_model_and_with_no_other(finished):
+    folder, run = finished
+    loaded = aiwae_jax.load(folder, own_table.factor_analysis())
+    chex.assert_trees_all_equal(loaded.params, run.params)
+    assert (loaded.epochs, loaded.is_finished) == (6.0, True)
+    with pytest.raises(ValueError, match=r"of a model of your own: give it, as load\(folder, m"):
+        aiwae_jax.load(folder)
+    with pytest.raises(ValueError, match=r"loadings of shape \[2, 4\], .* has one of shape \[2, 5"):
+        aiwae_jax.load(folder, own_table.factor_analysis(4))
+    bernoulli = models.bernoulli_vae(5, 2, hidden_sizes=(3, 3), initialization="torch")
+    with pytest.raises(ValueError, match="it is another model"):
+        aiwae_jax.load(folder, bernoulli)
+    with pytest.raises(files.WorkdirError, match="holds no run"):
+        aiwae_jax.load(folder / "checkpoints")
+
+
+def test_a_report_measures_what_is_exact_and_the_same_call_finds_it(finished, capsys):
+    folder, run = finished
+    dataset = own_table.table()
+    content = report.write(run, dataset, SETTINGS, **QUICK)
+    exact = own_table.exact_nll(run.params.theta, dataset.test[np.sort(_rows(folder))])
+    assert abs(content["nll_test"] - exact.mean()) < 0.05
+    assert content["config"]["method"]["arguments"]["num_temperatures"] == 3
+    assert "plane, aiwae num_particles=2" in capsys.readouterr().out
+    page = (folder / "report.html").read_text()
+    assert "plane: aiwae" in page
+    assert "paper" not in page
+    assert content["pictures"] == ["learning_curves.png", "acceptance.png"]  # rows are no images
+    assert report.write(run, dataset, SETTINGS, **QUICK) == content
+    assert "already evaluated like this" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="`dataset` is not what the run"):
+        report.write(run, own_table.table(seed=5), SETTINGS, **QUICK)
+    for name, wrong in (("num_examples", 1), ("num_bound_samples", 60), ("target_gap", -1.0)):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            report.write(run, dataset, SETTINGS, **QUICK | {name: wrong})
+
+
+def _rows(folder):
+    with np.load(folder / "evaluation.npz") as arrays:
+        return arrays["index_test"]
+
+
+def test_a_model_without_samples_has_a_report_without_a_gap(tmp_path):
+    model = own_table.factor_analysis(with_sample=False)
+    run = own_table.fit(tmp_path / "run", model=model, method=methods.vae(model), epochs=2)
+    with pytest.warns(UserWarning, match="no `sample`: no bidirectional gap"):
+        content = report.write(
+            run, own_table.table(), SETTINGS, num_examples=4, num_bound_samples=50
+        )
+    assert "bidirectional_gap" not in content
+
+
+def test_optimizers_of_your_own_are_used(tmp_path):
+    still = aiwae_jax.types.Params(optax.sgd(0.0), optax.sgd(0.0), optax.sgd(0.0))
+    run = own_table.fit(tmp_path / "run", optimizers=still, epochs=1)
+    begun = own_table.factor_analysis().init(
+        jax.random.split(jax.random.split(jax.random.key(0))[0])[0]
+    )
+    chex.assert_trees_all_close(run.params.theta, begun.theta, rtol=1e-6)  # of another program
+
+
+def test_models_of_builders_are_built_again_with_their_arguments(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2, (30, 6))
+    dataset = data.from_arrays(bits[:20], bits[20:], name="bits", image_shape=(2, 3))
+    model = models.bernoulli_vae(
+        6, 2, hidden_sizes=(4, 4), mean_image=bits.mean(axis=0), posterior="planar", num_layers=2
+    )
+    run = train.fit(
+        methods.dreg(model, 2), model, dataset, tmp_path / "run", epochs=2, batch_size=10
+    )
+    loaded = aiwae_jax.load(tmp_path / "run")
+    chex.assert_trees_all_equal(loaded.params, run.params)
+    np.testing.assert_array_equal(loaded.model.recipe.arguments["mean_image"], bits.mean(axis=0))
+    x = jnp.asarray(bits[:3], float)
+    np.testing.assert_array_equal(loaded.encode(x)[0], run.encode(x)[0])
+
+
+def test_a_run_that_a_signal_ends_is_continued_to_the_same_bits(tmp_path, monkeypatch, finished):
+    _, run = finished
+    advance, times = train.trainer.Trainer._advance, []
+
+    def interrupted(self, num_steps):
+        seconds = advance(self, num_steps)
+        times.append(num_steps)
+        if len(times) == 2:
+            os.kill(os.getpid(), 15)
+        return seconds
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.trainer.Trainer, "_advance", interrupted)
+        with pytest.raises(Interrupted, match="Interrupted; saved at step"):
+            own_table.fit(tmp_path / "run")
+    half = aiwae_jax.load(tmp_path / "run", own_table.factor_analysis())
+    assert 0 < half.num_steps < 18
+    assert not half.is_finished
+    chex.assert_trees_all_equal(own_table.fit(tmp_path / "run").params, run.params)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_is_continued_to_the_same_bits(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    command = [sys.executable, str(ROOT / "tests" / "own_table.py")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*command, str(cut), "3000"], env=environment)
+    deadline = time.monotonic() + 120
+    while not list(cut.glob("checkpoints/[0-9]*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    for folder in (cut, whole):
+        subprocess.run([*command, str(folder), "3000"], env=environment, check=True)
+    _, arrays, _ = checkpoint.Checkpoints(cut / "checkpoints").read()
+    _, expected, _ = checkpoint.Checkpoints(whole / "checkpoints").read()
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(extras._PACKAGES, "no_such_module", "no-such-package")
+    message = r"needs no-such-package: install them with pip install 'aiwae_jax\[run\]'"
+    for call in (
+        lambda: own_table.fit(tmp_path / "run"),
+        lambda: aiwae_jax.load(tmp_path / "run"),
+        lambda: report.write(None, None),
+    ):
+        with pytest.raises(ImportError, match=message):
+            call()
+
+
+def test_the_command_fits_and_reports(tmp_path, capsys):
+    path, folder = tmp_path / "bits.npz", str(tmp_path / "run")
+    chance = np.random.default_rng(0)
+    np.savez(path, train=chance.integers(0, 17, (40, 4, 4)), test=chance.integers(0, 17, (8, 4, 4)))
+    given = ["fit", str(path), f"--folder={folder}", "--hidden_size=4", "--latent_size=2"]
+    assert cli.main([*given, "--epochs=2", "--batch_size=20"]) == 2
+    assert "the data must be bits, or grey levels with --max_level" in capsys.readouterr().err
+    given += ["--max_level=16", "--batch_size=20", "--K=2", "--T=3"]
+    assert cli.main([*given, "--epochs=2"]) == 0
+    assert f"aiwae report {folder}" in capsys.readouterr().out
+    assert cli.main([*given, "--epochs=3"]) == 2
+    assert "`epochs`: 2.0 there, 3.0 here" in capsys.readouterr().err
+    small = ["--temperatures=5", "--chains=2", "--simulated=2", "--bound_samples=50"]
+    assert cli.main(["report", folder, "--examples=4", *small]) == 0
+    content = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert content["num_examples"] == 4
+    assert "samples.png" in content["pictures"]
+    path.rename(tmp_path / "elsewhere.npz")
+    assert cli.main(["report", folder, *small]) == 2
+    assert "say where they are, with --data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.npz"], "nowhere.npz is no file, and none of digits, mnist,"),
+        (["digits", "--method=vae", "--T=5"], "--T does not belong to --method=vae"),
+        (["digits", "--K=0"], "`num_particles` must be at least 1"),
+        (["digits", "--epochs=-1"], "`epochs` must be positive"),
+        (["digits", "--batch_size=100000"], "is larger than the 1438 training images"),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line(arguments, message, tmp_path, capsys):
+    assert cli.main(["fit", f"--folder={tmp_path / 'run'}", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("train_rows", "test_rows", "options", "message"),
+    [
+        (np.zeros(3), np.zeros((2, 3)), {}, r"`train` must have shape \[rows, columns\], got \[3"),
+        (np.eye(3), np.eye(4), {}, "`test` must have as many"),
+        (np.eye(3), np.full((2, 3), np.nan), {}, "`test` must be finite everywhere, .* row 0"),
+        (np.eye(3), np.array([["a", "b", "c"]]), {}, "`test` must hold numbers, got <U1"),
+        (np.eye(3), np.eye(3), {"max_level": 0.0}, "`max_level` must be a positive"),
+        (np.eye(4), np.eye(4), {"image_shape": (3, 2)}, "`image_shape` must hold the 4"),
+        (np.eye(4), np.eye(4), {"test_labels": [1, 2]}, r"`test_labels` must have shape \[4\]"),
+    ],
+)
+def test_arrays_that_are_no_data_set_are_refused(train_rows, test_rows, options, message):
+    with pytest.raises(data.DataError, match=message):
+        data.from_arrays(train_rows, test_rows, **options)
