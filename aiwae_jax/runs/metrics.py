@@ -1,0 +1,140 @@
+"""Metrics of a run: lines of metrics.jsonl and, where tensorboardX is there, a TensorBoard file."""
+
+import json
+import os
+import pathlib
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+_EVENT_FILES = "events.out.tfevents.*"
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON knows them; NaN and infinities are null."""
+    value = np.asarray(value)
+    if value.ndim > 0:
+        return [_plain(element) for element in value.ravel()]
+    return value.item() if np.isfinite(value) else None
+
+
+class _Events:
+    """One TensorBoard file of all that is in metrics.jsonl, made anew of it at each start.
+
+    A second file beside the first would show points twice. A record is on the disk when `write`
+    returns; tensorboardX's own `SummaryWriter` hands it to a thread, and a kill costs it.
+    """
+
+    def __init__(self, folder: pathlib.Path, records: list[dict[str, Any]]):
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._scalar = summary.scalar
+        folder.mkdir(exist_ok=True)
+        for path in folder.glob(_EVENT_FILES):
+            path.unlink()
+        self._writer = event_file_writer.EventsWriter(str(folder / "events"))
+        # A TensorBoard that is looking on forgets what it has read.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._writer.write_event(event_pb2.Event(wall_time=time.time(), step=0, session_log=start))
+        for record in records:
+            self._add(record)
+        self._writer.flush()
+
+    def _add(self, record: dict[str, Any]) -> None:
+        summary = self._summary()
+        for name, value in record.items():
+            is_vector = isinstance(value, list)
+            for i, element in enumerate(value if is_vector else [value]):
+                if element is not None and name != "step":
+                    tag = f"{name}/{i + 1}" if is_vector else name
+                    summary.value.extend(self._scalar(tag, element).value)
+        event = self._event(wall_time=time.time(), step=record["step"], summary=summary)
+        self._writer.write_event(event)
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._add(record)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class MetricsWriter:
+    """Appends records; reopened at an earlier step it first drops what came after it."""
+
+    def __init__(self, workdir: str | os.PathLike, *, resume_step: int = 0):
+        workdir = pathlib.Path(workdir)
+        self._path = workdir / "metrics.jsonl"
+        kept = [record for record in read(workdir) if record["step"] <= resume_step]
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        if not self._path.exists() or self._path.read_bytes() != text.encode():
+            temporary = self._path.with_suffix(".jsonl.part")
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self._path)
+        self._file = self._path.open("a", encoding="utf-8")
+        try:
+            self._events = _Events(workdir / "tensorboard", kept)
+        except ImportError:
+            self._events = None
+
+    def write(self, step: int, record: dict[str, Any]) -> None:
+        """Writes one record of scalars and short vectors."""
+        record = {"step": step} | {name: _plain(value) for name, value in record.items()}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            self._events.write(record)
+
+    def close(self) -> None:
+        """Closes both files."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _is_record(content: Any) -> bool:
+    """Whether it is what `MetricsWriter` writes."""
+    return (
+        isinstance(content, dict)
+        and type(content.get("step")) is int
+        and all(
+            all(map(_is_number, value)) if isinstance(value, list) else _is_number(value)
+            for value in content.values()
+        )
+    )
+
+
+def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+    """All records of a run's metrics.jsonl; a last line that a crash cut short is left out.
+
+    Whatever else is no record is left out with a warning.
+    """
+    path = pathlib.Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    records, broken = [], []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            content = json.loads(line)
+        except (RecursionError, ValueError):
+            content = None
+        if _is_record(content):
+            records.append(content)
+        elif number <= text.count("\n"):
+            broken.append(number)
+    if broken:
+        warnings.warn(
+            f"{path}: {len(broken)} of its lines are no records of metrics and were left out, the "
+            f"first of them line {broken[0]}.",
+            stacklevel=2,
+        )
+    return records

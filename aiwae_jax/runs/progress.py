@@ -1,0 +1,81 @@
+"""Progress of long work: a bar in a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+from aiwae_jax.parallel import processes
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+def format_seconds(seconds: float) -> str:
+    """12 -> '12s', 754 -> '12m34s', 7500 -> '2h05m'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+def _bar(title: str) -> Any:
+    """A bar of one line; in a narrow terminal the facts are cut at their end, nothing else."""
+    import rich.console
+    import rich.progress
+    import rich.table
+
+    name = rich.table.Column(no_wrap=True, min_width=len(title))
+    percentage = rich.table.Column(no_wrap=True, min_width=4)
+    facts = rich.table.Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}", table_column=name),
+        rich.progress.TextColumn("{task.percentage:3.0f}%", table_column=percentage),
+        rich.progress.BarColumn(bar_width=8),
+        rich.progress.TextColumn("{task.fields[facts]}", table_column=facts),
+        console=rich.console.Console(stderr=True),
+        expand=True,
+    )
+
+
+class Progress:
+    """Shows how far `total` units of work are, with a line of facts and the time left.
+
+    The time left is the average pace since the first update, which has all the compilation.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0):
+        self._title, self._total = title, total
+        self._began = self._last_line = time.monotonic()
+        self._first: tuple[float, int] | None = None  # time and units of the first update
+        self._bar = None
+        self._is_shown = processes.is_primary()
+        if self._is_shown and sys.stderr.isatty():
+            self._bar = _bar(title)
+            self._task = self._bar.add_task(title, total=total, completed=done, facts="compiling")
+            self._bar.start()
+
+    def update(self, done: int, facts: str = "") -> None:
+        """Moves to `done` units."""
+        if not self._is_shown:
+            return
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
+        pace = (done - self._first[1]) / max(now - self._first[0], 1e-9)
+        text = ""  # the time comes first: a narrow terminal cuts off what comes last
+        if done >= self._total:
+            text = f"took {format_seconds(now - self._began)}"
+        elif pace > 0:
+            text = f"{format_seconds((self._total - done) / pace)} left"
+        text = "  ".join(part for part in (text, facts) if part)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, facts=text)
+        elif now - self._last_line > _SECONDS_BETWEEN_LINES or done >= self._total:
+            self._last_line = now
+            print(f"{self._title} {100 * done / self._total:3.0f}%  {text}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Ends the bar's line."""
+        if self._bar is not None:
+            self._bar.stop()
