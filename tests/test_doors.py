@@ -195,7 +195,7 @@ def test_what_is_no_key_is_refused(key):
         partial(evaluate.tune, key, LOG_JOINT, POSTERIOR, DATA, SMALL),
         partial(evaluate.importance_bound, key, LOG_JOINT, POSTERIOR, DATA),
         partial(evaluate.bidirectional, key, LOG_JOINT, POSTERIOR, sample_fn, SMALL),
-        partial(evaluate.certify, key, LOG_JOINT, POSTERIOR, sample_fn, SMALL),
+        partial(evaluate.reach_gap, key, LOG_JOINT, POSTERIOR, sample_fn, SMALL),
         partial(evaluate.simulate, key, sample_fn, 3),
         partial(
             ais.run_chain, key, jnp.zeros(2), *[NORMAL.log_prob] * 2, ais.linear_schedule(4), 0.1

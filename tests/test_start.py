@@ -83,7 +83,7 @@ def test_a_package_that_is_missing_is_named_before_the_work(monkeypatch, tmp_pat
 )
 def test_pictures_ask_for_no_window(backend, tmp_path):
     code = (
-        "import os, numpy as np\nfrom aiwae_jax import plots\n"
+        "import os, numpy as np\nfrom aiwae_jax.report import plots\n"
         f"plots.image_grid({str(tmp_path / 'x.png')!r}, np.zeros((1, 4)), (2, 2), num_columns=1, "
         "title='≥')\n"
         f"assert os.environ['MPLBACKEND'] == {backend!r}\n"

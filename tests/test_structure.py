@@ -27,8 +27,8 @@ FLOORS = [
     {"report"},
     {"cli"},
 ]
-# What the installation of the library alone brings.
-CORE_PACKAGES = {"jax", "flax", "optax", "numpy", "chex", "aiwae_jax"}
+# What the installation of the library alone brings; SciPy comes with JAX.
+CORE_PACKAGES = {"jax", "flax", "optax", "numpy", "chex", "scipy", "aiwae_jax"}
 
 
 def imports(path: pathlib.Path, *, top_level_only: bool = False) -> set[str]:

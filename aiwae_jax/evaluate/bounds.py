@@ -1,4 +1,4 @@
-"""Likelihoods that come with their own proof: bounds from both sides, and a search by them.
+"""Bounds from both sides on data simulated from the model, and a search by the gap between them.
 
 On real data AIS gives a stochastic lower bound of log p(x) and nobody knows how far below. On data
 simulated from the model an exact posterior sample comes along, a chain run backwards from it gives
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import chex
 import jax
 import numpy as np
+from scipy import special
 
 from aiwae_jax import checks
 from aiwae_jax.evaluate import simulation, verdicts
@@ -37,6 +38,7 @@ _SEARCH_FACTORS = (1.5, 4.0)  # by which the search raises T, at least and at mo
 # A gap is impossible where chance gives one like it in fewer than 3 of 100,000 measurements.
 _MOST_STANDARD_ERRORS = 4.0
 _LEAST_SUM = math.log(3e-5)  # nats
+_OF_95_PERCENT = float(special.ndtri(0.975))
 _FEWEST_DATA = 10  # whose spread tells of its own error; for fewer only the sum counts
 _ROUNDING = 8  # units in the last place of the log densities
 
@@ -74,7 +76,7 @@ class Bidirectional(NamedTuple):
         if not np.isfinite(self._differences()).all():
             return math.inf
         num_degrees = len(self._differences()) - 1
-        return self.gap + _student_t_95(num_degrees) * self.gap_standard_error
+        return self.gap + _student_t(_OF_95_PERCENT, num_degrees) * self.gap_standard_error
 
     @property
     def is_possible(self) -> bool:
@@ -88,7 +90,7 @@ class Bidirectional(NamedTuple):
         """
         gaps = self._differences().astype(np.float64)
         if not np.isfinite(gaps).all():
-            return True  # a datum without any weight bounds nothing, and proves nothing
+            return True  # a datum without any weight bounds nothing, and says nothing
         gaps += _ROUNDING * (self.forward.rounding + self.reverse.rounding)
         if gaps.sum() < _LEAST_SUM:
             return False
@@ -102,20 +104,9 @@ class Bidirectional(NamedTuple):
         return self.reverse.log_likelihood - self.forward.log_likelihood
 
 
-def _student_t_95(num_degrees: int) -> float:
-    """The 97.5% quantile of Student's t, from that of the normal (Hill 1970's expansion)."""
-    if num_degrees <= 3:
-        return (12.7062, 4.3027, 3.1824)[num_degrees - 1]
-    return _student_t(1.959964, num_degrees)
-
-
-def _student_t(z: float, num_degrees: int) -> float:
-    """Student's quantile where the normal's is `z`, by an expansion that wants some degrees."""
-    n = num_degrees
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / n + second / n**2 + third / n**3
+def _student_t(num_normal: float, num_degrees: int) -> float:
+    """Of Student's t the quantile that a normal variable has at `num_normal` deviations."""
+    return float(special.stdtrit(num_degrees, special.ndtr(num_normal)))
 
 
 def warn_of_impossible(result: Bidirectional) -> None:
@@ -232,8 +223,8 @@ def _enclose(
     return Bidirectional(forward, reverse, pilot_gradients + total)
 
 
-class Certificate(NamedTuple):
-    """A number of temperatures with a proof of its quality.
+class GapSearch(NamedTuple):
+    """A number of temperatures, and the gap that was measured at it.
 
     Attributes:
       settings: those asked for, with the number of temperatures found.
@@ -255,7 +246,7 @@ class Certificate(NamedTuple):
     num_gradients: int
 
 
-def certify(
+def reach_gap(
     key: chex.PRNGKey,
     log_joint_fn: LogJointFn,
     initial: InitialFn,
@@ -269,7 +260,7 @@ def certify(
     chunk_size: int | None = None,
     store: Store | None = None,
     progress_fn: Callable[[int, int, int], None] | None = None,
-) -> Certificate:
+) -> GapSearch:
     """Raises the number of temperatures until the bidirectional gap is below `target_gap`.
 
     The search stops where the upper end of the gap's 95% interval is at most the target. Stopping
@@ -338,7 +329,7 @@ def certify(
     verdicts.warn_of_broken([result.forward, result.reverse], settings)
     verdicts.warn_of_rounding([result.forward, result.reverse])
     warn_of_impossible(result)
-    return Certificate(
+    return GapSearch(
         settings=settings,
         plan=plan,
         result=result,

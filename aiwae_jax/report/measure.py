@@ -1,4 +1,4 @@
-"""The numbers of the paper's tables for one model, each with its uncertainty and its proof."""
+"""The numbers of the paper's tables for one model, each with its uncertainty."""
 
 import math
 import time
@@ -176,11 +176,11 @@ def _chunk_size(functions, images: np.ndarray, evaluation: Evaluation) -> int:
     return min(fitting, num_simulated) if 2 * num_simulated >= fitting else fitting
 
 
-def _prove(keys, functions, sample_fn, images, evaluation, chunk_size, store, watch):
+def _plan(keys, functions, sample_fn, images, evaluation, chunk_size, store, watch):
     """Settings and plan for the NLL, and the report's entries on their quality and cost."""
     settings = evaluation.settings()
     if evaluation.target_gap is not None:
-        certificate = evaluate.certify(
+        searched = evaluate.reach_gap(
             keys.gap,
             *functions,
             sample_fn,
@@ -195,15 +195,15 @@ def _prove(keys, functions, sample_fn, images, evaluation, chunk_size, store, wa
             ),
         )
         facts = {
-            "target_gap": certificate.target_gap,
-            "is_reached": certificate.is_reached,
-            "search": certificate.search,
+            "target_gap": searched.target_gap,
+            "is_reached": searched.is_reached,
+            "search": searched.search,
         }
         return (
-            certificate.settings,
-            certificate.plan,
-            certificate.result,
-            certificate.num_gradients,
+            searched.settings,
+            searched.plan,
+            searched.result,
+            searched.num_gradients,
             facts,
         )
     plan = evaluate.tune(
@@ -302,7 +302,7 @@ def measure(
         flush=True,
     )
     with watch:
-        settings, plan, gap, proof_gradients, facts = _prove(
+        settings, plan, gap, gradients_of_plan, facts = _plan(
             keys,
             functions,
             _sample_fn(model, params.theta, images),
@@ -372,7 +372,7 @@ def measure(
         else evaluate.num_gradients(settings, 1),
         "gradients_per_image_paper": PAPER_GRADIENTS_PER_IMAGE,
         "gradients_of_nll": likelihood.num_gradients,
-        "gradients_of_pilots_search_and_gap": proof_gradients,
+        "gradients_of_pilots_search_and_gap": gradients_of_plan,
         "is_unbiased": likelihood.is_unbiased,
         "nll": _NLL_NOTES[likelihood.is_unbiased],
     }

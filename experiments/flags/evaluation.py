@@ -129,7 +129,7 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "eval_simulated",
         50,
-        "Images simulated from the model, on which the NLL's settings are proved by chains in both "
+        "Images simulated from the model, on which the NLL's settings are checked in both "
         "directions; the gap between the two bounds is reported. 0 leaves it out.",
         flag_values=fv,
     )

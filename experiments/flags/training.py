@@ -1,6 +1,7 @@
 """Flags of a training run; the paper's letters K, T and L are translated here."""
 
 import dataclasses
+import hashlib
 from typing import Any
 
 from absl import flags as absl_flags
@@ -211,8 +212,25 @@ def parse(fv: absl_flags.FlagValues) -> Training:
     )
 
 
+_NAMED = {  # fields that a folder's name has in its own words, or that may change in it
+    *("dataset", "method", "num_particles", "num_temperatures", "num_moves", "model", "layers"),
+    *("posterior", "move", "rws_phi", "tempering", "raiko_estimator", "epochs", "batch_size"),
+    *("seed", "num_repeats", "num_stages"),
+}
+_MOST_SAID = 3  # further fields of a folder's name; more are a hash
+
+
+def _usual(training: Training) -> dict[str, Any]:
+    """What the fields are if nobody says anything but data, method and model."""
+    fv = absl_flags.FlagValues()
+    define(fv)
+    said = {name: getattr(training, name) for name in ("dataset", "method", "model")}
+    fv(["run", *(f"--{name}={value}" for name, value in said.items())])
+    return dataclasses.asdict(parse(fv))
+
+
 def default_workdir(training: Training) -> str:
-    """runs/<dataset>-<method>-K..-T..-b..-seed..."""
+    """runs/<dataset>-<method>-K..-T..-b..-seed..., and whatever else is not as usual."""
     parts = [training.dataset, training.method, f"K{training.num_particles}"]
     if training.num_temperatures is not None:
         parts.append(f"T{training.num_temperatures}")
@@ -222,12 +240,20 @@ def default_workdir(training: Training) -> str:
         **{"model": "one_layer", "layers": "200", "posterior": "normal"},
         **{"move": "langevin", "rws_phi": "wake", "tempering": "fixed", "raiko_estimator": "G5"},
     }
-    settings = dataclasses.asdict(training)
+    settings, usual = dataclasses.asdict(training), _usual(training)
     parts += [
         settings[name].replace(",", "+")
-        for name, usual in special.items()
-        if settings[name] not in (None, usual)
+        for name, value in special.items()
+        if settings[name] not in (None, value)
     ]
+    others = [
+        f"{methods.flag_of(name)}{value}"
+        for name, value in settings.items()
+        if name not in _NAMED and value not in (None, usual[name])
+    ]
+    if len(others) > _MOST_SAID:
+        others = [hashlib.sha256(" ".join(others).encode()).hexdigest()[:8]]
+    parts += others
     if training.epochs is not None:
         parts.append(f"{training.epochs:g}epochs")
     parts += [f"b{training.batch_size}", f"seed{training.seed}"]
