@@ -1,12 +1,11 @@
 """Annealed importance sampling (Neal 2001; Algorithm 1 of Ding & Freedman 2019) of one particle.
 
-The path between two densities is f_t = f_0^(1-β_t) f_n^(β_t) (Eq. 7), the moves are HMC, or those
-of another kernel (`kernels`).
+The path between two densities is f_t = f_0^(1-β_t) f_n^(β_t) (Eq. 7), the moves are HMC, or other
+`moves`.
 `run_chain` works on any two log densities and under a caller's own jit, vmap and scan; `step` is
 one weight increment and one move, for callers who reduce over a population between temperatures.
 """
 
-import functools
 from collections.abc import Hashable
 from typing import NamedTuple
 
@@ -14,9 +13,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import checks, forces, hmc, schedules, weights
+from aiwae_jax import checks, forces, hmc, moves, schedules, weights
 from aiwae_jax.schedules import linear_schedule, make_schedule, sigmoid_schedule
-from aiwae_jax.types import ForceFn, Kernel, LogDensityFn, PyTree
+from aiwae_jax.types import ForceFn, LogDensityFn, Move, PyTree
 
 __all__ = [
     "AISInfo",
@@ -195,9 +194,9 @@ def step(
     log_initial_fn: LogDensityFn,
     log_target_fn: LogDensityFn,
     *,
-    num_leapfrog_steps: int = 5,
-    momentum_persistence: chex.Numeric = 0.0,
-    kernel: Kernel | None = None,
+    move: Move | None = None,
+    num_leapfrog_steps: int | None = None,
+    momentum_persistence: chex.Numeric | None = None,
 ) -> tuple[AISState, AISInfo]:
     """One turn of Algorithm 1's inner loop: the weight increment to `beta`, then one move.
 
@@ -210,25 +209,19 @@ def step(
       step_size: `[]` ε; 0 makes the move the identity.
       log_initial_fn: `[D] -> []`, log f_0, nats.
       log_target_fn: `[D] -> []`, log f_n, nats.
-      num_leapfrog_steps: L.
-      momentum_persistence: see `run_chain`; needs a state with a momentum.
-      kernel: the move, in the place of HMC with these L and persistence; see `kernels`. Where it
-        has a `supports(position)`, a particle that is outside gets weight zero.
+      move: see `run_chain`; where a momentum persists it needs a state with one.
+      num_leapfrog_steps: see `run_chain`.
+      momentum_persistence: see `run_chain`.
 
     Returns:
       The new state and its `AISInfo`.
     """
-    hmc.check_momentum(state.momentum, momentum_persistence)
-    if kernel is None:
-        kernel = functools.partial(
-            hmc.transition,
-            num_leapfrog_steps=num_leapfrog_steps,
-            momentum_persistence=momentum_persistence,
-        )
+    move = _chosen(move, num_leapfrog_steps, momentum_persistence)
+    hmc.check_momentum(state.momentum, _persistence(move))
     state = reweight(state, beta)
-    if supports := getattr(kernel, "supports", None):
+    if supports := getattr(move, "supports", None):
         state = state._replace(work=state.work.zero_unless(supports(state.position)))
-    moved, info = kernel(
+    moved, info = move(
         key, _at_beta(state), *_fns_at_beta(state, log_initial_fn, log_target_fn), step_size
     )
     state = _to(state, moved)._replace(momentum=moved.momentum)
@@ -259,6 +252,32 @@ def leapfrog(
     return _to(state, moved), momentum
 
 
+def _chosen(
+    move: Move | None, num_leapfrog_steps: int | None, momentum_persistence: chex.Numeric | None
+) -> Move:
+    """The move that was given, or HMC of what was said of it; both at once are refused."""
+    said = {
+        "num_leapfrog_steps": num_leapfrog_steps,
+        "momentum_persistence": momentum_persistence,
+    }
+    said = {name: value for name, value in said.items() if value is not None}
+    if move is None:
+        return moves.hmc(**said)
+    checks.function("move", move, "such as `moves.hmc(5)`")
+    if said:
+        (name, value), *_ = said.items()
+        raise ValueError(
+            f"`{name}`={value} is of the move, and `move` is given too; say it there, as "
+            f"`moves.hmc({name}={value})`."
+        )
+    return move
+
+
+def _persistence(move: Move) -> chex.Numeric:
+    """Of a function of one's own nothing persists."""
+    return getattr(move, "momentum_persistence", 0.0)
+
+
 def draw_momentum(key: chex.PRNGKey, z: chex.Array, momentum_persistence: float) -> PyTree:
     """The momentum a chain with this key starts with: `[D]`, or empty where none persists.
 
@@ -287,11 +306,11 @@ def run_chain(
     betas: chex.Array,
     step_sizes: chex.Numeric,
     *,
-    num_leapfrog_steps: int = 5,
-    force_fns: tuple[ForceFn, ForceFn] | None = None,
+    move: Move | None = None,
     with_last_move: bool = True,
-    momentum_persistence: float = 0.0,
-    kernel: Kernel | None = None,
+    force_fns: tuple[ForceFn, ForceFn] | None = None,
+    num_leapfrog_steps: int | None = None,
+    momentum_persistence: float | None = None,
     axis_name: AxisName = None,
 ) -> tuple[chex.Array, chex.Array, AISInfo]:
     """Anneals one particle from f_0 to f_n: a `lax.scan` of `step` over temperatures (Algorithm 1).
@@ -309,17 +328,15 @@ def run_chain(
       betas: `[T]` inverse temperatures, increasing from exactly 0 to exactly 1.
       step_sizes: `[]` or `[num_moves]`, leapfrog step sizes of the moves at betas[1:], where
         num_moves is T-1, or T-2 without the last move.
-      num_leapfrog_steps: L.
+      move: at each temperature, from `moves`, or a function of your own with their signature, which
+        must leave the density of its `evaluate_fn` invariant; by default `moves.hmc(5)`.
       force_fns: optional deterministic stand-ins `[D] -> [D]` for the gradients of the two log
         densities (in lower precision, say), see `forces.with_force`. Energies and weights stay
         exact, and so does the invariant density.
       with_last_move: whether to move at β=1, which no weight needs but which brings z closer to
         f_n.
-      momentum_persistence: α in [0, 1): each move keeps α of the last one's momentum, negated
-        where that was rejected (Horowitz 1991); 0 draws it anew.
-      kernel: the move at each temperature, in the place of HMC with these L and persistence: one of
-        `kernels` for latents that HMC cannot move, or your own of that signature. It must leave the
-        density of its `evaluate_fn` invariant.
+      num_leapfrog_steps: L of HMC, for short, in the place of `move`.
+      momentum_persistence: α of HMC, likewise; see `moves.hmc`.
       axis_name: name(s) of vmapped axes over which diagnostics are reduced inside the scan.
 
     Returns:
@@ -329,15 +346,12 @@ def run_chain(
 
     Raises:
       ValueError: for a schedule that does not increase from 0 to 1 (when its values are known at
-        trace time), `num_leapfrog_steps` < 1, a persistence outside [0, 1), or step sizes of
-        another shape.
+        trace time), L < 1, a persistence outside [0, 1), step sizes of another shape, or a
+        `move` beside what is said of one.
     """
     checks.key(key)
     checks.position(z)
-    if kernel is not None:
-        checks.function("kernel", kernel, "such as `discrete.langevin(1)`")
-    hmc.check_num_leapfrog_steps(num_leapfrog_steps)
-    hmc.check_momentum_persistence(momentum_persistence)
+    move = _chosen(move, num_leapfrog_steps, momentum_persistence)
     checks.step_sizes(step_sizes)
     betas = schedules.check_schedule(betas).astype(z.dtype)
     num_moves = betas.shape[0] - (1 if with_last_move else 2)
@@ -357,19 +371,17 @@ def run_chain(
             step_size,
             log_initial_fn,
             log_target_fn,
-            num_leapfrog_steps=num_leapfrog_steps,
-            momentum_persistence=momentum_persistence,
-            kernel=kernel,
+            move=move,
         )
         return state, reduce_info(info, axis_name)
 
     if force_fns is not None:
         log_initial_fn = forces.with_force(log_initial_fn, force_fns[0])
         log_target_fn = forces.with_force(log_target_fn, force_fns[1])
-    momentum = draw_momentum(key, z, momentum_persistence)
+    momentum = draw_momentum(key, z, _persistence(move))
     state = init(z, log_initial_fn, log_target_fn, momentum=momentum)
-    moves = jnp.arange(1, num_moves + 1)
-    inputs = (moves, betas[1 : num_moves + 1], jnp.broadcast_to(step_sizes, (num_moves,)))
+    numbers = jnp.arange(1, num_moves + 1)
+    inputs = (numbers, betas[1 : num_moves + 1], jnp.broadcast_to(step_sizes, (num_moves,)))
     state, info = jax.lax.scan(body, state, inputs)
     if not with_last_move:
         state = reweight(state, betas[-1])

@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, distributions, hamiltonian, hmc, kernels, networks, paths, weights
+from aiwae_jax import ais, distributions, hamiltonian, hmc, moves, networks, paths, weights
 from aiwae_jax.types import Model, Particles, Posterior, Sampler
 
 TEMPERINGS = ("none", "fixed", "learned")
@@ -114,7 +114,7 @@ def hvae(
     Raises:
       ValueError: for impossible values, or learned cooling from a temperature that is not above 1.
     """
-    kernels.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", has_binary_latents=model.has_binary_latents)
     _check_step_size(initial_step_size, largest_step_size)
     _check("num_leapfrog_steps", num_leapfrog_steps, 0)
     if tempering not in TEMPERINGS:
@@ -179,7 +179,7 @@ def hvi(
     Raises:
       ValueError: for impossible values.
     """
-    kernels.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", has_binary_latents=model.has_binary_latents)
     _check_step_size(initial_step_size, largest_step_size)
     _check("num_moves", num_moves, 0)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
@@ -248,7 +248,7 @@ def uha(
     Raises:
       ValueError: for impossible values, or a chain in z where q's density is not to be had.
     """
-    kernels.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", has_binary_latents=model.has_binary_latents)
     _check_step_size(initial_step_size, largest_step_size)
     betas = ais.make_schedule(schedule, num_temperatures)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)

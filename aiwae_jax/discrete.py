@@ -1,13 +1,12 @@
 """Moves of binary latents: Gibbs sweeps, and proposals that read from a gradient what to flip.
 
-A position is `[D]` of 0s and 1s, as floats. Each kernel has the signature of `types.Kernel`, leaves
+A position is `[D]` of 0s and 1s, as floats. Each move is a `types.Move`, leaves
 the density of its `evaluate_fn` invariant, and hands on the state's momentum as it found it.
 
 To first order, flipping bit i changes log f by (1 - 2z_i) ∂log f/∂z_i. The informed moves propose
 by that estimate and accept by the exact change, so that any `force_fn` will do.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import chex
@@ -18,33 +17,23 @@ import numpy as np
 from aiwae_jax import checks
 from aiwae_jax.distributions import softplus
 from aiwae_jax.hmc import HMCInfo, HMCState, accept
-from aiwae_jax.types import Kernel
+from aiwae_jax.types import Move
 
 
-@dataclasses.dataclass(frozen=True)
-class BinaryMove:
-    """A `types.Kernel` of this file, and the latents that it is for.
+def is_binary(position: chex.Array) -> chex.Array:
+    """Whether every unit of `position` `[D]` is a 0 or a 1, `[]` bool.
 
-    Among spins of -1 and +1, say, it would walk to points that its density knows nothing of;
-    annealing gives such particles weight zero.
+    Among spins of -1 and +1, say, these moves would walk to points that their density knows nothing
+    of; annealing gives such particles weight zero.
     """
-
-    transition: Kernel
-
-    def __call__(self, *args):
-        """One move, see `types.Kernel`."""
-        return self.transition(*args)
-
-    def supports(self, position: chex.Array) -> chex.Array:
-        """Whether every unit of `position` `[D]` is a 0 or a 1, `[]` bool."""
-        return jnp.all((position == 0.0) | (position == 1.0))
+    return jnp.all((position == 0.0) | (position == 1.0))
 
 
 def _check_at_least_one(name: str, value: int) -> None:
     checks.integer(name, value, least=1)
 
 
-def gibbs(num_sweeps: int = 1, *, block_size: int = 1) -> Kernel:
+def gibbs(num_sweeps: int = 1, *, block_size: int = 1) -> Move:
     """Sweeps over the units in order, each drawn from its conditional under f given all others.
 
     A sweep takes ⌈D / block_size⌉·2^block_size evaluations of log f. There is no step size and no
@@ -64,7 +53,7 @@ def gibbs(num_sweeps: int = 1, *, block_size: int = 1) -> Kernel:
             f"`block_size` must be at most 16 (65,536 states are evaluated), got {block_size}."
         )
 
-    def kernel(key, state, evaluate_fn, force_fn, step_size):
+    def transition(key, state, evaluate_fn, force_fn, step_size):
         del force_fn, step_size
         size, dtype = state.position.shape[0], state.position.dtype
         num_blocks = -(-size // block_size)
@@ -94,10 +83,10 @@ def gibbs(num_sweeps: int = 1, *, block_size: int = 1) -> Kernel:
         one = jnp.ones((), dtype)
         return moved, HMCInfo(one, jnp.any(position != state.position), num_broken > 0)
 
-    return BinaryMove(kernel)
+    return Move(transition, supports=is_binary)
 
 
-def informed(num_steps: int = 1) -> Kernel:
+def informed(num_steps: int = 1) -> Move:
     """Gibbs with gradients (Grathwohl et al. 2021): one bit flip at a time, where it promises most.
 
     Bit i is proposed with probability softmax(½(1 - 2z_i) ∂log f/∂z_i), and accepted by Metropolis
@@ -116,15 +105,15 @@ def informed(num_steps: int = 1) -> Kernel:
         log_choices = jax.nn.log_softmax(0.5 * _gain(state))
         return jnp.sum(jnp.where(is_flipped, log_choices, 0.0))
 
-    def kernel(key, state, evaluate_fn, force_fn, step_size):
+    def transition(key, state, evaluate_fn, force_fn, step_size):
         del force_fn, step_size
         return _metropolis_hastings(key, state, evaluate_fn, propose, log_proposal, num_steps)
 
     _check_at_least_one("num_steps", num_steps)
-    return BinaryMove(kernel)
+    return Move(transition, supports=is_binary)
 
 
-def langevin(num_steps: int = 1) -> Kernel:
+def langevin(num_steps: int = 1) -> Move:
     """Discrete Langevin proposals (Zhang et al. 2022): all bits at once, each flipped on its own.
 
     Bit i flips with log odds ½(1 - 2z_i) ∂log f/∂z_i - 1/(2ε), and the whole proposal is accepted
@@ -135,7 +124,7 @@ def langevin(num_steps: int = 1) -> Kernel:
       ValueError: if `num_steps` < 1.
     """
 
-    def kernel(key, state, evaluate_fn, force_fn, step_size):
+    def transition(key, state, evaluate_fn, force_fn, step_size):
         del force_fn
         step_size = jnp.asarray(step_size, state.position.dtype)  # of which 0 is one
 
@@ -154,7 +143,7 @@ def langevin(num_steps: int = 1) -> Kernel:
         return _metropolis_hastings(key, state, evaluate_fn, propose, log_proposal, num_steps)
 
     _check_at_least_one("num_steps", num_steps)
-    return BinaryMove(kernel)
+    return Move(transition, supports=is_binary)
 
 
 def _gain(state: HMCState) -> chex.Array:

@@ -1,6 +1,6 @@
 """Hamiltonian Monte Carlo (Neal 2011) of one particle, unit mass matrix.
 
-A kernel maps `(key, state)` to `(new_state, info)`: the state carries what the next move needs (the
+A move maps `(key, state)` to `(new_state, info)`: the state carries what the next move needs (the
 log density and the force at the current point, and the momentum where it persists), the info is
 diagnostics.
 """

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, checks, distributions, forces, hmc, kernels, paths, weights
+from aiwae_jax import ais, checks, distributions, forces, hmc, moves, paths, weights
 from aiwae_jax.types import Model, Particles, Sampler, init_params_of_all
 
 TARGET_ACCEPTANCE = 0.6  # the authors'
@@ -158,7 +158,7 @@ def annealed(
 ) -> Sampler:
     """Annealed importance sampling from q_φ(z|x) to p_θ(x, z): the θ half of Algorithm 1.
 
-    Continuous latents are moved by HMC, binary ones by a move of `kernels`.
+    Continuous latents are moved by HMC, binary ones by a move of `moves`.
 
     K independent chains of `ais.run_chain`, by `vmap`. One step size per temperature, shared by all
     particles and all data of a batch, is adapted after each training step. Properly weighted;
@@ -177,7 +177,7 @@ def annealed(
       chain_space: "latent" moves z, as the paper does; "base" moves the noise that the posterior's
         `transport` maps to z, so that q's standard deviations become the mass matrix.
       start: where chains come from, "posterior" for q_φ(z|x), "prior" for p_θ(z|x).
-      move: a key of `kernels.MOVES`; by default "hmc", for binary latents "langevin".
+      move: a key of `moves.MOVES`; by default "hmc", for binary latents "langevin".
       initial_step_size: where every ε_t starts; by default 0.1, and 0.3 in base space, 0.2 for
         "langevin".
       target_acceptance: where the adaptation steers.
@@ -193,14 +193,14 @@ def annealed(
         the model's latents.
     """
     _check_num_particles(num_particles)
-    move = move or kernels.DEFAULTS[model.has_binary_latents]
-    kernels.check(move, has_binary_latents=model.has_binary_latents)
-    kernel = kernels.MOVES[move].build(num_leapfrog_steps)
+    move = move or moves.DEFAULTS[model.has_binary_latents]
+    moves.check(move, has_binary_latents=model.has_binary_latents)
+    built = moves.build(move, num_leapfrog_steps)
     betas = ais.make_schedule(schedule, num_temperatures)
     paths.check_space(chain_space, model)
     if start not in ("posterior", "prior"):
         raise ValueError(f"`start` must be 'posterior' or 'prior', got {start!r}.")
-    step_sizes = _BASE_STEP_SIZES if chain_space == "base" else kernels.MOVES[move].step_sizes
+    step_sizes = _BASE_STEP_SIZES if chain_space == "base" else moves.MOVES[move].step_sizes
     first_step_size, largest_step_size = step_sizes or (1.0, 1.0)  # idle where there are none
     if initial_step_size is not None:
         first_step_size = initial_step_size
@@ -227,7 +227,7 @@ def annealed(
                 log_target_fn=path.log_target,
                 betas=betas,
                 step_sizes=state,
-                kernel=kernel,
+                move=built,
                 axis_name="particle" if axis_name is None else ("particle", axis_name),
             )
 
@@ -278,7 +278,7 @@ def hmc_from_posterior(
     num_moves: int,
     num_leapfrog_steps: int = 5,
     *,
-    initial_step_size: float = kernels.MOVES["hmc"].step_sizes[0],
+    initial_step_size: float = moves.MOVES["hmc"].step_sizes[0],
     target_acceptance: float = TARGET_ACCEPTANCE,
     force_precision: str = "float32",
 ) -> Sampler:
@@ -298,7 +298,7 @@ def hmc_from_posterior(
     Raises:
       ValueError: if M < 0 or L < 1, if the model has no other precision, or binary latents.
     """
-    kernels.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", has_binary_latents=model.has_binary_latents)
     if num_moves < 0:
         raise ValueError(f"`num_moves` must be at least 0, got {num_moves}.")
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
@@ -332,7 +332,7 @@ def hmc_from_posterior(
         is_properly_weighted=False,
         is_reparameterized=False,
         init=lambda: jnp.full(num_moves, initial_step_size),
-        adapt=_adapt(target_acceptance, kernels.MOVES["hmc"].step_sizes[1]),
+        adapt=_adapt(target_acceptance, moves.MOVES["hmc"].step_sizes[1]),
         check_data=model.check_data,
     )
 

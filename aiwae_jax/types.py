@@ -8,6 +8,7 @@ temperatures including both 0 and 1, `L` leapfrog steps. Everything here is abou
 and `evaluate` add the batch.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -19,10 +20,30 @@ from aiwae_jax.recipe import Recipe
 PyTree = Any
 LogDensityFn = Callable[[chex.Array], chex.Array]  # [D] -> [], nats
 ForceFn = Callable[[chex.Array], chex.Array]  # [D] -> [D], nats per unit of z
-# One move of a particle that leaves a density invariant, whatever β it has on a path:
-# `kernel(key, state, evaluate_fn, force_fn, step_size) -> (state, info)`, see `hmc.transition`.
-Kernel = Callable[..., tuple[Any, Any]]
+# What one move does to a particle, leaving a density invariant, whatever β it has on a path:
+# `transition(key, state, evaluate_fn, force_fn, step_size) -> (state, info)`, see `hmc.transition`.
+Transition = Callable[..., tuple[Any, Any]]
 PARAM_NAMES = ("theta", "phi", "psi")
+
+
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """One move of a particle at one temperature; build it with `moves`.
+
+    Attributes:
+      transition: what it does, see `Transition`.
+      momentum_persistence: above 0 the chain begins with a momentum, of which a move keeps so much.
+      supports: `supports(position) -> []` bool; a particle outside gets weight zero. None where
+        every position is one.
+    """
+
+    transition: Transition
+    momentum_persistence: float = 0.0
+    supports: Callable[[chex.Array], chex.Array] | None = None
+
+    def __call__(self, *args: Any) -> tuple[Any, Any]:
+        """One move."""
+        return self.transition(*args)
 
 
 class Params(NamedTuple):

@@ -16,8 +16,8 @@ from aiwae_jax import (
     distributions,
     evaluate,
     hmc,
-    kernels,
     methods,
+    moves,
     samplers,
     scores,
 )
@@ -186,7 +186,7 @@ def test_cached_ends_are_those_of_the_position_while_beta_changes(name):
     init = jax.jit(lambda z: ais.init(z, LOG_INITIAL, LOG_TARGET))
     step = jax.jit(
         lambda key, state, beta: ais.step(
-            *(key, state, beta, jnp.float32(step_size), LOG_INITIAL, LOG_TARGET), kernel=kernel
+            *(key, state, beta, jnp.float32(step_size), LOG_INITIAL, LOG_TARGET), move=kernel
         )
     )
     state = init(POSTERIOR.sample(jax.random.key(0)))
@@ -248,7 +248,7 @@ def estimates(kernel, step_size, num_chains=20_000, key=3, betas=(0.0, 0.3, 0.6,
             POSTERIOR.sample(start_key),
             *(LOG_INITIAL, LOG_TARGET),
             *(jnp.asarray(betas), jnp.float32(step_size)),
-            kernel=kernel,
+            move=kernel,
         )[1]
 
     log_weights = chain(jax.random.split(jax.random.key(key), num_chains))
@@ -332,10 +332,10 @@ def test_an_estimate_of_real_data_is_that_of_the_exact_sum():
     assert 0.2 < found.acceptance.mean() < 1.0
 
 
-def test_hmc_as_a_kernel_is_hmc():
+def test_hmc_as_a_move_is_what_its_letters_say():
     z = jnp.asarray([0.3, -0.7])
 
-    def run(kernel, **options):
+    def run(move, **options):
         return ais.run_chain(
             jax.random.key(1),
             z,
@@ -343,11 +343,15 @@ def test_hmc_as_a_kernel_is_hmc():
             lambda z: -0.5 * jnp.sum((z - 1.0) ** 2 / 0.3),
             ais.linear_schedule(6),
             0.2,
-            kernel=kernel,
+            move=move,
             **options,
         )
 
-    chex.assert_trees_all_equal(run(kernels.MOVES["hmc"].build(4)), run(None, num_leapfrog_steps=4))
+    chex.assert_trees_all_equal(run(None), run(moves.hmc(5)))
+    chex.assert_trees_all_equal(run(None, num_leapfrog_steps=4), run(moves.hmc(4)))
+    said = {"num_leapfrog_steps": 4, "momentum_persistence": 0.5}
+    chex.assert_trees_all_equal(run(None, **said), run(moves.hmc(**said)))
+    assert not np.allclose(run(moves.hmc(4))[0], run(moves.hmc(4, 0.5))[0])
 
 
 def test_hmc_chains_are_those_from_before_there_were_kernels():
@@ -372,7 +376,7 @@ def test_hmc_chains_are_those_from_before_there_were_kernels():
     np.testing.assert_allclose(log_weights, RECORDED_LOG_WEIGHTS, rtol=1e-5, atol=1e-5)
 
 
-# From the version before `kernel` was an argument.
+# From the version before `move` was an argument.
 RECORDED_Z = [
     [1.1095575094223022, -1.7098209857940674],
     [1.2700185775756836, 0.7068983912467957],

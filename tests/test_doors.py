@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, distributions, evaluate, models
+from aiwae_jax import ais, distributions, evaluate, models, moves
 from aiwae_jax.evaluate import grid, population
 
 PARAMS = lg.params()
@@ -452,7 +452,10 @@ def test_the_default_space_names_what_a_store_keeps_as_the_choice_does():
         ({"betas": None}, "`betas` must be of numbers, got NoneType"),
         ({"num_leapfrog_steps": 5.0}, "`num_leapfrog_steps` must be an integer, got 5.0"),
         ({"momentum_persistence": "a"}, "`momentum_persistence` must be a number, got str 'a'"),
-        ({"kernel": "langevin"}, "`kernel` must be a function such as .*got str 'langevin'"),
+        ({"move": "langevin"}, "`move` must be a function such as .*got str 'langevin'"),
+        ({"move": moves.hmc(5), "num_leapfrog_steps": 99}, "`num_leapfrog_steps`=99 is of the mov"),
+        ({"move": moves.hmc(5), "momentum_persistence": 0.0}, r"say it there, as `moves.hmc\(mome"),
+        ({"momentum_persistence": 1.0}, "`momentum_persistence` must be at least 0 .*, got 1.0"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

@@ -223,19 +223,19 @@ def test_one_program_whatever_the_lengths():
     assert population._anneal._cache_size() == size
 
     def num_operations(num_chains, num_leapfrog_steps, num_data):
-        kernel = dataclasses.replace(
+        program = dataclasses.replace(
             SMALL, num_chains=num_chains, num_leapfrog_steps=num_leapfrog_steps
-        ).kernel()
+        ).program()
         x = np.zeros((num_data, lg.X), np.float32)
         functions = LOG_JOINT, POSTERIOR
         indices = np.arange(num_data)
-        start = partial(population._start, kernel=kernel)
+        start = partial(population._start, program=program)
         keys, states = jax.eval_shape(start, jax.random.key(0), indices, x, None, *functions)
         slots = np.zeros(population.SEGMENT_SIZE)
         lowered = population._anneal.lower(
             *(states, np.float32(0.1), keys, x, indices >= 0, *functions),
             *(np.int32(1), np.int32(1), slots, slots, np.int32(0), np.float32(0.6)),
-            kernel=kernel,
+            program=program,
         )
         return len(lowered.as_text().splitlines())
 

@@ -254,7 +254,7 @@ def test_spins_among_moves_of_bits_get_weight_zero(move, betas):
             lambda z: z @ coupling @ z,
             jnp.array(betas),
             0.5,
-            kernel=move,
+            move=move,
         )[1]
 
     assert weight_of(jnp.array([1.0, -1.0, 1.0])) == -jnp.inf

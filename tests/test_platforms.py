@@ -129,10 +129,10 @@ def zeros(shape):
 
 def anneal(functions, space, *options):
     """One chunk of data through three temperatures."""
-    kernel = population.Kernel(2, 2, space, *options)
+    program = population.Program(2, 2, space, *options)
     plan = np.linspace(0.0, 1.0, 3), np.full(1, 0.1)
     functions = tuple(map(population.as_partial, functions))
-    population.run(jax.random.key(0), np.arange(4), IMAGES, functions, *plan, kernel)
+    population.run(jax.random.key(0), np.arange(4), IMAGES, functions, *plan, program)
 
 
 def functions_of(model, log_joint):

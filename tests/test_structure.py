@@ -17,7 +17,7 @@ FLOORS = [
         *("types", "recipe", "weights", "distributions", "networks", "checks", "support"),
         *("fingerprint", "parallel"),
     },
-    {"hmc", "discrete", "kernels", "forces", "paths", "schedules", "ais"},
+    {"hmc", "discrete", "moves", "forces", "paths", "schedules", "ais"},
     {
         *("samplers", "differentiable", "hamiltonian", "objectives", "scores", "methods"),
         *("models", "belief", "flows"),

@@ -47,7 +47,7 @@ def estimate_seconds(
             (population.as_partial(log_joint_fn), population.as_partial(initial)),
             np.linspace(0.0, 1.0, 7),
             np.full(5, 1e-3),
-            settings.kernel(),
+            settings.program(),
             moves_fn=lambda num_moves: ends.append(time.monotonic()),
             pace=population.Pace(seconds=0.0),
         )

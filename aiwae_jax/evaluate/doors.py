@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import checks, kernels, schedules
+from aiwae_jax import checks, moves, schedules
 from aiwae_jax.evaluate import population, trial
 from aiwae_jax.evaluate.population import InitialFn, LogJointFn
 from aiwae_jax.evaluate.tuning import Plan, Settings
@@ -118,13 +118,13 @@ def choose_space(
     Raises:
       ValueError: naming what is missing, and what to use.
     """
-    move = kernels.MOVES[settings.move]
+    move = moves.MOVES[settings.move]
     if move.is_for_binary and not initial.is_binary:
         raise ValueError(
             f"`move`={settings.move!r} flips bits, and what `initial` returns does not say that it "
             "draws binary latents; give it the attribute `is_binary = True`, or use 'hmc'."
         )
-    kernels.check(settings.move, has_binary_latents=initial.is_binary)
+    moves.check(settings.move, has_binary_latents=initial.is_binary)
     if settings.chain_space is None:
         needed = {"transport", "inverse_transport"} if is_reversed else {"transport"}
         has_transport = needed <= initial.methods and not move.is_for_binary

@@ -232,7 +232,7 @@ def anneal(
                     functions,
                     betas,
                     step_sizes,
-                    settings.kernel(),
+                    settings.program(),
                     rule=tuning.ADAPT[settings.adapt],
                     target_acceptance=settings.target_acceptance,
                     latents=chunk_latents,

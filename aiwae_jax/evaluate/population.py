@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, kernels, paths, weights
+from aiwae_jax import ais, moves, paths, weights
 from aiwae_jax.parallel import processes, sharding
-from aiwae_jax.types import PyTree
+from aiwae_jax.types import Move, PyTree
 
 LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
 InitialFn = Callable[[PyTree], Any]
@@ -37,7 +37,7 @@ _PAPER_LOG_FACTORS = (math.log(1.002), math.log(0.998))
 
 
 @dataclasses.dataclass(frozen=True)
-class Kernel:
+class Program:
     """What one program is compiled for; its fields as in `tuning.Settings`."""
 
     num_chains: int
@@ -46,11 +46,9 @@ class Kernel:
     momentum_persistence: float
     move: str = "hmc"
 
-    def move_fn(self) -> Callable | None:
-        """The move of `ais.step`; HMC it makes itself, of the other fields."""
-        if self.move == "hmc":
-            return None
-        return kernels.MOVES[self.move].build(self.num_leapfrog_steps)
+    def build_move(self) -> Move:
+        """The move of `ais.step`."""
+        return moves.build(self.move, self.num_leapfrog_steps, self.momentum_persistence)
 
 
 class Segment(NamedTuple):
@@ -68,18 +66,18 @@ def as_partial(fn: Callable) -> Partial:
     return fn if isinstance(fn, Partial) else Partial(fn)
 
 
-@partial(jax.jit, static_argnames="kernel")
-def _start(key, indices, x, latents, log_joint_fn, initial_fn, *, kernel):
+@partial(jax.jit, static_argnames="program")
+def _start(key, indices, x, latents, log_joint_fn, initial_fn, *, program):
     """Draws every chain's starting point; keys depend on a datum's index, not on its chunk.
 
     With `latents`, chains start at β=1 from their datum's exact latent, which they share.
     """
-    path_fn = paths.SPACES[kernel.chain_space]
+    path_fn = paths.SPACES[program.chain_space]
 
     def start_datum(index, x, latent):
         path = path_fn(log_joint_fn, initial_fn, x)
         start_keys, chain_keys = jax.random.split(
-            jax.random.fold_in(key, index), (2, kernel.num_chains)
+            jax.random.fold_in(key, index), (2, program.num_chains)
         )
 
         def start_chain(start_key, chain_key):
@@ -89,7 +87,7 @@ def _start(key, indices, x, latents, log_joint_fn, initial_fn, *, kernel):
                 path.log_initial,
                 path.log_target,
                 beta=0.0 if latent is None else 1.0,
-                momentum=ais.draw_momentum(chain_key, z, kernel.momentum_persistence),
+                momentum=ais.draw_momentum(chain_key, z, program.momentum_persistence),
             )
 
         return chain_keys, jax.vmap(start_chain)(start_keys, chain_keys)
@@ -113,7 +111,7 @@ def _variance(values):
     return jnp.sum(squares) / jnp.maximum(num - 1.0, 1.0)
 
 
-@partial(jax.jit, static_argnames="kernel", donate_argnames="states")
+@partial(jax.jit, static_argnames="program", donate_argnames="states")
 def _anneal(
     states,
     step_size,
@@ -129,7 +127,7 @@ def _anneal(
     rule,
     target_acceptance,
     *,
-    kernel,
+    program,
 ):
     """Takes a chunk's chains through `num_moves` temperatures: (states, step size, `Segment`).
 
@@ -142,11 +140,11 @@ def _anneal(
     dtype = states.position.dtype
     betas, step_sizes = betas.astype(dtype), step_sizes.astype(dtype)
     num_counted = jnp.sum(is_counted).astype(dtype)
-    move_fn = kernel.move_fn()
+    move = program.build_move()
 
     def anneal_datum(states, keys, x, is_counted):
         # The encoder, once per datum and call.
-        path = paths.SPACES[kernel.chain_space](log_joint_fn, initial_fn, x)
+        path = paths.SPACES[program.chain_space](log_joint_fn, initial_fn, x)
 
         def mean_over_data(value):
             return jax.lax.psum(jnp.where(is_counted, value, 0.0), "datum") / num_counted
@@ -162,9 +160,7 @@ def _anneal(
                     step_size,
                     path.log_initial,
                     path.log_target,
-                    num_leapfrog_steps=kernel.num_leapfrog_steps,
-                    momentum_persistence=kernel.momentum_persistence,
-                    kernel=move_fn,
+                    move=move,
                 )
             )(keys, states)
             acceptance = mean_over_data(jnp.mean(info.acceptance))
@@ -318,7 +314,7 @@ def run(
     functions: tuple[Partial, Partial],
     betas: np.ndarray,
     step_sizes: np.ndarray,
-    kernel: Kernel,
+    program: Program,
     *,
     rule: int = FROZEN,
     target_acceptance: float = 0.6,
@@ -339,7 +335,7 @@ def run(
       functions: log_joint_fn and initial_fn.
       betas: `[T]` schedule in the chain's direction: from 0 to 1, or with `latents` from 1 to 0.
       step_sizes: `[T-2]` of the moves at betas[1:-1]; a rule that adapts starts from the first.
-      kernel: the program.
+      program: the program.
       rule: FROZEN, PILOT or PAPER.
       target_acceptance: what the other two steer to.
       latents: `[B, D]` exact samples of f_n to start from.
@@ -354,7 +350,7 @@ def run(
     key, functions = place.replicate((key, functions))
     indices, x, latents = place.split((indices, x, latents))
     is_counted = place.split(is_counted, filler=False)
-    keys, states = _start(key, indices, x, latents, *functions, kernel=kernel)
+    keys, states = _start(key, indices, x, latents, *functions, program=program)
     num_all = len(betas) - 2
     found = Segment(*(np.zeros(num_all) for _ in range(4)), np.zeros(num_data, np.int32))
     # On the devices from the start, as later segments leave it, so that one program serves all.
@@ -379,7 +375,7 @@ def run(
             np.pad(step_sizes[stretch], padding),
             np.int32(rule),
             np.asarray(target_acceptance),
-            kernel=kernel,
+            program=program,
         )
         segment = processes.fetch(segment)  # waits for the device
         found.step_sizes[stretch] = segment.step_sizes[:num_moves]

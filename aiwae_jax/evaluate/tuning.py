@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checks, hmc, kernels, paths, schedules
+from aiwae_jax import checks, hmc, moves, paths, schedules
 from aiwae_jax.evaluate import population, verdicts
 from aiwae_jax.types import PyTree
 
@@ -52,7 +52,7 @@ class Settings:
         q's scales; "latent" anneals z itself, with identity mass matrix, as the paper does. None
         is "base" where what chains start from has a `transport`, and "latent" elsewhere.
       momentum_persistence: α in [0, 1), see `ais.run_chain`; 0 for moves without a momentum.
-      move: "hmc", or for binary latents "langevin", "informed" or "gibbs", see `kernels`.
+      move: "hmc", or for binary latents "langevin", "informed" or "gibbs", see `moves`.
       adapt: "pilot" tunes one step size per temperature on pilot chains and freezes them. "paper"
         is the authors' rule, one step size adapted on the very chains that are reported: biased.
       target_acceptance: what either steers to.
@@ -96,7 +96,7 @@ class Settings:
             ("schedule", SCHEDULES),
             ("chain_space", (*paths.SPACES, None)),
             ("adapt", ADAPT),
-            ("move", kernels.MOVES),
+            ("move", moves.MOVES),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -104,7 +104,7 @@ class Settings:
                     f"{getattr(self, name)!r}."
                 )
         is_still = self.momentum_persistence == 0.0 and self.chain_space != "base"
-        if kernels.MOVES[self.move].is_for_binary and not is_still:
+        if moves.MOVES[self.move].is_for_binary and not is_still:
             raise ValueError(
                 f"`move`={self.move!r} flips bits of z: it needs `chain_space='latent'` and "
                 f"`momentum_persistence=0.0`, got {self.chain_space!r} and "
@@ -116,9 +116,9 @@ class Settings:
                 "`schedule='linear'`, as the paper does."
             )
 
-    def kernel(self, **changes) -> population.Kernel:
+    def program(self, **changes) -> population.Program:
         """The compiled program of these chains; without a space to live in, that of base space."""
-        return population.Kernel(
+        return population.Program(
             **{
                 "num_chains": self.num_chains,
                 "num_leapfrog_steps": self.num_leapfrog_steps,
@@ -247,8 +247,8 @@ def tune(
     # What lies between the temperatures of the pilots' grid is interpolated.
     num_pilot_data, num_pilot_temperatures = _pilot_sizes(settings, num_data)
     indices = np.linspace(0, num_data - 1, num_pilot_data).round().astype(np.int32)
-    kernel = settings.kernel(num_chains=settings.num_pilot_chains)
-    gradients_per_move = len(indices) * kernel.num_chains * kernel.num_leapfrog_steps
+    program = settings.program(num_chains=settings.num_pilot_chains)
+    gradients_per_move = len(indices) * program.num_chains * program.num_leapfrog_steps
     warm_up = np.zeros(_NUM_WARM_UP_MOVES)
 
     def run(pass_key, schedule, step_sizes, rule):
@@ -259,7 +259,7 @@ def tune(
             functions,
             np.concatenate([warm_up, schedule]),
             step_sizes,
-            kernel,
+            program,
             rule=rule,
             target_acceptance=settings.target_acceptance,
             moves_fn=lambda num_moves: gradients_fn(num_moves * gradients_per_move),
@@ -276,7 +276,7 @@ def tune(
     frozen = np.exp(np.interp(np.concatenate([warm_up, schedule])[1:-1], at, log_step_sizes))
     found = run(check_key, schedule, frozen, population.FROZEN)
     if with_warning:
-        num_moves = found.num_nonfinite.size * kernel.num_chains * len(frozen)
+        num_moves = found.num_nonfinite.size * program.num_chains * len(frozen)
         verdicts.warn_of_broken_pilots(int(found.num_nonfinite.sum()), num_moves)
     at, kept = _measured_at(schedule)
     too_large = np.minimum(found.acceptance - settings.target_acceptance, 0.0)

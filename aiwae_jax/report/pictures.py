@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import data, kernels
+from aiwae_jax import data, moves
 from aiwae_jax.report import plots
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import files
@@ -163,7 +163,7 @@ def _floats(values: Any) -> np.ndarray:
 
 def _step_sizes_of(move: str, step_sizes: Sequence[float]) -> Sequence[float] | None:
     """The step sizes, of a move that has some."""
-    return None if kernels.MOVES[move].step_sizes is None else step_sizes
+    return None if moves.MOVES[move].step_sizes is None else step_sizes
 
 
 # Each draws to a path, or says that there is nothing to draw it from.

@@ -117,7 +117,7 @@ def evaluation_moves(force_precision: str) -> Callable[[], None]:
     def call() -> None:
         population.run(
             *(problem.key(), indices, images, functions, betas),
-            *(np.full(_EVALUATION_MOVES, 0.1), evaluation_settings().kernel()),
+            *(np.full(_EVALUATION_MOVES, 0.1), evaluation_settings().program()),
             pace=pace,
         )
 

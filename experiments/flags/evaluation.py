@@ -2,7 +2,7 @@
 
 from absl import flags as absl_flags
 
-from aiwae_jax import evaluate, kernels, networks, paths
+from aiwae_jax import evaluate, moves, networks, paths
 from aiwae_jax.evaluate import tuning
 from aiwae_jax.report.evaluation import Evaluation
 from experiments.flags import common
@@ -92,7 +92,7 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum(
         "eval_move",
         None,
-        list(kernels.MOVES),
+        list(moves.MOVES),
         "How chains move: hmc for continuous latents, for binary ones langevin (the default "
         "there), informed or gibbs.",
         flag_values=fv,
@@ -228,9 +228,9 @@ def parse(fv: absl_flags.FlagValues, dataset: str, *, is_binary: bool = False) -
         return fv[name].value if fv[name].present else defaults.get(name, fv[name].value)
 
     common.require(
-        kernels.MOVES[value("eval_move")].is_for_binary == is_binary,
+        moves.MOVES[value("eval_move")].is_for_binary == is_binary,
         f"--eval_move={fv.eval_move} cannot move {'binary' if is_binary else 'continuous'} "
-        f"latents; use {' or '.join(kernels.names(is_for_binary=is_binary))}.",
+        f"latents; use {' or '.join(moves.names(is_for_binary=is_binary))}.",
     )
     common.require(
         not is_binary or (value("eval_chain_space"), value("eval_persistence")) == ("latent", 0.0),

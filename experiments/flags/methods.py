@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from absl import flags as absl_flags
 
-from aiwae_jax import differentiable, kernels, methods, networks, paths, schedules
+from aiwae_jax import differentiable, methods, moves, networks, paths, schedules
 from experiments.flags import common
 from experiments.flags.models import BINARY, CONDITIONAL, CONTINUOUS, MODELS, WITHOUT_DENSITY
 
@@ -219,7 +219,7 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum(
         "move",
         None,
-        kernels.names(is_for_binary=True),
+        moves.names(is_for_binary=True),
         _of(
             "move",
             "How chains move binary latents: many flips at once (langevin), one where the gradient "
@@ -335,4 +335,4 @@ def _settle_binary(fv: absl_flags.FlagValues, settings: dict[str, Any]) -> None:
             "not have; use latent.",
         )
         settings["chain_space"] = "latent"
-        settings["move"] = settings["move"] or kernels.DEFAULTS[True]
+        settings["move"] = settings["move"] or moves.DEFAULTS[True]
