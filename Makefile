@@ -6,7 +6,7 @@ STAMP   = $(VENV)/.installed
 PIP     = -m pip install --quiet --disable-pip-version-check
 # A worker takes the next test when it has none left: files differ too much to be dealt out.
 PYTEST  = -m pytest -n 2 --dist worksteal -q --durations=10
-# Of a grid of combinations, slow tests run every SAMPLEth.
+# Of a grid of combinations, slow tests run every SAMPLEth; above 1 also none of those marked by_hand.
 SAMPLE ?= 1
 
 .PHONY: run test slow faults oldest newest docs wheel lint format clean

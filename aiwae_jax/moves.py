@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+from aiwae_jax import checks
 from aiwae_jax import hmc as hamiltonian
 from aiwae_jax.discrete import gibbs, informed, langevin
 from aiwae_jax.types import Move
@@ -37,7 +38,8 @@ def hmc(num_leapfrog_steps: int = 5, momentum_persistence: float = 0.0) -> Move:
       ValueError: if L < 1, or for a persistence outside [0, 1).
     """
     hamiltonian.check_num_leapfrog_steps(num_leapfrog_steps)
-    hamiltonian.check_momentum_persistence(momentum_persistence)
+    if not checks.is_traced(momentum_persistence):
+        hamiltonian.check_momentum_persistence(momentum_persistence)
     transition = functools.partial(
         hamiltonian.transition,
         num_leapfrog_steps=num_leapfrog_steps,

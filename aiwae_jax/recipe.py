@@ -17,11 +17,19 @@ class Recipe:
 
     Attributes:
       builder: as `models.bernoulli_vae`, without the package's own name.
-      arguments: by name, without defaults that were left alone and without a model.
+      arguments: by name, defaults included, without a model.
+      parts: what was built, so that a recipe does not outlive a `_replace` of them.
     """
 
     builder: str
     arguments: dict[str, Any]
+    parts: tuple = ()
+
+    def is_of(self, parts: Sequence[Any]) -> bool:
+        """Whether these very parts were built by it."""
+        return len(parts) == len(self.parts) and all(
+            here is there for here, there in zip(parts, self.parts, strict=True)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; `from_json` reads it.
@@ -69,6 +77,7 @@ def _read(value: Any) -> Any:
 def arguments_of(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name; keywords that a builder hands on stand beside its own."""
     bound = inspect.signature(fn).bind(*args, **kwargs)
+    bound.apply_defaults()
     found = {}
     for name, value in bound.arguments.items():
         kind = inspect.signature(fn).parameters[name].kind
@@ -98,4 +107,9 @@ def recorded(attach: Callable[[Any, Recipe], Any]) -> Callable[[Callable], Calla
     return decorate
 
 
-of_model = recorded(lambda model, recipe: model._replace(recipe=recipe))
+def _attach(model, recipe: Recipe):
+    parts = tuple(model._replace(recipe=None))
+    return model._replace(recipe=dataclasses.replace(recipe, parts=parts))
+
+
+of_model = recorded(_attach)

@@ -168,6 +168,12 @@ class Model(NamedTuple):
     recipe: Recipe | None = None
 
     @property
+    def built_by(self) -> Recipe | None:
+        """Its recipe, unless something of it was replaced since."""
+        is_as_built = self.recipe is not None and self.recipe.is_of(self._replace(recipe=None))
+        return self.recipe if is_as_built else None
+
+    @property
     def can_sample(self) -> bool:
         """Whether the model draws (x, z) by itself."""
         return self.sample is not _no_prior

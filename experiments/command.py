@@ -66,7 +66,11 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
 
 
 # Arguments of the library, as the flags that gave them.
-_FLAGS = {"`folder`=": "--workdir=", "`batch_size`=": "--batch_size="}
+_FLAGS = {
+    "`folder`=": "--workdir=",
+    "`batch_size`=": "--batch_size=",
+    "`data_dir` '": "--data_dir '",
+}
 
 
 def _with_flags(message: str) -> str:

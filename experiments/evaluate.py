@@ -41,7 +41,7 @@ class Trained(NamedTuple):
       training: the configuration of the run.
       dataset: its data.
       model: its model.
-      initial: parameters -> what evaluation starts from, see ``aiwae_jax.train.program`.
+      initial: parameters -> what evaluation starts from, see `aiwae_jax.train.program`.
       params: a leading axis for its repeats, if it has several.
       epochs: passes over the data.
       is_finished: whether the run has come to its end.
@@ -176,7 +176,7 @@ def main(argv: Sequence[str]) -> None:
     plots.load()
     where, training, stored = workdir.open_run(arguments.workdir)
     dataset = data.load(training.dataset, arguments.data_dir or stored["data_dir"])
-    if dataset.describe()["sha256"] != stored["data"]["sha256"]:
+    if dataset.differences(stored["data"]):
         raise workdir.WorkdirError(
             f"The run was trained on {stored['data']['title']} of another content."
         )

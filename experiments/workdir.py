@@ -44,13 +44,11 @@ def claim(
 
     `recipes` say how model and method were built, for `aiwae_jax.load`.
     """
-    data_facts = dataset.describe()
 
     def check(folder: pathlib.Path) -> None:
         stored = contents.read_config(folder)
         differences = config_differences(folder, config.training)
-        if stored["data"]["sha256"] != data_facts["sha256"]:
-            differences.append(f"data: {stored['data']['title']} of another content")
+        differences += dataset.differences(stored["data"])
         if differences:
             raise WorkdirError(
                 f"--workdir={folder} holds a run of another configuration "
@@ -60,7 +58,7 @@ def claim(
     content = {
         "training": dataclasses.asdict(config.training),
         **(recipes or {}),
-        "data": data_facts,
+        "data": dataset.describe(),
         "data_dir": absolute(config.data_dir),
     }
     with run_folder.claim(config.workdir, content, check) as claimed:

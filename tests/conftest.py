@@ -46,7 +46,8 @@ def pytest_addoption(parser):
         type=int,
         default=1,
         metavar="N",
-        help="of each test marked as a grid, run every Nth combination",
+        help="of each test marked as a grid, run every Nth combination; above 1 leave out those "
+        "marked by_hand",
     )
 
 
@@ -60,6 +61,8 @@ def pytest_collection_modifyitems(config, items):
             if len(of_test) % every:
                 left_out.append(item)
             of_test.append(item)
+        elif every > 1 and item.get_closest_marker("by_hand"):
+            left_out.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]

@@ -62,9 +62,9 @@ def exact_nll(theta, rows):
 
 def fit(folder, **changed):
     """A few seconds of training."""
-    model = changed.pop("model", None) or factor_analysis()
-    dataset = changed.pop("dataset", None) or table()
-    method = changed.pop("method", None) or methods.aiwae(model, 2, 3, 2)
+    model = changed.pop("model") if "model" in changed else factor_analysis()
+    dataset = changed.pop("dataset") if "dataset" in changed else table()
+    method = changed.pop("method") if "method" in changed else methods.aiwae(model, 2, 3, 2)
     options = {"epochs": 6, "batch_size": 20} | changed
     return train.fit(method, model, dataset, folder, **options)
 

@@ -1,5 +1,6 @@
 """Anybody's model and data: trained in a folder, killed, continued, loaded, measured, reported."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,7 +10,6 @@ import time
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import own_table
@@ -20,6 +20,7 @@ from aiwae_jax import data, evaluate, methods, models, report, train
 from aiwae_jax.cli import main as cli
 from aiwae_jax.runs import checkpoint, extras, files
 from aiwae_jax.runs.interruption import Interrupted
+from experiments import run as command
 
 ROOT = pathlib.Path(__file__).parent.parent
 QUICK = {"num_examples": 8, "num_simulated": 4, "num_bound_samples": 50}
@@ -67,6 +68,53 @@ def test_the_same_call_returns_what_is_finished_and_another_is_refused(finished)
     adam = train.adam(1e-3)
     with pytest.raises(files.WorkdirError, match="`optimizers`: adam there, your own here"):
         own_table.fit(folder, optimizers=adam)
+
+
+def test_the_same_rows_split_otherwise_are_other_data(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 2, (40, 6)).astype(np.uint8)
+    model = models.bernoulli_vae(6, 2, hidden_sizes=(3, 3), initialization="torch")
+
+    def fit(num_train, max_level=None):
+        dataset = data.from_arrays(rows[:num_train], rows[num_train:], max_level=max_level)
+        method = methods.vae(model)
+        return train.fit(method, model, dataset, tmp_path / "run", epochs=1, batch_size=10)
+
+    fit(20)
+    with pytest.raises(files.WorkdirError, match="train_images 20 there, 30 here; data: test_im"):
+        fit(30)
+    with pytest.raises(files.WorkdirError, match=r"max_level None there, 1\.0 here"):
+        fit(20, max_level=1)
+
+
+def test_data_that_the_likelihood_is_not_of_are_refused(tmp_path):
+    counts = np.random.default_rng(0).poisson(2.0, (40, 6)).astype(np.float32)
+    bits = (counts > 2).astype(np.float32)
+    model = models.bernoulli_vae(6, 2, hidden_sizes=(3, 3), initialization="torch")
+    for train_rows, test_rows, name in ((counts, bits, "train"), (bits, counts, "test")):
+        dataset = data.from_arrays(train_rows, test_rows)
+        with pytest.raises(ValueError, match=f"`{name}` must"):
+            train.fit(methods.vae(model), model, dataset, tmp_path / "run", batch_size=10)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_builders_model_of_which_something_was_replaced_is_your_own(tmp_path):
+    built = models.bernoulli_vae(6, 2, hidden_sizes=(3, 3), initialization="torch")
+    assert built.built_by.arguments["posterior"] == "normal"  # a default, said for later versions
+    mine = built._replace(log_joint=lambda theta, x, z: 2.0 * built.log_joint(theta, x, z))
+    assert mine.built_by is None
+    bits = np.random.default_rng(0).integers(0, 2, (30, 6))
+    dataset = data.from_arrays(bits[:20], bits[20:])
+    train.fit(methods.vae(mine), mine, dataset, tmp_path / "run", epochs=1, batch_size=10)
+    with pytest.raises(ValueError, match="of a model of your own: give it"):
+        aiwae_jax.load(tmp_path / "run")
+    with pytest.raises(files.WorkdirError, match="`model` was built otherwise"):
+        train.fit(methods.vae(built), built, dataset, tmp_path / "run", epochs=1, batch_size=10)
+
+
+def test_numbers_of_numpy_are_as_good(tmp_path):
+    seed, size, epochs = np.int64(3), np.int32(20), np.float32(1.0)
+    run = own_table.fit(tmp_path / "run", seed=seed, batch_size=size, epochs=epochs)
+    assert json.loads((run.folder / "config.json").read_text())["training"]["seed"] == 3
 
 
 def test_a_run_is_loaded_with_its_model_and_with_no_other(finished):
@@ -142,8 +190,46 @@ def test_models_of_builders_are_built_again_with_their_arguments(tmp_path):
     loaded = aiwae_jax.load(tmp_path / "run")
     chex.assert_trees_all_equal(loaded.params, run.params)
     np.testing.assert_array_equal(loaded.model.recipe.arguments["mean_image"], bits.mean(axis=0))
-    x = jnp.asarray(bits[:3], float)
-    np.testing.assert_array_equal(loaded.encode(x)[0], run.encode(x)[0])
+    x = bits[:3]  # integers, as the data set was made of
+    np.testing.assert_array_equal(loaded.encode(x)[0], run.encode(x.astype(np.float32))[0])
+    assert loaded.log_likelihood(jax.random.key(0), x, SETTINGS).log_likelihood.shape == (3,)
+
+
+def test_a_run_of_the_papers_command_is_loaded_too(tmp_path):
+    folder = tmp_path / "run"
+    flags = [
+        *("--dataset=digits", "--method=vae", "--epochs=0.14", "--batch_size=64"),
+        *("--latent_dim=2", "--hidden_dim=4", "--eval=none"),
+    ]
+    assert command.main(["run", *flags, f"--workdir={folder}"]) == 0
+    run = aiwae_jax.load(folder)
+    assert run.is_finished
+    assert run.model.recipe.arguments["latent_size"] == 2
+    content = report.write(run, data.load("digits"), SETTINGS, **QUICK)
+    assert content["pictures"][:2] == ["samples.png", "reconstructions.png"]
+
+
+def test_each_repeat_of_a_run_has_its_own_report(tmp_path):
+    folder = tmp_path / "run"
+    flags = [
+        *("--dataset=digits", "--method=vae", "--epochs=0.14", "--batch_size=64", "--repeats=2"),
+        *("--latent_dim=2", "--hidden_dim=4", "--eval=none"),
+    ]
+    assert command.main(["run", *flags, f"--workdir={folder}"]) == 0
+    found = [
+        report.write(aiwae_jax.load(folder, repeat=i), data.load("digits"), SETTINGS, **QUICK)
+        for i in (0, 1)
+    ]
+    assert found[0]["nll_test"] != found[1]["nll_test"]
+    assert [each["config"]["training"]["seed"] for each in found] == [0, 1]
+    assert (folder / "repeat_1" / "report.html").exists()
+    with pytest.raises(ValueError, match=r"`repeat` must lie in 0 \.\. 1, got 2"):
+        aiwae_jax.load(folder, repeat=2)
+
+
+def test_pilots_are_part_of_the_settings():
+    settings = dataclasses.replace(SETTINGS, num_pilot_chains=7, num_pilot_data=5)
+    assert report.Evaluation.of(settings).settings() == settings
 
 
 def test_a_run_that_a_signal_ends_is_continued_to_the_same_bits(tmp_path, monkeypatch, finished):
@@ -189,6 +275,25 @@ def test_a_run_that_is_killed_is_continued_to_the_same_bits(tmp_path):
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"method": "aiwae"}, "`method` must be a tuple of phases"),
+        ({"model": "vae", "method": methods.vae(own_table.factor_analysis())}, "`model` must be a"),
+        ({"dataset": np.eye(3)}, "`dataset` must be a `data.Dataset`, got ndarray"),
+        ({"epochs": 0}, "`epochs` must be positive"),
+        ({"epochs": "two"}, "`epochs` must be a number, got str 'two'"),
+        ({"batch_size": 1.5}, "`batch_size` must be an integer, got 1.5"),
+        ({"seed": -1}, "`seed` must be at least 0, got -1"),
+        ({"batch_size": 61}, "`batch_size`=61 is larger than the 60 training images of plane"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changed, message, tmp_path):
+    with pytest.raises((TypeError, ValueError), match=message):
+        own_table.fit(tmp_path / "run", **changed)
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_the_extra_one_sentence_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(extras._PACKAGES, "no_such_module", "no-such-package")
     message = r"needs no-such-package: install them with pip install 'aiwae_jax\[run\]'"
@@ -212,7 +317,7 @@ def test_the_command_fits_and_reports(tmp_path, capsys):
     assert cli.main([*given, "--epochs=2"]) == 0
     assert f"aiwae report {folder}" in capsys.readouterr().out
     assert cli.main([*given, "--epochs=3"]) == 2
-    assert "`epochs`: 2.0 there, 3.0 here" in capsys.readouterr().err
+    assert "--epochs: 2.0 there, 3.0 here" in capsys.readouterr().err
     small = ["--temperatures=5", "--chains=2", "--simulated=2", "--bound_samples=50"]
     assert cli.main(["report", folder, "--examples=4", *small]) == 0
     content = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -228,8 +333,8 @@ def test_the_command_fits_and_reports(tmp_path, capsys):
     [
         (["nowhere.npz"], "nowhere.npz is no file, and none of digits, mnist,"),
         (["digits", "--method=vae", "--T=5"], "--T does not belong to --method=vae"),
-        (["digits", "--K=0"], "`num_particles` must be at least 1"),
-        (["digits", "--epochs=-1"], "`epochs` must be positive"),
+        (["digits", "--K=0"], "--K must be at least 1"),
+        (["digits", "--epochs=-1"], "--epochs must be positive"),
         (["digits", "--batch_size=100000"], "is larger than the 1438 training images"),
     ],
 )

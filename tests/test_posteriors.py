@@ -31,6 +31,7 @@ def test_what_a_picture_cannot_show_is_refused_before_any_work(flag, tmp_path, c
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_pictures_are_drawn_for_each_class_and_stated_with_their_divergence(
     tmp_path, capfd, monkeypatch
 ):

@@ -113,6 +113,7 @@ def test_a_dtype_that_no_switch_makes_is_named(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_run_is_measured_in_the_other_width_and_trained_in_its_own(tmp_path):
     folder = tmp_path / "run"
     assert main(*TINY, *METHODS["aiwae"], f"--workdir={folder}") == 0

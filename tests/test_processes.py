@@ -77,6 +77,7 @@ def test_two_processes_agree_with_one_and_write_once(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_signal_to_one_process_saves_in_both_and_one_process_continues(tmp_path):
     both = start_two(tmp_path, "--stages=4", "--eval=none")
     deadline = time.monotonic() + TIMEOUT_S

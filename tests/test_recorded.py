@@ -20,6 +20,7 @@ FLAGS = [
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("name", recorded.COMMANDS)
 def test_a_recorded_command_gives_the_same_bits(name, tmp_path):
     if recorded.machine() != RECORDED["machine"]:

@@ -253,6 +253,7 @@ def wait_for_checkpoint(folder, process, newer_than=-1):
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_run_killed_and_then_stopped_by_sigterm_resumes_bit_for_bit(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     often = "--checkpoint_minutes=0.005"

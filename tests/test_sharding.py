@@ -19,7 +19,8 @@ CODE = """
 import sys
 import jax, linear_gaussian as lg, numpy as np, optax
 from jax.tree_util import Partial
-from aiwae_jax import evaluate, methods, sharding, train, types
+from aiwae_jax import evaluate, methods, train, types
+from aiwae_jax.parallel import sharding
 
 draw = jax.vmap(lambda key: lg.sample(key, lg.params().theta)[0])
 batch = np.asarray(draw(jax.random.split(jax.random.key(0), 40)))
@@ -122,6 +123,7 @@ def test_one_device_along_the_particles_changes_nothing():
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_the_command_line_runs_on_two_devices(tmp_path):
     """As a real process with a device per core, which is what users have."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}

@@ -53,12 +53,12 @@ def modules() -> dict[str, pathlib.Path]:
     return found
 
 
-def graph() -> dict[str, set[str]]:
-    """Module -> the library's modules that it imports when it is loaded."""
+def graph(*, top_level_only: bool) -> dict[str, set[str]]:
+    """Module -> the library's modules that it imports, anywhere or when it is loaded."""
     known = modules()
     found = {}
     for name, path in known.items():
-        wanted = imports(path, top_level_only=True)
+        wanted = imports(path, top_level_only=top_level_only)
         # `from a.b import c` names a module c, or something in the module a.b.
         found[name] = {n if n in known else n.rpartition(".")[0] for n in wanted}
         found[name] = {n for n in found[name] if n in known and n != "aiwae_jax"} - {name}
@@ -68,7 +68,7 @@ def graph() -> dict[str, set[str]]:
 
 def test_every_room_looks_only_at_its_own_floor_and_below():
     floor_of = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-    found = graph()
+    found = graph(top_level_only=False)
     assert {name.split(".")[1] for name in found} == set(floor_of)
     for name, others in found.items():
         for other in others:
@@ -79,7 +79,7 @@ def test_every_room_looks_only_at_its_own_floor_and_below():
 
 def test_no_modules_import_each_other_in_a_circle():
     """Packages' own faces aside, which gather what is in them."""
-    found = graph()
+    found = graph(top_level_only=True)
     packages = {name for name, path in modules().items() if path.name == "__init__.py"}
 
     def rooms_of(name: str) -> set[str]:

@@ -176,6 +176,11 @@ def test_plan_names_each_cell_and_the_cheapest_comes_first(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+def name_of(num_particles):
+    """Folder of a cell; the flags of `TINY` that are not as usual stand in it."""
+    return f"digits-iwae-K{num_particles}-latent_dim2-hidden_dim4-b64-seed0"
+
+
 @pytest.mark.slow
 def test_launcher_runs_what_is_missing_once_and_writes_the_table(tmp_path, capfd):
     assert launched(tmp_path, "--launch", "--jobs=2", *TINY) == 0
@@ -183,12 +188,16 @@ def test_launcher_runs_what_is_missing_once_and_writes_the_table(tmp_path, capfd
     assert text.count("python -m experiments.run") == 2
     assert text.count("ended with code 0") == 2
     for num in (1, 2):
-        assert "report and pictures" in (tmp_path / f"digits-iwae-K{num}-b64-seed0.log").read_text()
+        assert (
+            "report and pictures"
+            in (tmp_path / f"digits-iwae-K{num}-latent_dim2-hidden_dim4-b64-seed0.log").read_text()
+        )
     assert "| NLL (test) |" in (tmp_path / "table.md").read_text()
     assert r"\toprule" in (tmp_path / "table.tex").read_text()
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    made = json.loads((tmp_path / "digits-iwae-K2-b64-seed0" / "report.json").read_text())
+    last = tmp_path / name_of(2)
+    made = json.loads((last / "report.json").read_text())
     (row,) = (r for r in rows if r["metric"] == "nll_test" and r["num_particles"] == "2")
     assert float(row["mean"]) == made["nll_test"]
 
@@ -198,8 +207,8 @@ def test_launcher_runs_what_is_missing_once_and_writes_the_table(tmp_path, capfd
     assert "0 of 2 cells to run" in text
 
     # A cell that another launcher holds is left to it.
-    (tmp_path / "digits-iwae-K2-b64-seed0" / "report.json").unlink()
-    with (tmp_path / ".digits-iwae-K2-b64-seed0.lock").open("w") as lock:
+    (tmp_path / name_of(2) / "report.json").unlink()
+    with (tmp_path / f".{name_of(2)}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert launched(tmp_path, "--launch", *TINY) == 0
         assert "another launcher is at it" in capfd.readouterr().out
@@ -220,7 +229,10 @@ def test_slurm_array_runs_the_missing_cells(tmp_path, capsys):
         environment = os.environ | {"SLURM_ARRAY_TASK_ID": str(task)}
         subprocess.run(["bash", str(script)], env=environment, cwd=ROOT, check=True, timeout=200)
     names = sorted(path.name for path in (tmp_path / "runs").glob("digits-*"))
-    assert names == ["digits-iwae-K1-b64-seed0", "digits-iwae-K2-b64-seed0"]
+    assert names == [
+        "digits-iwae-K1-latent_dim2-hidden_dim4-b64-seed0",
+        name_of(2),
+    ]
     assert launched(tmp_path / "runs", *arguments) == 2  # nothing left to submit
     assert "all cells are finished" in capsys.readouterr().err
 

@@ -3,11 +3,14 @@
 import argparse
 import inspect
 import pathlib
+import re
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from aiwae_jax import data, evaluate, methods, models, report, train
@@ -23,6 +26,9 @@ _DEFAULTS = {"num_particles": 5, "num_temperatures": 5}
 
 class _UsageError(ValueError):
     """A mistake on the command line; the message is one clear line."""
+
+
+_OURS = (_UsageError, data.DataError, files.WorkdirError, ImportError)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,7 +95,8 @@ def _load(name: str, data_dir: str | None, max_level: float | None) -> data.Data
 
 def _model(arguments: argparse.Namespace, dataset: data.Dataset) -> Model:
     """The paper's model, whose pixels are bits."""
-    if dataset.max_level is None and not np.isin(dataset.train, (0, 1)).all():
+    rows = np.concatenate([dataset.train, dataset.test])
+    if dataset.max_level is None and not np.isin(rows, (0, 1)).all():
         raise _UsageError(
             "the data must be bits, or grey levels with --max_level, for Bernoulli pixels; other "
             "likelihoods are for a model of your own, with train.fit in Python."
@@ -162,9 +169,11 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _where(facts: dict[str, Any]) -> str:
     """The name or the file that a run's data came from."""
-    for name in (facts.get("name", ""), facts.get("source", "")):
-        if name in data.NAMES or pathlib.Path(name).is_file():
-            return name
+    source, name = facts.get("source", ""), facts.get("name", "")
+    if pathlib.Path(source).is_file():
+        return source
+    if name in data.NAMES and not source.endswith(".npz"):
+        return name
     raise _UsageError(
         f"the data, {facts['title']}, are not at {facts.get('source') or 'a known place'} any more;"
         " say where they are, with --data."
@@ -172,6 +181,25 @@ def _where(facts: dict[str, Any]) -> str:
 
 
 _COMMANDS = {"fit": _fit, "report": _report}
+# Arguments of the library, as the flags that gave them.
+_FLAGS = {
+    **{name: f"--{letter}" for name, letter in _LETTERS.items()},
+    **{name: f"--{name}" for name in ("batch_size", "data_dir", "epochs", "folder", "max_level")},
+    **{name: f"--{name}" for name in ("latent_size", "seed", "target_gap")},
+    **{"num_chains": "--chains", "num_examples": "--examples", "num_simulated": "--simulated"},
+    **{
+        "num_bound_samples": "--bound_samples",
+        "dataset": "--data",
+        "hidden_sizes": "--hidden_size",
+    },
+}
+_OF_REPORT = {"num_temperatures": "--temperatures"}
+
+
+def _in_flags(message: str, command: str) -> str:
+    """A refusal of the library in the words of the command line."""
+    names = _FLAGS | (_OF_REPORT if command == "report" else {})
+    return re.sub(r"`(\w+)(\[\d\])?`", lambda found: names.get(found[1], found[0]), message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -186,10 +214,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as interruption:
         print(interruption, file=sys.stderr)
         return 128 + interruption.signal_number
-    except (OSError, checkpoint.CheckpointError, train.NonFiniteError) as error:
+    except KeyboardInterrupt:
+        print("Interrupted; what was saved before stays as it is.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (OSError, MemoryError, checkpoint.CheckpointError, train.NonFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (ImportError, ValueError, TypeError) as error:  # each names the argument and the rule
-        print(f"error: {error}", file=sys.stderr)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+    except (ImportError, ValueError, TypeError) as error:
+        is_refusal = isinstance(error, _OURS) or str(error).startswith("`")  # names an argument
+        if not is_refusal:
+            raise
+        print(f"error: {_in_flags(str(error), arguments.command)}", file=sys.stderr)
         return 2
     return 0

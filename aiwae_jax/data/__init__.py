@@ -11,13 +11,21 @@ import warnings
 import numpy as np
 
 from aiwae_jax.data import mnist, omniglot
-from aiwae_jax.data.dataset import DataError, Dataset, binarize, check, from_arrays
+from aiwae_jax.data.dataset import (
+    DataError,
+    Dataset,
+    as_floats,
+    binarize,
+    check,
+    from_arrays,
+)
 from aiwae_jax.data.fetching import cache_folder
 
 __all__ = [
     "NAMES",
     "DataError",
     "Dataset",
+    "as_floats",
     "binarize",
     "cache_folder",
     "check",

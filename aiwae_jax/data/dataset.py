@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -71,6 +71,18 @@ class Dataset(NamedTuple):
             "sha256": digest.hexdigest(),
         }
 
+    def differences(self, described: Mapping[str, Any]) -> list[str]:
+        """How the data differ from what an earlier `describe` said of them, in words."""
+        here = self.describe()
+        title = described["title"]
+        found = []
+        if here["sha256"] != described["sha256"]:
+            found.append(f"data: {title} of another content")
+        for name in ("train_images", "test_images", "max_level"):
+            if name in described and described[name] != here[name]:
+                found.append(f"data: {name} {described[name]} there, {here[name]} here")
+        return found
+
 
 def _draw(key: chex.PRNGKey, rows: chex.Array, *, max_level: float | None) -> chex.Array:
     return as_floats(rows) if max_level is None else binarize(key, rows, max_level)
@@ -132,7 +144,7 @@ def from_arrays(
         test=arrays["test"],
         train_labels=None if train_labels is None else np.asarray(train_labels),
         test_labels=None if test_labels is None else np.asarray(test_labels),
-        max_level=max_level,
+        max_level=float(max_level) if _is_number(max_level) else max_level,
         image_shape=None if image_shape is None else tuple(image_shape),
         source=source,
     )

@@ -24,7 +24,9 @@ class Evaluation:
       num_bound_samples: K of L_K.
       seed: of images, pixels and chains.
       force_precision: of the gradients inside HMC.
-      move: see `aiwae_jax.evaluate.Settings`.
+      move: see `aiwae_jax.evaluate.Settings`, as the last two.
+      num_pilot_data: what the settings are tuned on.
+      num_pilot_chains: for each of these.
     """
 
     num_temperatures: int = 1000
@@ -42,6 +44,8 @@ class Evaluation:
     seed: int = 0
     force_precision: str = "float32"
     move: str = "hmc"
+    num_pilot_data: int = evaluate.Settings.num_pilot_data
+    num_pilot_chains: int = evaluate.Settings.num_pilot_chains
 
     def settings(self) -> evaluate.Settings:
         """The library's settings of the chains."""

@@ -282,7 +282,9 @@ def measure(
     chosen = choose_images(dataset, evaluation)
     num = len(chosen.test)
     if evaluation.num_examples > num:
-        print(f"--eval_examples={evaluation.num_examples}: there are only {num} images")
+        print(
+            f"{evaluation.num_examples} were asked for, and there are only {num}: all are measured"
+        )
     images = np.concatenate([chosen.test, chosen.train])
     log_joint = forces.log_joint_fn(model, evaluation.force_precision)
     functions = Partial(log_joint, params.theta), initial

@@ -44,8 +44,11 @@ def describe(report: Mapping[str, Any]) -> Description:
 def _words(recipe: Mapping[str, Any] | None, otherwise: str) -> str:
     if not recipe:
         return otherwise
-    arguments = recipe["arguments"].items()
-    said = [f"{k}={v}" for k, v in arguments if isinstance(v, bool | int | float | str)]
+    said = [
+        f"{name}={value}"
+        for name, value in recipe["arguments"].items()
+        if name.startswith(("num_", "latent_")) and value is not None
+    ]
     return " ".join([recipe["builder"].rpartition(".")[2], *said])
 
 

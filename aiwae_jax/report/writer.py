@@ -14,7 +14,7 @@ from aiwae_jax.parallel import processes
 from aiwae_jax.report import contents, measure, page, pictures, text
 from aiwae_jax.report.environment import environment
 from aiwae_jax.report.evaluation import Evaluation
-from aiwae_jax.runs import extras, files, folder, metrics, store
+from aiwae_jax.runs import extras, files, folder, metrics, repeats, store
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.runs.repeats import Repeat
 from aiwae_jax.train.run import Run
@@ -250,10 +250,10 @@ def write(
     """
     extras.require("`report.write`")
     stored = run.config
-    if dataset.describe()["sha256"] != stored["data"]["sha256"]:
+    if differences := dataset.differences(stored["data"]):
         raise ValueError(
-            f"`dataset` is not what the run in {run.folder} was trained on: "
-            f"{stored['data']['title']}, of another content."
+            f"`dataset` is not what the run in {run.folder} was trained on "
+            f"({'; '.join(differences)})."
         )
     settings = evaluate.Settings() if settings is None else settings
     if run.model.conditional_sample is None and not run.model.can_sample:
@@ -266,12 +266,16 @@ def write(
             stacklevel=2,
         )
     evaluation = Evaluation.of(settings, **options)
+    training = stored["training"]
+    all_repeats = repeats.of(run.folder, training.get("seed", 0), training.get("num_repeats", 1))
+    repeat = all_repeats[run.repeat]
+    if repeat.number is not None:  # as it would be as a run of its own
+        training = {**training, "seed": repeat.seed, "num_repeats": 1}
     recipes = {name: stored.get(name) for name in ("model", "method")}
+    summaries = {name: each and recipe.from_json(each).summary() for name, each in recipes.items()}
+    method = summaries["method"] or {"arguments": {}}
     measurable = Measurable(
-        config={
-            "training": stored["training"],
-            **{k: r and recipe.from_json(r).summary() for k, r in recipes.items()},
-        },
+        config={"training": training, **summaries},
         dataset=dataset,
         model=run.model,
         initial=run.initial,
@@ -279,9 +283,10 @@ def write(
         epochs=run.epochs,
         is_finished=run.is_finished,
         wall_time=run.wall_time,
+        move=method["arguments"].get("move") or "hmc",
+        num_repeats=len(all_repeats),
     )
     with folder.claim_evaluation(run.folder) as claim, Interruption() as interruption:
-        repeat = Repeat(None, stored["training"].get("seed", 0), run.folder)
         content = first_or_measured(claim, repeat, measurable, evaluation, interruption)
         if processes.is_primary():
             print(text.table(content, text.describe(content)))

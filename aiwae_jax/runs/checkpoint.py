@@ -200,6 +200,10 @@ class Checkpoints:
                     raise
                 except Exception as error:  # as in `_try_step`
                     path, reason = self._folder / str(step), type(error).__name__
+                    if _outcome(error) == _UNREADABLE:
+                        raise CheckpointError(
+                            f"The checkpoint {path} cannot be read now ({error})."
+                        ) from error
                     warnings.warn(f"The checkpoint {path} is damaged ({reason}).", stacklevel=3)
         if steps:
             raise CheckpointError(f"None of the checkpoints below {self._folder} can be read.")
@@ -215,7 +219,7 @@ class Checkpoints:
         if "arrays" not in content:
             raise CheckpointError(
                 f"The checkpoint {self._folder / str(step)} does not say what is in it: it is of "
-                "an earlier version; continue its run, which writes it anew."
+                "an earlier version, and read by the command that wrote it only."
             )
         wanted = {
             name: np.empty(shape, np.dtype(dtype))

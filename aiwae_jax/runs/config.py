@@ -25,14 +25,21 @@ class Data(TypedDict):
     test_images: NotRequired[int]
 
 
+class _Recipe(TypedDict):
+    """How a model or a method was built."""
+
+    builder: str
+    arguments: dict
+
+
 class _Config(TypedDict):
     """Of config.json."""
 
     training: dict
     data: Data
     data_dir: NotRequired[str | None]
-    model: NotRequired[dict | None]
-    method: NotRequired[dict | None]
+    model: NotRequired[_Recipe | None]
+    method: NotRequired[_Recipe | None]
     trains_posterior: NotRequired[bool]
 
 

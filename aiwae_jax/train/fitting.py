@@ -37,7 +37,9 @@ def fit(
     """Trains a model to its end, in a folder where the same call continues.
 
     What was interrupted, by a signal, a kill or a full disk, ends bit for bit as if nothing had
-    happened, and what is finished is returned at once.
+    happened, and what is finished is returned at once. Of a model, phases or optimizers of your own
+    only the shapes of what they learn are compared with what the folder has: change the folder when
+    you change them.
 
     Args:
       method: from `aiwae_jax.methods` for this very `model`, or a tuple of phases of your own.
@@ -66,12 +68,12 @@ def fit(
     """
     extras.require("`train.fit`")
     settings = programs.Settings(
-        epochs=float(epochs), batch_size=batch_size, seed=seed, loss_reduction=loss_reduction
+        epochs=epochs, batch_size=batch_size, seed=seed, loss_reduction=loss_reduction
     )
     program = programs.build(method, model, dataset, settings, mesh=mesh, optimizers=optimizers)
     content = _describe(method, model, dataset, settings, optimizers)
     with (
-        run_folder.claim(folder, content, _check_fn(content, folder)) as claim,
+        run_folder.claim(folder, content, _check_fn(content, dataset, folder)) as claim,
         Interruption() as interruption,
     ):
         trainer = Trainer(program, claim, checkpoint_minutes)
@@ -101,7 +103,7 @@ def _describe(
     optimizers: Optimizers | None,
 ) -> dict[str, Any]:
     """What config.json says of the run."""
-    recipes = {"model": model.recipe, "method": getattr(method, "recipe", None)}
+    recipes = {"model": model.built_by, "method": getattr(method, "recipe", None)}
     return {
         "training": dataclasses.asdict(settings)
         | {"optimizers": "adam" if optimizers is None else "your own"},
@@ -120,7 +122,7 @@ def _write(recipe: Recipe | None) -> dict[str, Any] | None:
         return None
 
 
-def _check_fn(content: dict[str, Any], given: str | os.PathLike):
+def _check_fn(content: dict[str, Any], dataset: data.Dataset, given: str | os.PathLike):
     """Refuses the folder of another run, naming what differs."""
 
     def check(folder: pathlib.Path) -> None:
@@ -135,8 +137,7 @@ def _check_fn(content: dict[str, Any], given: str | os.PathLike):
             for name in ("method", "model")
             if there.get(name) != content[name]
         ]
-        if there["data"]["sha256"] != content["data"]["sha256"]:
-            found.append(f"data: {there['data']['title']} of another content")
+        found += dataset.differences(there["data"])
         if found:
             raise files.WorkdirError(
                 f"`folder`={given} holds a run of another configuration ({'; '.join(found)}); "

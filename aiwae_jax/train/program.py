@@ -15,7 +15,7 @@ from aiwae_jax.parallel import sharding
 from aiwae_jax.train import optimizers as rates
 from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
 from aiwae_jax.train.optimizers import Optimizers
-from aiwae_jax.train.step import init_state, make_train_step
+from aiwae_jax.train.step import check_method, init_state, make_train_step
 from aiwae_jax.types import Method, Model, Params
 
 
@@ -44,11 +44,11 @@ class Settings:
     loss_reduction: str = "mean"
 
     def __post_init__(self):
-        for name in ("num_stages", "batch_size", "num_repeats"):
-            checks.integer(name, getattr(self, name), least=1)
-        checks.integer("seed", self.seed, least=0)
-        if self.epochs is not None and not 0.0 < self.epochs < float("inf"):
-            raise ValueError(f"`epochs` must be positive and finite, got {self.epochs}.")
+        for name, least in (("num_stages", 1), ("batch_size", 1), ("num_repeats", 1), ("seed", 0)):
+            # As Python has them, for a file.
+            object.__setattr__(self, name, checks.integer(name, getattr(self, name), least=least))
+        if self.epochs is not None:
+            object.__setattr__(self, "epochs", float(checks.positive("epochs", self.epochs)))
 
 
 class Program(NamedTuple):
@@ -87,6 +87,15 @@ def initial_fn(model: Model, method: Method) -> Callable[[Params], Partial]:
     return lambda params: Partial(model.prior_given, params.theta)
 
 
+def _check_support(method: Method, dataset: data.Dataset) -> None:
+    """Refuses data that the model's likelihood is not of, see `Model.check_data`."""
+    if dataset.max_level is not None:
+        return  # bits by construction
+    for check in {phase.sampler.check_data for phase in method} - {None}:
+        for name in ("train", "test"):
+            check(np.asarray(data.as_floats(getattr(dataset, name))), name=name)
+
+
 def build(
     method: Method,
     model: Model,
@@ -108,7 +117,12 @@ def build(
 
     Raises:
       data.DataError: for a data set that `data.check` refuses, or that is smaller than a batch.
+      ValueError: for data that the likelihood is not of.
+      TypeError: if method, model or data set are something else.
     """
+    check_method(method)
+    if not isinstance(model, Model):
+        raise TypeError(f"`model` must be a `types.Model`, got {type(model).__name__}.")
     data.check(dataset)
     num_examples, batch_size = len(dataset.train), settings.batch_size
     if batch_size > num_examples:
@@ -117,6 +131,7 @@ def build(
             f"{dataset.title}."
         )
     steps_per_epoch = num_examples // batch_size
+    _check_support(method, dataset)
     if mesh is None:
         mesh = sharding.largest_mesh(batch_size, 1)
     method = tuple(

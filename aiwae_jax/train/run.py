@@ -14,6 +14,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from aiwae_jax import checks, evaluate, recipe
+from aiwae_jax.data.dataset import as_floats
 from aiwae_jax.runs import checkpoint, config, extras, files
 from aiwae_jax.types import Model, Params, PyTree
 
@@ -36,6 +37,7 @@ class Run:
       epochs: passes over the data.
       is_finished: whether it has been trained to its end.
       wall_time: seconds of its training, by name.
+      repeat: which one it is, of several that were trained side by side.
     """
 
     folder: pathlib.Path
@@ -46,6 +48,7 @@ class Run:
     epochs: float
     is_finished: bool
     wall_time: dict[str, float]
+    repeat: int = 0
 
     @property
     def initial(self) -> Callable[[Params], Partial]:
@@ -56,13 +59,13 @@ class Run:
 
     def encode(self, x: chex.Array) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x), each `[N, D]`, for rows `x` `[N, X]`."""
-        _check_rows("x", x)
+        x = _rows("x", x)
 
         def of_datum(phi, row):
             q = self.model.posterior(phi, row)
             return q.mean(), q.stddev()
 
-        found = jax.jit(jax.vmap(of_datum, in_axes=(None, 0)))(self.params.phi, jnp.asarray(x))
+        found = jax.jit(jax.vmap(of_datum, in_axes=(None, 0)))(self.params.phi, x)
         return jax.device_get(found)
 
     def decode(self, z: chex.Array) -> np.ndarray:
@@ -71,7 +74,7 @@ class Run:
         Raises:
           ValueError: for a model without a `likelihood`.
         """
-        _check_rows("z", z)
+        z = _rows("z", z)
         if self.model.likelihood is None:
             raise ValueError(
                 "`decode` needs a model with a `likelihood`: Model(..., likelihood=lambda theta, z:"
@@ -81,7 +84,7 @@ class Run:
         def of_latent(theta, row):
             return self.model.likelihood(theta, row).mean()
 
-        found = jax.jit(jax.vmap(of_latent, in_axes=(None, 0)))(self.params.theta, jnp.asarray(z))
+        found = jax.jit(jax.vmap(of_latent, in_axes=(None, 0)))(self.params.theta, z)
         return jax.device_get(found)
 
     def sample(self, key: chex.PRNGKey, num: int) -> tuple[PyTree, np.ndarray]:
@@ -100,16 +103,19 @@ class Run:
     ) -> evaluate.Likelihood:
         """Annealed estimates of log p(x), a row each; see `evaluate.log_likelihood`."""
         log_joint = Partial(self.model.log_joint, self.params.theta)
+        x = _rows("x", x)
         initial = self.initial(self.params)
         return evaluate.log_likelihood(key, log_joint, initial, x, settings, **options)
 
 
-def _check_rows(name: str, rows: chex.Array) -> None:
+def _rows(name: str, rows: chex.Array) -> chex.Array:
+    """Rows as a model takes them; 0s and 1s may be integers."""
     if np.ndim(rows) != 2:
         raise ValueError(
             f"`{name}` must be rows, of shape [N, size]; got {list(np.shape(rows))}. One row alone "
             f"is `{name}[None]`."
         )
+    return as_floats(rows)
 
 
 def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int = 0) -> Run:
@@ -143,7 +149,7 @@ def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int =
     if not 0 <= checks.integer("repeat", repeat) < num_repeats:
         raise ValueError(f"`repeat` must lie in 0 .. {num_repeats - 1}, got {repeat}.")
     params = _params(folder, model, arrays, repeat if num_repeats > 1 else None)
-    steps_per_epoch = stored["data"].get("train_images", 0) // settings["batch_size"]
+    steps_per_epoch = stored["data"].get("train_images", 0) // settings.get("batch_size", 1)
     return Run(
         folder=path,
         model=model,
@@ -153,6 +159,7 @@ def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int =
         epochs=num_steps / max(steps_per_epoch, 1),
         is_finished=facts["is_finished"],
         wall_time=facts["wall_time"],
+        repeat=repeat,
     )
 
 
@@ -165,13 +172,21 @@ def _build(folder: str | os.PathLike, stored: Mapping[str, Any]) -> Model:
         )
     said = recipe.from_json(written)
     module, _, name = said.builder.rpartition(".")
-    if module not in _BUILDERS:
+    builder = None
+    if module in _BUILDERS:
+        builder = getattr(importlib.import_module(f"aiwae_jax.{module}"), name, None)
+    if builder is None:
         raise ValueError(
             f"`folder`={folder}: its model was built by {said.builder}, which is no builder of "
             "this version; give the model, as load(folder, model)."
         )
-    builder = getattr(importlib.import_module(f"aiwae_jax.{module}"), name)
-    return builder(**said.arguments)
+    try:
+        return builder(**said.arguments)
+    except (TypeError, ValueError) as error:
+        raise files.WorkdirError(
+            f"`folder`={folder}: its model cannot be built again ({error}); give it, as "
+            "load(folder, model)."
+        ) from error
 
 
 def _params(

@@ -93,7 +93,8 @@ def _owned(path, leaf: Any) -> chex.Array:
         ) from error
 
 
-def _check_parts(method: Method, optimizers: Optimizers) -> None:
+def check_method(method: Method) -> None:
+    """Raises TypeError or ValueError unless it is a tuple of phases, at least one."""
     if not isinstance(method, tuple) or not all(isinstance(part, Phase) for part in method):
         raise TypeError(
             f"`method` must be a tuple of phases, as `methods.aiwae(...)` or "
@@ -101,6 +102,10 @@ def _check_parts(method: Method, optimizers: Optimizers) -> None:
         )
     if not method:
         raise ValueError("`method` must have at least one phase, got an empty tuple.")
+
+
+def _check_parts(method: Method, optimizers: Optimizers) -> None:
+    check_method(method)
     if not isinstance(optimizers, Params) or not all(
         hasattr(tx, "init") and hasattr(tx, "update") for tx in optimizers
     ):

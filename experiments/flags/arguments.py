@@ -22,6 +22,6 @@ def arguments_of(config: dict[str, dict[str, Any]]) -> list[str]:
     found += [
         f"--{evaluation.flag_of(name)}={value}"
         for name, value in config.get("evaluation", {}).items()
-        if value is not None
+        if value is not None and not name.startswith("num_pilot_")  # which no flag sets
     ]
     return found

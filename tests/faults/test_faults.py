@@ -31,6 +31,7 @@ EVALUATION = [
 ]
 
 
+@pytest.mark.by_hand
 def test_an_evaluation_killed_at_random_moments_ends_with_the_same_numbers(uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted, tmp_path / "copy")
     other = shutil.copytree(uninterrupted, tmp_path / "other")
@@ -111,6 +112,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(which, uninterrupted, tmp
     harness.assert_same_run(folder, uninterrupted)
 
 
+@pytest.mark.by_hand
 def test_a_file_size_limit_stops_it_with_a_message_and_earlier_checkpoints_intact(
     uninterrupted, tmp_path
 ):
@@ -200,6 +202,7 @@ def test_bad_data_are_one_line_and_leave_nothing(change, message, tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.by_hand
 def test_the_same_command_twice_at_once_is_refused_and_harms_nothing(uninterrupted, tmp_path):
     first = harness.start(tmp_path)
     harness.wait_for_checkpoint(tmp_path, first)
