@@ -9,7 +9,7 @@ PYTEST  = -m pytest -n 2 --dist worksteal -q --durations=10
 # Of a grid of combinations, slow tests run every SAMPLEth; above 1 also none of those marked by_hand.
 SAMPLE ?= 1
 
-.PHONY: run test slow faults oldest newest docs wheel lint format clean
+.PHONY: run test slow faults oldest newest docs wheel benchmark lint format clean
 run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
@@ -50,6 +50,10 @@ wheel: $(STAMP)
 	.wheel/bin/python $(PIP) --no-compile "$$(ls dist/*.whl)[run]"
 	cd .wheel && bin/python ../tests/away.py with
 	rm -rf .wheel
+
+# Whether the benchmark runs; its times are of no use beside other work.
+benchmark: $(STAMP)
+	$(BIN)/python -m experiments.benchmark --quick
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -97,6 +97,7 @@ def test_data_that_the_likelihood_is_not_of_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_builders_model_of_which_something_was_replaced_is_your_own(tmp_path):
     built = models.bernoulli_vae(6, 2, hidden_sizes=(3, 3), initialization="torch")
     assert built.built_by.arguments["posterior"] == "normal"  # a default, said for later versions
@@ -195,6 +196,7 @@ def test_models_of_builders_are_built_again_with_their_arguments(tmp_path):
     assert loaded.log_likelihood(jax.random.key(0), x, SETTINGS).log_likelihood.shape == (3,)
 
 
+@pytest.mark.slow
 def test_a_run_of_the_papers_command_is_loaded_too(tmp_path):
     folder = tmp_path / "run"
     flags = [
@@ -209,6 +211,7 @@ def test_a_run_of_the_papers_command_is_loaded_too(tmp_path):
     assert content["pictures"][:2] == ["samples.png", "reconstructions.png"]
 
 
+@pytest.mark.slow
 def test_each_repeat_of_a_run_has_its_own_report(tmp_path):
     folder = tmp_path / "run"
     flags = [

@@ -28,6 +28,7 @@ def test_a_recorded_command_gives_the_same_bits(name, tmp_path):
     assert recorded.take(name, tmp_path) == RECORDED["hashes"][name]
 
 
+@pytest.mark.slow
 def test_the_run_of_an_earlier_version_is_read_measured_and_continued(tmp_path, capsys):
     folder = shutil.copytree(EARLIER, tmp_path / "run")
     where = f"--workdir={folder}"

@@ -98,7 +98,13 @@ def test_whatever_file_is_damaged_nothing_wrong_is_restored(how, uninterrupted, 
     assert num_noticed >= 4
 
 
-@pytest.mark.parametrize("which", [arrays_of, lambda newest: newest / "content" / "metadata"])
+@pytest.mark.parametrize(
+    "which",
+    [
+        arrays_of,
+        pytest.param(lambda newest: newest / "content" / "metadata", marks=pytest.mark.by_hand),
+    ],
+)
 def test_a_damaged_checkpoint_is_passed_over_and_named(which, uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted, tmp_path / "copy")
     (folder / "report.json").unlink()
