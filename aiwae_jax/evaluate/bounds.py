@@ -15,7 +15,6 @@ from typing import NamedTuple
 import chex
 import jax
 import numpy as np
-from scipy import special
 
 from aiwae_jax import checks
 from aiwae_jax.evaluate import simulation, verdicts
@@ -38,7 +37,7 @@ _SEARCH_FACTORS = (1.5, 4.0)  # by which the search raises T, at least and at mo
 # A gap is impossible where chance gives one like it in fewer than 3 of 100,000 measurements.
 _MOST_STANDARD_ERRORS = 4.0
 _LEAST_SUM = math.log(3e-5)  # nats
-_OF_95_PERCENT = float(special.ndtri(0.975))
+_OF_95_PERCENT = 1.959963984540054  # deviations of a normal variable, 97.5% quantile
 _FEWEST_DATA = 10  # whose spread tells of its own error; for fewer only the sum counts
 _ROUNDING = 8  # units in the last place of the log densities
 
@@ -106,6 +105,8 @@ class Bidirectional(NamedTuple):
 
 def _student_t(num_normal: float, num_degrees: int) -> float:
     """Of Student's t the quantile that a normal variable has at `num_normal` deviations."""
+    from scipy import special  # here, because loading it takes long and writes to stderr
+
     return float(special.stdtrit(num_degrees, special.ndtr(num_normal)))
 
 
