@@ -261,7 +261,7 @@ def test_a_run_that_is_killed_is_continued_to_the_same_bits(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     command = [sys.executable, str(ROOT / "tests" / "own_table.py")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, str(cut), "3000"], env=environment)
+    process = subprocess.Popen([*command, str(cut), "500"], env=environment)
     deadline = time.monotonic() + 120
     while not list(cut.glob("checkpoints/[0-9]*")):
         assert time.monotonic() < deadline
@@ -270,7 +270,7 @@ def test_a_run_that_is_killed_is_continued_to_the_same_bits(tmp_path):
     process.kill()
     process.wait()
     for folder in (cut, whole):
-        subprocess.run([*command, str(folder), "3000"], env=environment, check=True)
+        subprocess.run([*command, str(folder), "500"], env=environment, check=True)
     _, arrays, _ = checkpoint.Checkpoints(cut / "checkpoints").read()
     _, expected, _ = checkpoint.Checkpoints(whole / "checkpoints").read()
     assert arrays.keys() == expected.keys()
