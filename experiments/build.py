@@ -103,9 +103,4 @@ def settings_of(training: Training) -> program.Settings:
 
 def recipes_of(training: Training, model: Model) -> dict[str, Any]:
     """How the model and the method were built, as config.json has it."""
-    method = build_method(training, model)
-    return {
-        "model": model.recipe.to_json(),
-        "method": method.recipe.to_json(),
-        "trains_posterior": any("phi" in phase.updates for phase in method),
-    }
+    return program.describe(build_method(training, model), model)

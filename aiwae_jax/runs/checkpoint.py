@@ -210,12 +210,7 @@ class Checkpoints:
         return None
 
     def _read_all(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        if differing := manifest.differing(self._folder / str(step)):
-            raise _DamagedError(f"{', '.join(differing)}: not what was written")
-        args = self._ocp.args
-        content = self._manager.restore(
-            step, args=args.Composite(content=args.JsonRestore())
-        ).content
+        content, args = self._content(step), self._ocp.args
         if "arrays" not in content:
             raise CheckpointError(
                 f"The checkpoint {self._folder / str(step)} does not say what is in it: it is of "
@@ -277,22 +272,26 @@ class Checkpoints:
         processes.on_primary(rename_all)
         self._manager.reload()
 
-    def _restore_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
-        """What was saved, in the dtypes that it was saved in."""
-        flat = _flatten(template)
-        args = self._ocp.args
+    def _content(self, step: int) -> dict[str, Any]:
+        """What a checkpoint says of itself, if its files are what was written."""
         # First the files, because Orbax abandons reads at a damaged one, which end noisily.
-        differing = manifest.differing(self._folder / str(step))
-        if differing:
+        if differing := manifest.differing(self._folder / str(step)):
             raise _DamagedError(f"{', '.join(differing)}: not what was written")
+        args = self._ocp.args
         content = self._manager.restore(
             step, args=args.Composite(content=args.JsonRestore())
         ).content
         written = content.get("sha256", {})  # checkpoints of earlier versions have none
         if written and {*content["names"], "facts"} != written.keys():
             raise _DamagedError("its list of arrays is not what was written")
+        return content
+
+    def _restore_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        """What was saved, in the dtypes that it was saved in."""
+        flat = _flatten(template)
+        content = self._content(step)
         path = self._folder / str(step)
-        arrays = content.get("arrays", {})  # likewise
+        arrays = content.get("arrays", {})  # those of earlier versions have none
         if content["names"] != sorted(flat) or any(
             tuple(shape) != flat[name].shape for name, (_, shape) in arrays.items()
         ):

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
+from aiwae_jax import networks
 from aiwae_jax.parallel import processes
 from aiwae_jax.runs.files import WorkdirError, check_file, check_folder, write_json
 
 _NUM_LOCK_TRIES = 3
-_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # an evaluation's pieces have a folder each
 PICTURES = ("samples.png", "reconstructions.png", "learning_curves.png", "acceptance.png")
 # What a run writes, and each of its repeats.
-_FOLDERS = ("checkpoints", "tensorboard", *(f"evaluation-{name}" for name in _PRECISIONS))
+_FOLDERS = ("checkpoints", "tensorboard", *(f"evaluation-{name}" for name in networks.PRECISIONS))
 _FILES = (
     *("config.json", "metrics.jsonl", "report.json", "evaluation.npz", "report.html"),
     *("summary.json", *PICTURES, ".lock", ".evaluation.lock"),

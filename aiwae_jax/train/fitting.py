@@ -9,7 +9,6 @@ from jax.sharding import Mesh
 
 from aiwae_jax import data
 from aiwae_jax.parallel import processes
-from aiwae_jax.recipe import Recipe
 from aiwae_jax.runs import config, extras, files
 from aiwae_jax.runs import folder as run_folder
 from aiwae_jax.runs.interruption import Interruption
@@ -103,23 +102,13 @@ def _describe(
     optimizers: Optimizers | None,
 ) -> dict[str, Any]:
     """What config.json says of the run."""
-    recipes = {"model": model.built_by, "method": getattr(method, "recipe", None)}
     return {
         "training": dataclasses.asdict(settings)
         | {"optimizers": "adam" if optimizers is None else "your own"},
-        **{name: _write(recipe) for name, recipe in recipes.items()},
-        "trains_posterior": any("phi" in phase.updates for phase in method),
+        **programs.describe(method, model),
         "data": dataset.describe(),
         "data_dir": None,
     }
-
-
-def _write(recipe: Recipe | None) -> dict[str, Any] | None:
-    """As JSON; None for what is your own, or was built from what JSON cannot say."""
-    try:
-        return recipe and recipe.to_json()
-    except TypeError:
-        return None
 
 
 def _check_fn(content: dict[str, Any], dataset: data.Dataset, given: str | os.PathLike):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 
 from aiwae_jax import checks, data
 from aiwae_jax.parallel import sharding
+from aiwae_jax.recipe import Recipe
 from aiwae_jax.train import optimizers as rates
 from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
 from aiwae_jax.train.optimizers import Optimizers
@@ -80,9 +81,31 @@ class Program(NamedTuple):
     learning_rate: Callable[[int], float] | None
 
 
-def initial_fn(model: Model, method: Method) -> Callable[[Params], Partial]:
+def trains_posterior(method: Method) -> bool:
+    """Whether any phase moves φ."""
+    return any("phi" in phase.updates for phase in method)
+
+
+def describe(method: Method, model: Model) -> dict[str, Any]:
+    """How method and model were built, as config.json has it; None for what is your own."""
+    return {
+        "model": _written(model.built_by),
+        "method": _written(getattr(method, "recipe", None)),
+        "trains_posterior": trains_posterior(method),
+    }
+
+
+def _written(recipe: Recipe | None) -> dict[str, Any] | None:
+    """As JSON; None also for what was built from something that JSON cannot say."""
+    try:
+        return recipe and recipe.to_json()
+    except TypeError:
+        return None
+
+
+def initial_fn(model: Model, *, from_posterior: bool) -> Callable[[Params], Partial]:
     """What evaluation starts its chains and importance samples from, see `Program.initial`."""
-    if any("phi" in phase.updates for phase in method):
+    if from_posterior:
         return lambda params: Partial(model.posterior, params.phi)
     return lambda params: Partial(model.prior_given, params.theta)
 
@@ -179,7 +202,7 @@ def build(
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
         or "data:1",
         model=model,
-        initial=initial_fn(model, method),
+        initial=initial_fn(model, from_posterior=trains_posterior(method)),
         steps_per_epoch=steps_per_epoch,
         stage_ends=ends,
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),

@@ -16,6 +16,7 @@ from jax.tree_util import Partial
 from aiwae_jax import checks, evaluate, recipe
 from aiwae_jax.data.dataset import as_floats
 from aiwae_jax.runs import checkpoint, config, extras, files
+from aiwae_jax.train.program import initial_fn
 from aiwae_jax.types import Model, Params, PyTree
 
 _BUILDERS = ("models", "belief")  # modules of ours whose functions build models
@@ -53,9 +54,8 @@ class Run:
     @property
     def initial(self) -> Callable[[Params], Partial]:
         """Parameters -> (x -> what chains start from): q, or the prior where q is not trained."""
-        if self.config.get("trains_posterior", True):
-            return lambda params: Partial(self.model.posterior, params.phi)
-        return lambda params: Partial(self.model.prior_given, params.theta)
+        from_posterior = self.config.get("trains_posterior", True)
+        return initial_fn(self.model, from_posterior=from_posterior)
 
     def encode(self, x: chex.Array) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x), each `[N, D]`, for rows `x` `[N, X]`."""
