@@ -15,7 +15,7 @@ LIBRARY = ROOT / "aiwae_jax"
 FLOORS = [
     {
         *("types", "recipe", "weights", "distributions", "networks", "checks", "support"),
-        *("fingerprint", "parallel"),
+        *("fingerprint", "options", "parallel"),
     },
     {"hmc", "discrete", "moves", "forces", "paths", "schedules", "ais"},
     {
