@@ -45,14 +45,14 @@ class Option:
     below: float | None = None
 
     def refuse(self, name: str, value: float) -> None:
-        """Raises ValueError for a number that is not finite, or that its bounds exclude."""
-        bounds = {rule: getattr(self, rule) for rule in _RULES}
-        bounds = {rule: bound for rule, bound in bounds.items() if bound is not None}
+        """Raises ValueError for a number that is not finite, or that a bound excludes."""
         if not math.isfinite(value):
             raise ValueError(f"`{name}` must be finite, got {value}.")
-        if not all(_RULES[rule][1](value, bound) for rule, bound in bounds.items()):
-            words = " and ".join(f"{_RULES[rule][0]} {bound:,}" for rule, bound in bounds.items())
-            raise ValueError(f"`{name}` must be {words}, got {value}.")
+        for rule, (words, is_within) in _RULES.items():
+            bound = getattr(self, rule)
+            if bound is not None and not is_within(value, bound):
+                words = "positive" if (rule, bound) == ("above", 0) else f"{words} {bound:,}"
+                raise ValueError(f"`{name}` must be {words}, got {value}.")
 
 
 def option(default: Any = dataclasses.MISSING, /, **said: Any) -> Any:

@@ -33,12 +33,13 @@ def test_options_are_the_fields_that_say_what_they_are():
 @pytest.mark.parametrize(
     ("said", "error", "message"),
     [
-        ({"num_chains": 0}, ValueError, "`num_chains` must be at least 1 and at most 1,000, got 0"),
+        ({"num_chains": 0}, ValueError, "`num_chains` must be at least 1, got 0"),
+        ({"num_chains": 1001}, ValueError, "`num_chains` must be at most 1,000, got 1001"),
         ({"num_chains": 1e3}, TypeError, "`num_chains` must be an integer, got 1000.0; write 1000"),
         ({"num_chains": None}, TypeError, "`num_chains` must be an integer, got None"),
-        ({"share": 1.0}, ValueError, "`share` must be at least 0 and below 1, got 1.0"),
+        ({"share": 1.0}, ValueError, "`share` must be below 1, got 1.0"),
         ({"share": "a"}, TypeError, "`share` must be a number"),
-        ({"gap": 0.0}, ValueError, "`gap` must be above 0, got 0.0"),
+        ({"gap": 0.0}, ValueError, "`gap` must be positive, got 0.0"),
         ({"gap": float("nan")}, ValueError, "`gap` must be finite, got nan"),
         ({"gap": float("inf")}, ValueError, "`gap` must be finite, got inf"),
         ({"schedule": "cubic"}, ValueError, "`schedule` must be one of linear, sigmoid; got 'cub"),
