@@ -26,6 +26,8 @@ A method of your own is written the same way, from these samplers and objectives
 `train` runs any tuple of phases.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from aiwae_jax import differentiable, objectives, samplers, scores
@@ -34,7 +36,18 @@ from aiwae_jax.types import BuiltMethod, Method, Model, Phase, phase
 
 RWS_PHI = ("wake", "sleep", "both")
 RAIKO_ESTIMATORS = ("G3", "G5")
-_method = recorded(BuiltMethod.of)
+BUILDERS: dict[str, Callable[..., Method]] = {}  # every method by its name
+
+
+def _method(build: Callable, **handed_on: Any) -> Callable[..., Method]:
+    """Decorates a builder: it is found in `BUILDERS`, and what it builds knows its recipe."""
+    BUILDERS[build.__name__] = recorded(BuiltMethod.of, **handed_on)(build)
+    return BUILDERS[build.__name__]
+
+
+def _with_options_of(fn: Callable, *, sets: tuple[str, ...] = ()) -> Callable[[Callable], Callable]:
+    """As `_method`, for a builder that hands its `**options` on to `fn`, and sets some itself."""
+    return functools.partial(_method, options_of=fn, sets=sets)
 
 
 @_method
@@ -44,14 +57,14 @@ def vae(model: Model) -> Method:
 
 
 @_method
-def iwae(model: Model, num_particles: int) -> Method:
+def iwae(model: Model, num_particles: int = 5) -> Method:
     """Importance weighted auto-encoder (Burda et al. 2015): L_K (Eq. 3) for both networks."""
     sampler = samplers.importance(model, num_particles)
     return (phase(("theta", "phi"), sampler, objectives.bound()),)
 
 
 @_method
-def stl(model: Model, num_particles: int) -> Method:
+def stl(model: Model, num_particles: int = 5) -> Method:
     """IWAE with "sticking the landing" (Roeder et al. 2017, Eq. 8): no score of q in φ's gradient.
 
     Less noise than IWAE, none at the exact posterior; for K > 1 biased for φ. θ's gradient is
@@ -62,7 +75,7 @@ def stl(model: Model, num_particles: int) -> Method:
 
 
 @_method
-def dreg(model: Model, num_particles: int) -> Method:
+def dreg(model: Model, num_particles: int = 5) -> Method:
     """IWAE with doubly reparameterized gradients for φ (Tucker et al. 2018, Eq. 8); unbiased."""
     without_score = samplers.importance(model, num_particles, with_score=False)
     return (
@@ -71,11 +84,11 @@ def dreg(model: Model, num_particles: int) -> Method:
     )
 
 
-@_method
+@_with_options_of(samplers.annealed)
 def aiwae(
     model: Model,
-    num_particles: int,
-    num_temperatures: int,
+    num_particles: int = 5,
+    num_temperatures: int = 8,
     num_leapfrog_steps: int = 5,
     *,
     particle_chunk: int | None = None,
@@ -104,11 +117,11 @@ def _bound_of_phi(model: Model, num_particles: int) -> Phase:
     return phase(("phi",), samplers.importance(model, 1), objectives.elbo(model))
 
 
-@_method
+@_with_options_of(samplers.annealed)
 def aiwae_wake(
     model: Model,
-    num_particles: int,
-    num_temperatures: int,
+    num_particles: int = 5,
+    num_temperatures: int = 8,
     num_leapfrog_steps: int = 5,
     *,
     particle_chunk: int | None = None,
@@ -131,7 +144,7 @@ def aiwae_wake(
 
 @_method
 def hoffman(
-    model: Model, num_moves: int, num_leapfrog_steps: int = 5, *, force_precision: str = "float32"
+    model: Model, num_moves: int = 7, num_leapfrog_steps: int = 5, *, force_precision: str = "float32"
 ) -> Method:
     """θ from the end of one HMC chain on the posterior, started at q (Hoffman 2017); φ by the ELBO.
 
@@ -147,7 +160,7 @@ def hoffman(
 
 
 @_method
-def rws(model: Model, num_particles: int, rws_phi: str = "wake") -> Method:
+def rws(model: Model, num_particles: int = 5, rws_phi: str = "wake") -> Method:
     """Reweighted wake-sleep (Bornschein & Bengio 2015): θ as IWAE's, φ towards the posterior.
 
     φ follows the `rws_phi`: "wake" on the particles of θ, "sleep" on a dream of the model for each
@@ -176,14 +189,14 @@ def rws(model: Model, num_particles: int, rws_phi: str = "wake") -> Method:
     return builds[rws_phi]()
 
 
-@_method
+@_with_options_of(differentiable.hvae)
 def hvae(model: Model, num_particles: int = 1, num_leapfrog_steps: int = 5, **options) -> Method:
     """Hamiltonian VAE (Caterini et al. 2018); `options` as in `differentiable.hvae`."""
     sampler = differentiable.hvae(model, num_particles, num_leapfrog_steps, **options)
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
 
 
-@_method
+@_with_options_of(differentiable.hvi)
 def hvi(
     model: Model,
     num_particles: int = 1,
@@ -196,7 +209,7 @@ def hvi(
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)
 
 
-@_method
+@_with_options_of(differentiable.uha)
 def uha(
     model: Model,
     num_particles: int = 1,
@@ -212,7 +225,7 @@ def uha(
 
 
 @_method
-def vimco(model: Model, num_particles: int) -> Method:
+def vimco(model: Model, num_particles: int = 5) -> Method:
     """VIMCO (Mnih & Rezende 2016): L_K for both networks of a model with binary latents; K >= 2.
 
     Raises:
@@ -238,7 +251,7 @@ def nvil(model: Model) -> Method:
 
 
 @_method
-def tang(model: Model, num_particles: int) -> Method:
+def tang(model: Model, num_particles: int = 5) -> Method:
     """Generalized EM of Tang & Salakhutdinov 2013: θ on weighted samples of the conditional prior.
 
     There is no inference network; φ stays as it is. With one sample the hidden layers follow noise
@@ -248,11 +261,11 @@ def tang(model: Model, num_particles: int) -> Method:
     return (phase(("theta",), sampler, objectives.log_joint(model)),)
 
 
-@_method
+@_with_options_of(samplers.annealed, sets=("start",))
 def tang_annealed(
     model: Model,
-    num_particles: int,
-    num_temperatures: int,
+    num_particles: int = 5,
+    num_temperatures: int = 8,
     num_leapfrog_steps: int = 5,
     **options: Any,
 ) -> Method:
@@ -267,7 +280,7 @@ def tang_annealed(
 
 
 @_method
-def raiko(model: Model, num_particles: int, raiko_estimator: str = "G5") -> Method:
+def raiko(model: Model, num_particles: int = 5, raiko_estimator: str = "G5") -> Method:
     """The estimators of Raiko et al. 2015 for θ of a conditional model, on K samples of its prior.
 
     "G5" is `tang` with a smaller variance and the same mean; "G3" follows the K-sample estimate of

@@ -85,11 +85,33 @@ def arguments_of(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str,
     return found
 
 
-def recorded(attach: Callable[[Any, Recipe], Any]) -> Callable[[Callable], Callable]:
+def _signature(fn: Callable, options_of: Callable | None, sets: Sequence[str]) -> inspect.Signature:
+    """That of `fn`, with the options that it hands on by name."""
+    signature = inspect.signature(fn)
+    if options_of is None:
+        return signature
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    known = {*sets, *(p.name for p in own)}
+    handed_on = [
+        p
+        for p in inspect.signature(options_of).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name not in known
+    ]
+    return signature.replace(parameters=[*own, *handed_on])
+
+
+def recorded(
+    attach: Callable[[Any, Recipe], Any],
+    *,
+    options_of: Callable | None = None,
+    sets: Sequence[str] = (),
+) -> Callable[[Callable], Callable]:
     """Decorates a builder: what it returns carries its `Recipe`.
 
     Args:
       attach: `attach(built, recipe)`, the same with the recipe.
+      options_of: what the builder hands its `**options` to; they become part of its signature.
+      sets: those of them that it sets itself.
     """
 
     def decorate(fn: Callable) -> Callable:
@@ -102,6 +124,7 @@ def recorded(attach: Callable[[Any, Recipe], Any]) -> Callable[[Callable], Calla
             arguments.pop("model", None)
             return attach(built, Recipe(name, arguments))
 
+        build.__signature__ = _signature(fn, options_of, sets)
         return build
 
     return decorate
