@@ -86,14 +86,20 @@ def check(settings: Any) -> None:
       TypeError: for a value of another kind.
       ValueError: for one that is excluded.
     """
-    for field, said in options_of(settings):
-        name, value = field.name, getattr(settings, field.name)
-        kind, may_be_none = type_of(type(settings), name)
-        if value is None and may_be_none:
-            continue
-        if said.choices and value not in said.choices:
-            raise ValueError(f"`{name}` must be one of {', '.join(said.choices)}; got {value!r}.")
-        if kind in (int, float):
-            value = checks.integer(name, value) if kind is int else checks.real(name, value)
-            said.refuse(name, value)
-            object.__setattr__(settings, name, value)
+    for field, _ in options_of(settings):
+        value = checked(type(settings), field.name, getattr(settings, field.name))
+        object.__setattr__(settings, field.name, value)
+
+
+def checked(settings: type, name: str, value: Any) -> Any:
+    """One option's value, as Python has it; raises as `check` does."""
+    said = next(said for field, said in options_of(settings) if field.name == name)
+    kind, may_be_none = type_of(settings, name)
+    if value is None and may_be_none:
+        return None
+    if said.choices and value not in said.choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(said.choices)}; got {value!r}.")
+    if kind in (int, float):
+        value = checks.integer(name, value) if kind is int else checks.real(name, value)
+        said.refuse(name, value)
+    return value

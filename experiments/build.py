@@ -4,18 +4,23 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+import numpy as np
+
 from aiwae_jax import belief, data, methods, models
+from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.parallel import sharding
 from aiwae_jax.train import program
 from aiwae_jax.types import Method, Model
-from experiments.flags import Layout, Training, UsageError
+from experiments.layout import Layout
+from experiments.settings import Training
 
 _ANYWHERE = Layout()
+_FEW_PIXELS = 4
 
 
 def build_method(training: Training, model: Model) -> Method:
     """The configured method, by its builder in `aiwae_jax.methods`."""
-    return getattr(methods, training.method)(model, **training.method_options)
+    return methods.BUILDERS[training.method](model, **training.method_options)
 
 
 def _vae_sizes(training: Training) -> dict[str, Any]:
@@ -50,22 +55,33 @@ _MODELS = {
 }
 
 
-def build_model(training: Training, dataset: data.Dataset) -> Model:
+def build_model(training: Training, mean_image: np.ndarray) -> Model:
     """The configured model, by its builder in `aiwae_jax.models` or `aiwae_jax.belief`."""
     return _MODELS[training.model](
         training,
-        data_size=dataset.train.shape[1],
-        mean_image=dataset.mean_image(),
+        data_size=mean_image.size,
+        mean_image=mean_image,
         initialization=training.initialization,
     )
 
 
+def stand_in(training: Training) -> tuple[Method, Model]:
+    """The same method and model of images of a few pixels, before there are data.
+
+    Raises:
+      ValueError: for what the library refuses to build.
+    """
+    model = build_model(training, np.full(_FEW_PIXELS, 0.5, np.float32))
+    return build_method(training, model), model
+
+
 def build_mesh(layout: Layout, batch_size: int) -> Mesh:
     """The mesh that was asked for, or the largest data axis that divides the batch."""
+    num_data, num_particle = layout.num(sharding.DATA), layout.num(sharding.PARTICLE) or 1
     try:
-        if layout.num_data is None:
-            return sharding.largest_mesh(batch_size, layout.num_particle)
-        return sharding.make_mesh(layout.num_data, layout.num_particle)
+        if num_data is None:
+            return sharding.largest_mesh(batch_size, num_particle)
+        return sharding.make_mesh(num_data, num_particle)
     except ValueError as error:
         raise UsageError(f"--mesh, --batch_size: {error}") from None
 
@@ -78,7 +94,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
       UsageError: for a mesh that there are no devices for.
     """
     data.check(dataset)  # before a model is made of its mean
-    model = build_model(training, dataset)
+    model = build_model(training, dataset.mean_image())
     return program.build(
         build_method(training, model),
         model,

@@ -16,6 +16,12 @@ class Cell(NamedTuple):
 
 
 LATENT_SIZE = 50
+NUM_STAGES = 8
+
+
+def batch_size(method: str) -> int:
+    """The authors', of their own two methods and of all that are like one of them."""
+    return 128 if method in ("aiwae", "aiwae_wake") else 20
 
 
 @functools.cache

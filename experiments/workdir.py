@@ -9,8 +9,15 @@ from typing import Any
 from aiwae_jax.data import Dataset
 from aiwae_jax.runs import folder as run_folder
 from aiwae_jax.runs.files import WorkdirError as WorkdirError
-from experiments import contents
-from experiments.flags import FLAGS_OF, Config, Training
+from experiments import completion
+from experiments.settings import FLAGS, Training
+
+_NAMED = {  # fields that a folder's name has in its own words, or that may change in it
+    *("dataset", "method", "num_particles", "num_temperatures", "num_moves", "model", "layers"),
+    *("posterior", "move", "rws_phi", "tempering", "raiko_estimator", "epochs", "batch_size"),
+    *("seed", "num_repeats", "num_stages"),
+}
+_MOST_SAID = 3  # further fields of a folder's name; more are a hash
 
 
 def config_differences(folder: pathlib.Path, training: Training) -> list[str]:

@@ -1,16 +1,112 @@
-"""Parsing, help and checks that all commands share."""
+"""Flags made of settings, one for each option of a dataclass; parsing, help and errors of one line."""
 
+import contextlib
 import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from absl import flags as absl_flags
+
+from aiwae_jax.options import Option, checked, options_of, type_of
+
+_DEFINE = {
+    bool: absl_flags.DEFINE_bool,
+    int: absl_flags.DEFINE_integer,
+    float: absl_flags.DEFINE_float,
+    str: absl_flags.DEFINE_string,
+}
+
+
+_QUOTE = "'"
 
 
 class UsageError(ValueError):
     """A user's mistake on the command line; the message is one clear line."""
+
+
+def define_options(
+    fv: absl_flags.FlagValues,
+    settings: type,
+    help_fn: Callable[[str, Option], str] = lambda field, said: said.help,
+) -> None:
+    """Defines the flag of every option of a dataclass; none has a value before it is given.
+
+    Args:
+      fv: where.
+      settings: the dataclass.
+      help_fn: `help_fn(field, option)`, the help of a flag.
+    """
+    for field, said in options_of(settings):
+        name, text = said.flag or field.name, help_fn(field.name, said)
+        if said.choices:
+            absl_flags.DEFINE_enum(name, None, list(said.choices), text, flag_values=fv)
+        else:
+            kind, _ = type_of(settings, field.name)
+            _DEFINE[kind](name, None, text, flag_values=fv)
+
+
+def given(fv: absl_flags.FlagValues, settings: type) -> dict[str, Any]:
+    """Field -> value, of the options whose flags were given.
+
+    Raises:
+      UsageError: for a value that its option excludes, whatever the others are.
+    """
+    names = names_of(settings)
+    with refusals(names):
+        return {
+            name: checked(settings, name, fv[flag].value)
+            for name, flag in names.items()
+            if fv[flag].present
+        }
+
+
+def names_of(settings: type) -> dict[str, str]:
+    """Field -> flag, of all options of a dataclass."""
+    return {field.name: said.flag or field.name for field, said in options_of(settings)}
+
+
+def arguments(settings: type, values: dict[str, Any]) -> list[str]:
+    """The flags that give the options these values; None is left to its default."""
+    return [
+        f"--{flag}={values[name]}"
+        for name, flag in names_of(settings).items()
+        if values.get(name) is not None
+    ]
+
+
+# `name`, `name`=value or `name=value`, as the library writes an argument.
+_ARGUMENT = re.compile(r"`(\w+)(?:=([^`]+))?`(?:=('[^']*'|[\w.+-]*\w))?")
+
+
+def in_flags(message: str, names: dict[str, str]) -> str:
+    """A refusal of the library in the words of the command line: arguments become flags."""
+
+    def flag(match: re.Match) -> str:
+        name, inside, after = match.groups()
+        if name not in names:
+            return match[0]
+        value = inside or after
+        return f"--{names[name]}" + (f"={value.strip(_QUOTE)}" if value else "")
+
+    return _ARGUMENT.sub(flag, message)
+
+
+@contextlib.contextmanager
+def refusals(names: dict[str, str]) -> Iterator[None]:
+    """Raises what the library refuses inside as a UsageError that names flags.
+
+    Args:
+      names: argument -> flag.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UsageError(in_flags(str(error), names)) from None
 
 
 def define(fv: absl_flags.FlagValues) -> None:
@@ -101,19 +197,6 @@ def check_folder(name: str, value: str) -> None:
         ) from None
 
 
-def check_at_least(name: str, value: int | float | None, smallest: int) -> None:
-    """Raises UsageError for a number below the smallest."""
-    require(
-        value is None or value >= smallest, f"--{name} must be at least {smallest}, got {value}."
-    )
-
-
 def one_of(name: str, value: str, known: Sequence[str]) -> None:
     """Raises UsageError for an unknown name, and lists the known ones."""
     require(value in known, f"--{name} must be one of {', '.join(known)}; got {value!r}.")
-
-
-def check_seed(name: str, value: int) -> None:
-    """Raises UsageError unless it is a seed that JAX takes."""
-    check_at_least(name, value, 0)
-    require(value < 2**32, f"--{name} must be below 2**32, got {value}.")
