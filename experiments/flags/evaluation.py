@@ -3,7 +3,7 @@
 from absl import flags as absl_flags
 
 from aiwae_jax import evaluate, moves, networks, paths
-from aiwae_jax.evaluate import tuning
+from aiwae_jax.evaluate import settings as chains
 from aiwae_jax.report.evaluation import Evaluation
 from experiments.flags import common
 
@@ -75,7 +75,7 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum(
         "eval_schedule",
         None,
-        list(tuning.SCHEDULES),
+        list(chains.SCHEDULES),
         "Temperatures: evenly spaced; dense at both ends; or placed on pilot chains so that every "
         "weight increment has the same variance. Default adaptive.",
         flag_values=fv,
@@ -114,7 +114,7 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum(
         "eval_adapt",
         "pilot",
-        list(tuning.ADAPT),
+        list(chains.ADAPT),
         "Step sizes: tuned on pilot chains and frozen; or `paper`, the authors' rule, adapted on "
         "the very chains that are reported, which biases them (needs --eval_schedule=linear).",
         flag_values=fv,
