@@ -19,6 +19,7 @@ _RULES = {
     "above": ("above", operator.gt),
     "at_most": ("at most", operator.le),
     "below": ("below", operator.lt),
+    "multiple_of": ("a multiple of", lambda value, of: value % of == 0),
 }
 
 
@@ -34,6 +35,7 @@ class Option:
       at_most: likewise.
       above: a bound that it may not reach.
       below: likewise.
+      multiple_of: what it must be a multiple of.
     """
 
     help: str
@@ -43,6 +45,7 @@ class Option:
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
+    multiple_of: int | None = None
 
     def refuse(self, name: str, value: float) -> None:
         """Raises ValueError for a number that is not finite, or that a bound excludes."""

@@ -252,7 +252,7 @@ def test_options_of_another_kind_are_refused(options, message):
         ({"num_chains": "3"}, "`num_chains` must be an integer, got '3'"),
         ({"num_pilot_data": True}, "`num_pilot_data` must be an integer, got True"),
         ({"target_acceptance": None}, "`target_acceptance` must be a number, got NoneType"),
-        ({"momentum_persistence": np.nan}, "`momentum_persistence` must be at least 0"),
+        ({"momentum_persistence": np.nan}, "`momentum_persistence` must be finite, got nan"),
     ],
 )
 def test_settings_of_another_kind_are_refused(changes, message):

@@ -13,7 +13,8 @@ import pytest
 from jax.tree_util import Partial
 
 from aiwae_jax import ais, distributions, evaluate, paths
-from aiwae_jax.evaluate import likelihood, population, tuning
+from aiwae_jax.evaluate import likelihood, population
+from aiwae_jax.evaluate import settings as chains
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
@@ -379,7 +380,7 @@ def test_adapting_on_the_reported_chain_biases_where_tuned_and_frozen_does_not(m
         return (ratio.mean() - 1) / (ratio.std(ddof=1) / num**0.5)
 
     assert abs(z_score(settings, 20_000, chunk_size=1000)) < 4.0
-    monkeypatch.setitem(tuning.ADAPT, "paper", population.PILOT)
+    monkeypatch.setitem(chains.ADAPT, "paper", population.PILOT)
     monkeypatch.setattr(population, "_PILOT_GAIN", 1.0)
     jax.clear_caches()
     start = evaluate.Plan(np.linspace(0.0, 1.0, 20), np.full(18, 0.9), 0)

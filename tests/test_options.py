@@ -13,6 +13,7 @@ class Settings:
     """Of this test."""
 
     num_chains: int = options.option(16, help="Chains.", flag="chains", at_least=1, at_most=1_000)
+    num_samples: int = options.option(100, help="Samples.", at_least=50, multiple_of=50)
     share: float = options.option(0.5, help="A share.", at_least=0, below=1)
     gap: float | None = options.option(None, help="Nats.", above=0)
     schedule: str = options.option("linear", help="Which.", choices=("linear", "sigmoid"))
@@ -24,7 +25,7 @@ class Settings:
 
 def test_options_are_the_fields_that_say_what_they_are():
     found = {field.name: said for field, said in options.options_of(Settings)}
-    assert list(found) == ["num_chains", "share", "gap", "schedule"]
+    assert list(found) == ["num_chains", "num_samples", "share", "gap", "schedule"]
     assert found["num_chains"].flag == "chains"
     assert options.type_of(Settings, "gap") == (float, True)
     assert options.type_of(Settings, "num_chains") == (int, False)
@@ -37,6 +38,7 @@ def test_options_are_the_fields_that_say_what_they_are():
         ({"num_chains": 1001}, ValueError, "`num_chains` must be at most 1,000, got 1001"),
         ({"num_chains": 1e3}, TypeError, "`num_chains` must be an integer, got 1000.0; write 1000"),
         ({"num_chains": None}, TypeError, "`num_chains` must be an integer, got None"),
+        ({"num_samples": 60}, ValueError, "must be a multiple of 50, got 60"),
         ({"share": 1.0}, ValueError, "`share` must be below 1, got 1.0"),
         ({"share": "a"}, TypeError, "`share` must be a number"),
         ({"gap": 0.0}, ValueError, "`gap` must be positive, got 0.0"),

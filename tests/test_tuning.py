@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import ais, schedules
+from aiwae_jax import ais, evaluate, schedules
 from aiwae_jax.evaluate import tuning
 
 
@@ -50,11 +50,11 @@ def test_a_schedule_of_float32_stays_a_schedule():
     ("changes", "message"),
     [
         ({"num_chains": 0}, "`num_chains` must be at least 1, got 0"),
-        ({"num_temperatures": 1}, "`num_temperatures` counts both"),
+        ({"num_temperatures": 1}, "`num_temperatures` must be at least 2, got 1"),
         ({"num_leapfrog_steps": 0}, "`num_leapfrog_steps` must be at least 1"),
         ({"num_pilot_chains": 1}, "`num_pilot_chains` must be at least 2"),
-        ({"momentum_persistence": 1.0}, "`momentum_persistence` must be at least 0"),
-        ({"target_acceptance": 1.0}, "`target_acceptance` must lie between 0 and 1"),
+        ({"momentum_persistence": 1.0}, "`momentum_persistence` must be at least 0 and below 1"),
+        ({"target_acceptance": 1.0}, "`target_acceptance` must be above 0 and below 1"),
         ({"schedule": "cosine"}, "`schedule` must be one of linear, sigmoid, adaptive; got"),
         ({"chain_space": "data"}, "`chain_space` must be one of latent, base; got 'data'"),
         ({"adapt": "never"}, "`adapt` must be one of pilot, paper; got 'never'"),
@@ -63,4 +63,4 @@ def test_a_schedule_of_float32_stays_a_schedule():
 )
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        tuning.Settings(**changes)
+        evaluate.Settings(**changes)

@@ -22,8 +22,9 @@ from aiwae_jax.evaluate.likelihood import (
     num_gradients,
     tune,
 )
+from aiwae_jax.evaluate.settings import BINARY_SETTINGS, PAPER_SETTINGS, Settings
 from aiwae_jax.evaluate.simulation import simulate
-from aiwae_jax.evaluate.tuning import BINARY_SETTINGS, PAPER_SETTINGS, Plan, Settings
+from aiwae_jax.evaluate.tuning import Plan
 from aiwae_jax.evaluate.variational import ImportanceBound, active_units, importance_bound
 
 __all__ = [

@@ -29,8 +29,9 @@ from aiwae_jax.evaluate.likelihood import (
     mean_and_standard_error,
     num_gradients,
 )
+from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Settings
 from aiwae_jax.evaluate.simulation import SampleFn, simulate
-from aiwae_jax.evaluate.tuning import DEFAULT_SETTINGS, Plan, Settings
+from aiwae_jax.evaluate.tuning import Plan
 from aiwae_jax.types import PyTree
 
 _SEARCH_FACTORS = (1.5, 4.0)  # by which the search raises T, at least and at most

@@ -9,7 +9,7 @@ from aiwae_jax import checks
 from aiwae_jax.evaluate import doors, population, tuning
 from aiwae_jax.evaluate.likelihood import choose_chunk_size
 from aiwae_jax.evaluate.population import InitialFn, LogJointFn
-from aiwae_jax.evaluate.tuning import Settings
+from aiwae_jax.evaluate.settings import Settings
 from aiwae_jax.types import PyTree
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from aiwae_jax import checks, moves, schedules
 from aiwae_jax.evaluate import population, trial
 from aiwae_jax.evaluate.population import InitialFn, LogJointFn
-from aiwae_jax.evaluate.tuning import Plan, Settings
+from aiwae_jax.evaluate.settings import Settings
+from aiwae_jax.evaluate.tuning import Plan
 from aiwae_jax.types import Posterior, PyTree
 
 _MOST_LEAVES = 4  # of a datum, to be described one by one

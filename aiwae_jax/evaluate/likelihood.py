@@ -10,7 +10,8 @@ import numpy as np
 from aiwae_jax import checks, fingerprint
 from aiwae_jax.evaluate import doors, population, tuning, verdicts
 from aiwae_jax.evaluate.population import InitialFn, LogJointFn, ProgressFn
-from aiwae_jax.evaluate.tuning import DEFAULT_SETTINGS, Plan, Settings
+from aiwae_jax.evaluate.settings import ADAPT, DEFAULT_SETTINGS, Settings
+from aiwae_jax.evaluate.tuning import Plan
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
 
@@ -233,7 +234,7 @@ def anneal(
                     betas,
                     step_sizes,
                     settings.program(),
-                    rule=tuning.ADAPT[settings.adapt],
+                    rule=ADAPT[settings.adapt],
                     target_acceptance=settings.target_acceptance,
                     latents=chunk_latents,
                     num_counted=num_kept,
@@ -244,7 +245,7 @@ def anneal(
         results.append(population.Annealed(**store[name]))
         counts.append(num_kept)
 
-    is_frozen = tuning.ADAPT[settings.adapt] == population.FROZEN
+    is_frozen = ADAPT[settings.adapt] == population.FROZEN
 
     def joined(field):
         return np.concatenate([r[:n] for r, n in zip(map(field, results), counts, strict=True)])

@@ -38,7 +38,7 @@ _PAPER_LOG_FACTORS = (math.log(1.002), math.log(0.998))
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What one program is compiled for; its fields as in `tuning.Settings`."""
+    """What one program is compiled for; its fields as in `settings.Settings`."""
 
     num_chains: int
     num_leapfrog_steps: int

@@ -9,7 +9,7 @@ import numpy as np
 
 from aiwae_jax import checks
 from aiwae_jax.evaluate import doors
-from aiwae_jax.evaluate.tuning import Settings
+from aiwae_jax.evaluate.settings import Settings
 from aiwae_jax.types import PyTree
 
 SampleFn = Callable[[chex.PRNGKey], tuple[PyTree, chex.Array]]

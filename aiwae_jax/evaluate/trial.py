@@ -10,7 +10,7 @@ import numpy as np
 from aiwae_jax import checks, distributions, moves, support
 from aiwae_jax.evaluate import population
 from aiwae_jax.evaluate.population import InitialFn, LogJointFn
-from aiwae_jax.evaluate.tuning import Settings
+from aiwae_jax.evaluate.settings import Settings
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
 

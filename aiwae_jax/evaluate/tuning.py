@@ -5,7 +5,6 @@ E[w] = p(x) holds no longer. Pilots have keys of their own; what they found is a
 number of unbiased estimates can be made with it.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,141 +13,16 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checks, hmc, moves, paths, schedules
+from aiwae_jax import schedules
 from aiwae_jax.evaluate import population, verdicts
+from aiwae_jax.evaluate.settings import Settings
 from aiwae_jax.types import PyTree
-
-SCHEDULES = (*schedules.SCHEDULES, "adaptive")
-ADAPT = {"pilot": population.FROZEN, "paper": population.PAPER}
 
 _NUM_WARM_UP_MOVES = 30  # pilot moves at β=0, while the step size finds its scale
 _PILOT_TEMPERATURES = (100, 500)  # at least, at most
 _INITIAL_STEP_SIZE = 0.1
-_COUNTS = (
-    *("num_temperatures", "num_chains", "num_leapfrog_steps"),
-    *("num_pilot_data", "num_pilot_chains"),
-)
 _SMOOTHING_WINDOW = 5  # temperatures
 _LINEAR_SHARE = 0.2  # of an adaptive schedule, so that no stretch of the path is left bare
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How chains are annealed. Everything here can change an estimate's spread, and its cost.
-
-    The defaults gave the smallest spread for their cost on an AIWAE-trained MNIST model: short
-    moves that keep most of their momentum do the work of long trajectories at more temperatures,
-    and since a rejection turns them back, they want a high acceptance. The paper's own setting is
-    `PAPER_SETTINGS`; binary latents have `BINARY_SETTINGS`.
-
-    Attributes:
-      num_temperatures: T, counting 0 and 1.
-      num_chains: K chains per datum.
-      num_leapfrog_steps: L; of other moves than HMC the proposals (a gradient each) or sweeps of
-        one move.
-      schedule: "linear", "sigmoid" (Wu et al. 2016), or "adaptive": placed on the pilot chains so
-        that every increment of the log weight has the same variance.
-      chain_space: "base" anneals the noise that q's `transport` maps to z, so that the chain sees
-        q's scales; "latent" anneals z itself, with identity mass matrix, as the paper does. None
-        is "base" where what chains start from has a `transport`, and "latent" elsewhere.
-      momentum_persistence: α in [0, 1), see `ais.run_chain`; 0 for moves without a momentum.
-      move: "hmc", or for binary latents "langevin", "informed" or "gibbs", see `moves`.
-      adapt: "pilot" tunes one step size per temperature on pilot chains and freezes them. "paper"
-        is the authors' rule, one step size adapted on the very chains that are reported: biased.
-      target_acceptance: what either steers to.
-      num_pilot_data: data that the pilots use, spread evenly over the set.
-      num_pilot_chains: their chains per datum.
-    """
-
-    num_temperatures: int = 1000
-    num_chains: int = 16
-    num_leapfrog_steps: int = 3
-    schedule: str = "adaptive"
-    chain_space: str | None = None
-    momentum_persistence: float = 0.8
-    adapt: str = "pilot"
-    target_acceptance: float = 0.8
-    num_pilot_data: int = 32
-    num_pilot_chains: int = 4
-    move: str = "hmc"
-
-    def __post_init__(self):
-        """Raises ValueError for what cannot be run, TypeError for numbers of another kind."""
-        for name in _COUNTS:
-            object.__setattr__(self, name, checks.integer(name, getattr(self, name)))
-        for name in ("momentum_persistence", "target_acceptance"):
-            object.__setattr__(self, name, checks.real(name, getattr(self, name)))
-        schedules.check_num_temperatures(self.num_temperatures)
-        hmc.check_num_leapfrog_steps(self.num_leapfrog_steps)
-        hmc.check_momentum_persistence(self.momentum_persistence)
-        for name in ("num_chains", "num_pilot_data"):
-            checks.integer(name, getattr(self, name), least=1)
-        if self.num_pilot_chains < 2:
-            raise ValueError(
-                "`num_pilot_chains` must be at least 2, for their variance places the "
-                f"temperatures; got {self.num_pilot_chains}."
-            )
-        if not 0.0 < self.target_acceptance < 1.0:
-            raise ValueError(
-                f"`target_acceptance` must lie between 0 and 1, got {self.target_acceptance}."
-            )
-        for name, known in (
-            ("schedule", SCHEDULES),
-            ("chain_space", (*paths.SPACES, None)),
-            ("adapt", ADAPT),
-            ("move", moves.MOVES),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(filter(None, known))}; got "
-                    f"{getattr(self, name)!r}."
-                )
-        is_still = self.momentum_persistence == 0.0 and self.chain_space != "base"
-        if moves.MOVES[self.move].is_for_binary and not is_still:
-            raise ValueError(
-                f"`move`={self.move!r} flips bits of z: it needs `chain_space='latent'` and "
-                f"`momentum_persistence=0.0`, got {self.chain_space!r} and "
-                f"{self.momentum_persistence}; start from `BINARY_SETTINGS`."
-            )
-        if self.adapt == "paper" and self.schedule == "adaptive":
-            raise ValueError(
-                "`adapt='paper'` runs no pilot chains that could place the temperatures; use "
-                "`schedule='linear'`, as the paper does."
-            )
-
-    def program(self, **changes) -> population.Program:
-        """The compiled program of these chains; without a space to live in, that of base space."""
-        return population.Program(
-            **{
-                "num_chains": self.num_chains,
-                "num_leapfrog_steps": self.num_leapfrog_steps,
-                "chain_space": self.chain_space or "base",
-                "momentum_persistence": self.momentum_persistence,
-                "move": self.move,
-                **changes,
-            }
-        )
-
-
-DEFAULT_SETTINGS = Settings()
-PAPER_SETTINGS = Settings(
-    num_temperatures=10_000,
-    num_chains=16,
-    num_leapfrog_steps=10,
-    schedule="linear",
-    chain_space="latent",
-    momentum_persistence=0.0,
-    target_acceptance=0.6,
-)
-
-
-BINARY_SETTINGS = Settings(
-    num_leapfrog_steps=1,
-    chain_space="latent",
-    momentum_persistence=0.0,
-    target_acceptance=0.6,
-    move="langevin",
-)
 
 
 class Plan(NamedTuple):

@@ -1,80 +1,86 @@
 """How a report measures a run: the settings of its chains, and what they are run on."""
 
 import dataclasses
+from typing import Any
 
-from aiwae_jax import checks, evaluate
+from aiwae_jax import evaluate, networks, options
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """How a model is measured.
+class Evaluation(evaluate.Settings):
+    """How a model is measured: the settings of the chains, and what they are run on.
 
-    Attributes:
-      num_temperatures: T of the NLL, or where the search for `target_gap` begins.
-      num_chains: K per image.
-      num_leapfrog_steps: L.
-      schedule: see `aiwae_jax.evaluate.Settings`, as the next four.
-      chain_space: where the chains live.
-      momentum_persistence: share of the momentum that a move keeps.
-      target_acceptance: what the step sizes are steered to.
-      adapt: how step sizes are found.
-      num_examples: of the test data, and as many of the training data; 0 means all.
-      num_simulated: data simulated for the bidirectional gap; 0 leaves it out.
-      target_gap: nats, or None for no search.
-      num_bound_samples: K of L_K.
-      seed: of images, pixels and chains.
-      force_precision: of the gradients inside HMC.
-      move: see `aiwae_jax.evaluate.Settings`, as the last two.
-      num_pilot_data: what the settings are tuned on.
-      num_pilot_chains: for each of these.
+    Raises:
+      ValueError: for what cannot be run.
+      TypeError: for numbers of another kind.
     """
 
-    num_temperatures: int = 1000
-    num_chains: int = 16
-    num_leapfrog_steps: int = 3
-    schedule: str = "adaptive"
-    chain_space: str | None = None
-    momentum_persistence: float = 0.8
-    target_acceptance: float = 0.8
-    adapt: str = "pilot"
-    num_examples: int = 200
-    num_simulated: int = 50
-    target_gap: float | None = None
-    num_bound_samples: int = 5000
-    seed: int = 0
-    force_precision: str = "float32"
-    move: str = "hmc"
-    num_pilot_data: int = evaluate.Settings.num_pilot_data
-    num_pilot_chains: int = evaluate.Settings.num_pilot_chains
+    num_examples: int = options.option(
+        200,
+        flag="eval_examples",
+        help="Images evaluated from the test set, and as many from the training set, drawn by the "
+        "evaluation seed; 0 means all test images. Default 200.",
+        at_least=0,
+    )
+    num_simulated: int = options.option(
+        50,
+        flag="eval_simulated",
+        help="Images simulated from the model, on which the NLL's settings are checked in both "
+        "directions; the gap between the two bounds is reported. 0 leaves it out.",
+        at_least=0,
+    )
+    target_gap: float | None = options.option(
+        None,
+        flag="target_gap",
+        help="Raises the number of temperatures until the bidirectional gap, upper end of its 95% "
+        "interval, is at most this many nats; measures it again on fresh simulated images; and "
+        "evaluates the real images at that setting.",
+        above=0,
+    )
+    num_bound_samples: int = options.option(
+        5000,
+        flag="eval_bound_samples",
+        help="K of the variational bound L_K: NVLB = -L_5000 in the paper. A multiple of 50.",
+        at_least=50,
+        multiple_of=50,
+    )
+    seed: int = options.option(
+        0,
+        flag="eval_seed",
+        help="Seed that chooses and binarizes the evaluated images, once, and drives the chains.",
+        at_least=0,
+    )
+    force_precision: str = options.option(
+        "float32",
+        flag="eval_force_precision",
+        help="Precision of the gradients inside HMC; energies and weights stay fp32, so that the "
+        "estimate stays unbiased.",
+        choices=tuple(networks.PRECISIONS),
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, none in (("num_examples", "all"), ("num_simulated", "none")):
+            if getattr(self, name) == 1:
+                raise ValueError(
+                    f"`{name}` must be 0 ({none}) or at least 2, got 1: one has no error."
+                )
+        if self.target_gap is not None and not (self.num_simulated and self.adapt == "pilot"):
+            raise ValueError(
+                "`target_gap` needs `num_simulated` > 0 and `adapt`='pilot', got "
+                f"{self.num_simulated} and {self.adapt!r}."
+            )
 
     def settings(self) -> evaluate.Settings:
-        """The library's settings of the chains."""
-        shared = {field.name for field in dataclasses.fields(evaluate.Settings)}
-        values = dataclasses.asdict(self)
-        return evaluate.Settings(**{name: values[name] for name in shared & values.keys()})
+        """Those of the chains alone."""
+        names = [field.name for field in dataclasses.fields(evaluate.Settings)]
+        return evaluate.Settings(**{name: getattr(self, name) for name in names})
 
     @classmethod
-    def of(cls, settings: evaluate.Settings, **options) -> "Evaluation":
+    def of(cls, settings: evaluate.Settings, **more: Any) -> "Evaluation":
         """From the settings of chains, and what else is to be said by name.
 
         Raises:
           ValueError: for a number that cannot be.
         """
-        shared = {field.name for field in dataclasses.fields(cls)}
-        chains = {k: v for k, v in dataclasses.asdict(settings).items() if k in shared}
-        made = cls(**chains | options)
-        for name in ("num_examples", "num_simulated"):
-            if checks.integer(name, getattr(made, name), least=0) == 1:
-                raise ValueError(f"`{name}` must be 0 or at least 2, got 1: one has no error.")
-        if made.num_bound_samples < 50 or made.num_bound_samples % 50:
-            raise ValueError(
-                "`num_bound_samples` must be a positive multiple of 50, got "
-                f"{made.num_bound_samples}."
-            )
-        checks.integer("seed", made.seed, least=0)
-        if made.target_gap is not None and not (made.target_gap > 0.0 and made.num_simulated):
-            raise ValueError(
-                "`target_gap` must be positive, and needs `num_simulated`, got "
-                f"{made.target_gap} and {made.num_simulated}."
-            )
-        return made
+        return cls(**vars(settings) | more)
