@@ -144,7 +144,11 @@ def aiwae_wake(
 
 @_method
 def hoffman(
-    model: Model, num_moves: int = 7, num_leapfrog_steps: int = 5, *, force_precision: str = "float32"
+    model: Model,
+    num_moves: int = 7,
+    num_leapfrog_steps: int = 5,
+    *,
+    force_precision: str = "float32",
 ) -> Method:
     """θ from the end of one HMC chain on the posterior, started at q (Hoffman 2017); φ by the ELBO.
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from jax.sharding import Mesh
-
 import numpy as np
+from jax.sharding import Mesh
 
 from aiwae_jax import belief, data, methods, models
 from aiwae_jax.cli.flags import UsageError

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 from absl import flags as absl_flags
 
 from aiwae_jax import data, train
+from aiwae_jax.cli import flags as cli
 from aiwae_jax.report import plots
 from aiwae_jax.report.text import METRICS, format_mean
 from aiwae_jax.runs import files
-from experiments import build, command, cost, evaluate, flags, launch, pool, repeats
+from experiments import build, command, completion, cost, evaluate, flags, launch, pool, repeats
 from experiments.benchmark import timing
-from experiments.flags import common
 
 _METHODS = (
     *("vae", "iwae", "stl", "dreg", "rws", "rws+rws_phi=sleep", "rws+rws_phi=both"),
@@ -153,7 +153,7 @@ def measure_speed(
     calls, memory = {}, {}
     for variant in variants:
         training = flags.parse_run(["run", *variant.arguments]).training
-        model = build.build_model(training, dataset)
+        model = build.build_model(training, dataset.mean_image())
         method, optimizers = build.build_method(training, model), train.adam(1e-3)
         key = jax.random.key(0)
         state = train.init_state(key, model, method, optimizers)
@@ -311,14 +311,12 @@ def main(argv: Sequence[str]) -> None:
     fv = absl_flags.FlagValues()
     _define(fv)
     launch.define(fv)
-    common.define(fv)
+    cli.define(fv)
     usage = "Compares methods at equal cost: python -m experiments.compare --dataset=digits"
-    for_runs = common.parse(fv, argv, usage, known_only=True)
+    for_runs = cli.parse(fv, argv, usage, known_only=True)
     for budget in fv.budgets:
-        common.one_of("budgets", budget, _BUDGETS)
-    common.require(
-        "--eval=none" not in for_runs, "--eval=none: a comparison needs the evaluations."
-    )
+        cli.one_of("budgets", budget, _BUDGETS)
+    cli.require("--eval=none" not in for_runs, "--eval=none: a comparison needs the evaluations.")
     root = pathlib.Path(fv.workdir).expanduser().absolute()
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "comparison"
     plots.load()
@@ -328,10 +326,10 @@ def main(argv: Sequence[str]) -> None:
     shared = launch.shared_flags(fv, for_runs)
     if not any(flag.startswith(("--batch_size=", "--preset=")) for flag in shared):
         # The paper's batch sizes differ by method, which alone is worth nats.
-        size = flags.DIGITS_BATCH_SIZE if fv.dataset == "digits" else flags.COMMON_BATCH_SIZE
+        size = completion.common_batch_size(fv.dataset)
         shared.append(f"--batch_size={size}")
     flags_given = [part for name in fv.methods for part in name.split("+")]
-    common.require(
+    cli.require(
         bool(fv.methods) and all(flags_given),
         "--methods must name at least one, like aiwae or iwae+K=5, each flag after a single +.",
     )

@@ -12,8 +12,15 @@ from aiwae_jax import data, evaluate, flows, methods, moves, paths
 from aiwae_jax.cli.flags import UsageError, names_of, one_of, refusals, require
 from aiwae_jax.report.evaluation import Evaluation
 from experiments import build, paper
-from experiments.settings import BINARY, FLAGS, MODELS, OF_METHODS, OF_MODELS, Training
-from experiments.settings import foreign_to, method_options
+from experiments.settings import (
+    BINARY,
+    FLAGS,
+    MODELS,
+    OF_MODELS,
+    Training,
+    foreign_to,
+    method_options,
+)
 
 # `--preset`: values of what is not given.
 PRESETS = {
@@ -27,11 +34,16 @@ PRESETS = {
 }
 # The digits are small, and a first run should end within two minutes on two cores.
 _DIGITS = {"batch_size": 32, "num_stages": 4}
-COMMON_BATCH_SIZE = 20  # where methods are compared
+_COMMON_BATCH_SIZE = 20
 
 EVALUATIONS = ("default", "paper", "none")
 _DIGITS_TEMPERATURES = 100
 _SEARCH_FROM = 100  # temperatures
+
+
+def common_batch_size(dataset: str) -> int:
+    """Where methods are compared, whatever each would have by itself."""
+    return _DIGITS["batch_size"] if dataset == "digits" else _COMMON_BATCH_SIZE
 
 
 def complete(given: dict[str, Any], preset: str = "default") -> Training:
@@ -51,6 +63,16 @@ def complete(given: dict[str, Any], preset: str = "default") -> Training:
     for name in given:
         if name in foreign_to(said["method"], said["model"]):
             _refuse_foreign(name, said)
+    posterior = said.get("posterior", "normal")
+    require(
+        said["model"] != "two_layer" or posterior == "normal",
+        f"--posterior={posterior}: --model=two_layer has a posterior of its own, one normal for "
+        "each layer; leave --posterior out.",
+    )
+    require(
+        "num_flow_layers" not in given or posterior in flows.FLOWS,
+        f"--flow_layers belongs to --posterior={' or '.join(flows.FLOWS)}.",
+    )
     with refusals(FLAGS):
         training = _whole(said, preset)
     _check_builds(training, said)
@@ -61,7 +83,7 @@ def _whole(said: dict[str, Any], preset: str = "default") -> Training:
     """Puts together what was said and what is usual."""
     foreign, is_binary = foreign_to(said["method"], said["model"]), said["model"] in BINARY
     usual = {
-        "batch_size": COMMON_BATCH_SIZE if is_binary else paper.batch_size,
+        "batch_size": _COMMON_BATCH_SIZE if is_binary else paper.batch_size,
         **method_options(said["method"]),
         **MODELS[said["model"]],
         **(_DIGITS if said["dataset"] == "digits" else {}),
@@ -122,7 +144,7 @@ def _why_not(training: Training) -> str | None:
 
 
 def _check_builds(training: Training, said: dict[str, Any]) -> None:
-    """Raises UsageError for what the library refuses, and names methods that can if none like it."""
+    """Raises UsageError for what the library refuses, with methods that can if this one cannot."""
     with refusals(FLAGS):
         reason = _why_not(training)
         if reason is None:
@@ -134,8 +156,8 @@ def _check_builds(training: Training, said: dict[str, Any]) -> None:
         if training.posterior not in (None, "normal"):
             what += f" `posterior`={training.posterior}"
         raise ValueError(
-            f"`method`={training.method} cannot train {what}: {reason} Of methods, "
-            f"{', '.join(able)} can."
+            f"`method`={training.method} cannot train {what}: {reason.partition(';')[0]}; use one "
+            f"of {', '.join(able)}."
         )
 
 

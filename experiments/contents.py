@@ -7,8 +7,8 @@ from aiwae_jax.report import contents
 from aiwae_jax.report.contents import read_evaluation as read_evaluation
 from aiwae_jax.runs import config
 from aiwae_jax.runs.files import WorkdirError
-from experiments import flags
-from experiments.flags import Training
+from experiments import build
+from experiments.settings import Training
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def settings_of(folder: pathlib.Path, stored: dict[str, Any]) -> Training:
     path = folder / "config.json"
     try:
         training = Training(**stored["training"])
-        flags.parse_run(["run", *flags.arguments_of({"training": stored["training"]})])
-    except (TypeError, flags.UsageError) as error:
+        build.stand_in(training)
+    except (TypeError, ValueError, KeyError) as error:
         reason = str(error).removeprefix("Training.__init__() ")
         raise WorkdirError(
             f"{path} is of another version, or was changed ({reason}); {config.CONFIG_ADVICE}."

@@ -15,7 +15,7 @@ from jax.extend import core
 
 from aiwae_jax import data, train
 from experiments import build
-from experiments.flags import Training
+from experiments.settings import Training
 
 _BATCH_SIZE = 2  # of the step that is counted
 
@@ -162,7 +162,7 @@ class Cost(NamedTuple):
 
 def of(training: Training, dataset: data.Dataset) -> Cost:
     """Counts a configured run's cost per training image."""
-    model = build.build_model(training, dataset)
+    model = build.build_model(training, dataset.mean_image())
     method, optimizers = build.build_method(training, model), train.adam(1e-3)
     key, size = jax.random.key(0), dataset.train.shape[1]
     state = jax.eval_shape(lambda key: train.init_state(key, model, method, optimizers), key)

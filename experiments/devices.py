@@ -6,9 +6,10 @@ import sys
 import jax
 
 from aiwae_jax import data
+from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.parallel import processes
 from aiwae_jax.report.environment import num_cores as num_cores
-from experiments.flags import Layout, UsageError
+from experiments.layout import Processes
 
 _SECONDS_TO_JOIN = 300
 _SECONDS_TO_LEAVE = 60  # after which one that failed takes the others with it
@@ -44,7 +45,7 @@ def why_none() -> str | None:
     return None
 
 
-def join(layout: Layout) -> None:
+def join(layout: Processes) -> None:
     """Joins the other processes of a run, if there are any; only process 0 keeps its stdout.
 
     Raises:

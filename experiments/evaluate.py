@@ -31,7 +31,7 @@ from experiments import (
     report,
     workdir,
 )
-from experiments.flags import Training
+from experiments.settings import Training
 
 
 class Trained(NamedTuple):
@@ -181,8 +181,7 @@ def main(argv: Sequence[str]) -> None:
             f"The run was trained on {stored['data']['title']} of another content."
         )
     evaluation = arguments.evaluation(training)
-    flags.check_evaluation(training, evaluation)
-    run = build.build(training, dataset, arguments.layout)
+    run = build.build(training, dataset)
     template = run.init()  # first, because it takes a while and a running run replaces checkpoints
     restored = checkpoint.Checkpoints(where / "checkpoints").restore(template)
     if restored is None:

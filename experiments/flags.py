@@ -11,6 +11,7 @@ from aiwae_jax.cli.flags import UsageError as UsageError
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
 from experiments import completion, settings, workdir
+from experiments.config import Config
 from experiments.layout import Layout, Processes
 from experiments.settings import Training
 
@@ -64,19 +65,6 @@ class _Measuring(_Evaluating):
         help="Folder of another run that was evaluated on the same images: prints the paired "
         "difference of the NLLs of the two existing reports, and evaluates nothing.",
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """One run of the command line."""
-
-    training: Training
-    evaluation: Evaluation | None
-    data_dir: str | None
-    workdir: str
-    checkpoint_minutes: float
-    layout: Layout
-    is_dry_run: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,16 +162,3 @@ def arguments_of(config: dict[str, dict[str, Any]]) -> list[str]:
         *cli.arguments(Training, its_own),
         *cli.arguments(Evaluation, config.get("evaluation", {})),
     ]
-
-
-def describe(config: Config) -> str:
-    """Every setting on a line, so that no default stays hidden."""
-
-    def line(title: str, values: Any) -> str:
-        items = dataclasses.asdict(values).items()
-        return f"{title}: " + " ".join(f"{k}={v}" for k, v in items if v is not None)
-
-    lines = [line("training", config.training)]
-    if config.evaluation is not None:
-        lines.append(line("evaluation", config.evaluation))
-    return "\n".join(lines)

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from absl import flags as absl_flags
 
-from aiwae_jax import data, evaluate, train
+from aiwae_jax import data, evaluate, methods, train
+from aiwae_jax.cli.flags import one_of
 from aiwae_jax.runs import progress
-from experiments import cost, flags, workdir
+from experiments import cost, flags, settings, workdir
 from experiments import evaluate as evaluate_command
 from experiments.benchmark import limit, timing
-from experiments.flags import common
+from experiments.config import Config
 
 _SECONDS_TO_START = 20.0  # imports and compilation
 _EFFICIENCY = 0.5  # of the machine's best matrix product that a run comes to, roughly
@@ -42,7 +43,7 @@ class Planned(NamedTuple):
 
     name: str
     arguments: tuple[str, ...]
-    config: flags.Config
+    config: Config
     found: Found
     seconds: float
 
@@ -55,17 +56,17 @@ def machine_rate() -> float:
     )
 
 
-def operations(config: flags.Config, dataset: data.Dataset) -> tuple[float, float]:
+def operations(config: Config, dataset: data.Dataset) -> tuple[float, float]:
     """Floating-point operations of a run's training and of its evaluation, nearly."""
     t, per_image = config.training, cost.of(config.training, dataset)
     evaluating = 0.0
     if config.evaluation is not None:
-        settings = config.evaluation.settings()
+        chains = config.evaluation.settings()
         num_images = 2 * (config.evaluation.num_examples or len(dataset.test))
         num_data = num_images + 2 * config.evaluation.num_simulated
         # A sample of the bound is a forward pass, half of a gradient.
         evaluating = per_image.gradient * (
-            evaluate.num_gradients(settings, num_data)
+            evaluate.num_gradients(chains, num_data)
             + 0.5 * num_images * config.evaluation.num_bound_samples
         )
     training = t.total_epochs * len(dataset.train) * per_image.step
@@ -78,7 +79,7 @@ def _latest_step(folder: pathlib.Path) -> int:
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
-def look(folder: pathlib.Path, config: flags.Config, num_examples: int) -> Found:
+def look(folder: pathlib.Path, config: Config, num_examples: int) -> Found:
     """Looks at a cell's folder, which may not be there yet, or hold another run by its name."""
     if not (folder / "config.json").exists() or workdir.config_differences(folder, config.training):
         return Found(0.0, False)
@@ -184,9 +185,8 @@ def cells_of(
     """Arguments of every combination; each method gets, of T and of `shared`, what it takes."""
     found = []
     for method in methods:
-        common.one_of("methods", method, list(flags.METHODS))
-        takes = flags.METHODS[method].defaults
         its_own = its_own_flags(method, shared)
+        takes = settings.method_options(method)
         for num, temperature in itertools.product(
             [f"--K={num}" for num in particles] if "num_particles" in takes else ["--K=1"],
             [[f"--T={t}"] for t in temperatures] if "num_temperatures" in takes else [[]],
@@ -201,9 +201,9 @@ def its_own_flags(method: str, shared: Sequence[str]) -> list[str]:
     Raises:
       flags.UsageError: for an unknown method.
     """
-    common.one_of("methods", method, list(flags.METHODS))
-    takes = flags.METHODS[method].defaults
-    others = [flags.flag_of(name) for name in flags.FIELDS if name not in takes]
+    one_of("methods", method, list(methods.BUILDERS))
+    takes = settings.method_options(method)
+    others = [settings.FLAGS[name] for name in settings.OF_METHODS if name not in takes]
     others += [f"no{name}" for name in others]  # of a boolean
     return [flag for flag in shared if _name(flag) not in others]
 

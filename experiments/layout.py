@@ -30,7 +30,9 @@ class Processes:
     def __post_init__(self):
         """Raises ValueError for a part that cannot be, or that is missing."""
         check(self)
-        said = {name: getattr(self, name) for name in ("coordinator", "num_processes", "process_id")}
+        said = {
+            name: getattr(self, name) for name in ("coordinator", "num_processes", "process_id")
+        }
         given = [name for name, value in said.items() if value is not None]
         if not given:
             return
@@ -68,9 +70,7 @@ class Layout(Processes):
             or not set(sizes) <= set(sharding.AXES)
             or min(sizes.values()) < 1
         ):
-            raise ValueError(
-                f"`mesh` must be like data:4 or data:4,particle:2, got {self.mesh!r}."
-            )
+            raise ValueError(f"`mesh` must be like data:4 or data:4,particle:2, got {self.mesh!r}.")
 
     def num(self, axis: str) -> int | None:
         """Devices along an axis; None where nothing is said of it."""
@@ -85,6 +85,4 @@ class Layout(Processes):
             ("K", training.num_particles, "particle", particle),
             ("particle_chunk", training.particle_chunk or particle, "particle", particle),
         ):
-            require(
-                number % size == 0, f"--mesh: {axis}:{size} must divide --{flag}={number}."
-            )
+            require(number % size == 0, f"--mesh: {axis}:{size} must divide --{flag}={number}.")

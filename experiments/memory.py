@@ -9,10 +9,13 @@ from collections.abc import Iterator
 import jax
 
 from aiwae_jax import data
+from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.train.program import Program
-from experiments.flags import METHODS, Config, Training, UsageError
+from experiments.config import Config
+from experiments.settings import Training, method_options
 
 _WORTH_A_LOOK = 1 / 50  # of the memory, for arrays of which a step has some dozens
+_KEEP_THEIR_MOVES = ("hvae", "hvi", "uha")  # for the gradients that go through them
 _LIMITS = (  # of a container or a batch system
     *("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
@@ -107,7 +110,7 @@ def _of_particles(training: Training, dataset: data.Dataset) -> float:
     widest = max(dataset.train.shape[1], training.hidden_size or 0, *training.layer_sizes, 0)
     latent = training.latent_size or sum(training.layer_sizes)
     moves = 1
-    if METHODS[training.method].keeps_its_moves:
+    if training.method in _KEEP_THEIR_MOVES:
         moves = max(training.num_temperatures or 1, training.num_moves or 1)
         moves *= training.num_leapfrog_steps or 1
     rows = 4.0 * training.batch_size * training.num_repeats
@@ -117,7 +120,7 @@ def _of_particles(training: Training, dataset: data.Dataset) -> float:
 def _what_needs_less(training: Training, share: float) -> str:
     """Advice, for a step of which only a share fits."""
     others = "fewer particles or a smaller --batch_size need less"
-    if "particle_chunk" not in METHODS[training.method].defaults or training.particle_chunk:
+    if "particle_chunk" not in method_options(training.method) or training.particle_chunk:
         return others
     largest = max(int(training.num_particles * share / 4), 1)  # to be safe
     chunk = next(n for n in range(largest, 0, -1) if training.num_particles % n == 0)

@@ -12,7 +12,7 @@ from aiwae_jax.report import measure
 from aiwae_jax.runs import progress
 from aiwae_jax.train.program import Program
 from experiments import launch
-from experiments.flags import Config
+from experiments.config import Config
 
 _NUM_TIMED = 3  # times that a few steps are taken; the fastest counts
 _NUM_STEPS = 11

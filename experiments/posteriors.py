@@ -19,12 +19,12 @@ from absl import flags as absl_flags
 from jax.tree_util import Partial
 
 from aiwae_jax import ais, data, evaluate, weights
+from aiwae_jax.cli import flags as cli
 from aiwae_jax.evaluate import grid
 from aiwae_jax.report import plots
 from aiwae_jax.runs import checkpoint, files, progress
 from aiwae_jax.types import Model, Params
 from experiments import build, command, flags, launch, pool
-from experiments.flags import common
 
 _SETTINGS = evaluate.Settings(
     num_temperatures=100, num_leapfrog_steps=5, chain_space="latent", momentum_persistence=0.0
@@ -210,18 +210,18 @@ def main(argv: Sequence[str]) -> None:
     fv = absl_flags.FlagValues()
     _define(fv)
     launch.define(fv)
-    common.define(fv)
+    cli.define(fv)
     usage = "Draws p(z|x) of models with two latents: python -m experiments.posteriors"
-    for_runs = common.parse(fv, argv, usage, known_only=True)
-    common.require(bool(fv.K and fv.T), "--K and --T must name at least one each.")
+    for_runs = cli.parse(fv, argv, usage, known_only=True)
+    cli.require(bool(fv.K and fv.T), "--K and --T must name at least one each.")
     root = pathlib.Path(fv.workdir).expanduser().absolute()
     own = launch.replacing(["--latent_dim=2", "--eval=none"], for_runs)
     shared = launch.shared_flags(fv, own)
     arguments = launch.cells_of(["iwae", "aiwae"], fv.K, fv.T, shared)
     for cell in arguments:
         training = flags.parse_run(["run", *cell]).training
-        common.require(training.num_repeats == 1, "--repeats: a picture shows one model.")
-        common.require(
+        cli.require(training.num_repeats == 1, "--repeats: a picture shows one model.")
+        cli.require(
             training.latent_size == 2, "--latent_dim: a picture needs two latents, leave it out."
         )
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "figures"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax.runs.repeats import Repeat
-from experiments.flags import Training
+from experiments.settings import Training
 
 
 def training_of(training: Training, repeat: Repeat) -> Training:

@@ -9,8 +9,9 @@ from aiwae_jax.evaluate import PAPER_SETTINGS
 from aiwae_jax.report.environment import environment as environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.text import METRICS, Description
-from experiments import flags, paper
-from experiments.flags import Training
+from aiwae_jax.train import program
+from experiments import build, flags, paper
+from experiments.settings import Training
 
 _STEP_SIZES = {"pilot": "tuned on pilot chains and frozen", "paper": "adapted on the chains"}
 
@@ -42,10 +43,10 @@ def differences_from_paper(
     training: Training, evaluation: Evaluation, epochs: float, num_test_images: int
 ) -> list[str]:
     """What was not done as in the paper, in words."""
-    paper_epochs = train.paper_epochs(flags.PAPER_STAGES)
+    paper_epochs = train.paper_epochs(paper.NUM_STAGES)
     expected = {
         "epochs": (round(epochs, 2), paper_epochs),
-        "batch size": (training.batch_size, flags.PAPER_BATCH_SIZES[training.method]),
+        "batch size": (training.batch_size, paper.batch_size(training.method)),
         "hidden units": (training.hidden_size, 200),
         "Adam eps": (training.adam_eps, 1e-4),
         "leapfrog steps": (training.num_leapfrog_steps or 5, 5),
@@ -137,7 +138,8 @@ def model_notes(training: dict[str, Any]) -> list[str]:
     notes = []
     if training["model"] == "conditional":
         notes.append("NLL and NVLB are of the lower half of an image, given the upper one")
-    if not flags.METHODS[training["method"]].trains_posterior:
+    method, _ = build.stand_in(Training(**training))
+    if not program.trains_posterior(method):
         notes.append(
             "this method trains no q: NVLB, variational gap, active units and reconstructions are "
             "of the prior given the upper half"

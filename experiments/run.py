@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
         f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images "
         f"({dataset.source})"
     )
-    print(flags.describe(config))
+    print(config.describe())
     print(
         f"schedule: {epochs:g} epochs of {run.steps_per_epoch} steps, over a mesh "
         f"{run.mesh} of {report.environment()['device']}",

@@ -18,28 +18,31 @@ import numpy as np
 from absl import flags as absl_flags
 
 from aiwae_jax import data, train
+from aiwae_jax.cli import flags as cli
 from aiwae_jax.parallel import sharding
 from aiwae_jax.runs import files
 from experiments import build, command, flags, report
 from experiments.benchmark import timing
-from experiments.flags import common
+from experiments.settings import Training
 
 # Links between hosts: name -> (bytes per second, seconds for the smallest message to all).
 LINKS = {"10 Gbit/s Ethernet": (1.25e9, 50e-6), "100 Gbit/s InfiniBand": (12.5e9, 10e-6)}
 
 
 def _define(fv: absl_flags.FlagValues) -> None:
-    absl_flags.DEFINE_integer("rounds", 5, "Interleaved timings of each mesh.", flag_values=fv)
+    absl_flags.DEFINE_integer(
+        "rounds", 5, "Interleaved timings of each mesh.", lower_bound=1, flag_values=fv
+    )
     absl_flags.DEFINE_string("json", None, "File for all numbers.", flag_values=fv)
-    common.define(fv)
+    cli.define(fv)
 
 
 class _Stepping:
     """Calls of a train step over a mesh, each with the state that the last one left."""
 
-    def __init__(self, training: flags.Training, dataset: data.Dataset, num_devices: int):
+    def __init__(self, training: Training, dataset: data.Dataset, num_devices: int):
         mesh = sharding.make_mesh(num_devices)
-        model = build.build_model(training, dataset)
+        model = build.build_model(training, dataset.mean_image())
         method, optimizers = build.build_method(training, model), train.adam(1e-3)
         state = train.init_state(jax.random.key(0), model, method, optimizers)
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -67,7 +70,7 @@ def hosts_at_balance(
     return seconds / (2.0 * num_bytes / bandwidth + num_exchanges * latency)
 
 
-def measure(training: flags.Training, dataset: data.Dataset, num_rounds: int) -> dict[str, Any]:
+def measure(training: Training, dataset: data.Dataset, num_rounds: int) -> dict[str, Any]:
     """Times all meshes in turn, and does the sums."""
     sizes = [
         n
@@ -140,8 +143,7 @@ def main(argv: Sequence[str]) -> None:
         "Times a training step over more and more devices: python -m experiments.scale "
         "--dataset=digits. Any other flag is one of experiments.run."
     )
-    for_run = common.parse(fv, argv, usage, known_only=True)
-    common.check_at_least("rounds", fv.rounds, 1)
+    for_run = cli.parse(fv, argv, usage, known_only=True)
     if fv.json:
         files.prepare(pathlib.Path(fv.json).expanduser(), "--json")
     training = flags.parse_run(["run", *for_run]).training

@@ -8,8 +8,18 @@ import dataclasses
 import inspect
 from typing import Any
 
-from aiwae_jax import data, differentiable, flows, methods, models, moves, networks, paths
-from aiwae_jax import schedules, train
+from aiwae_jax import (
+    data,
+    differentiable,
+    flows,
+    methods,
+    models,
+    moves,
+    networks,
+    paths,
+    schedules,
+    train,
+)
 from aiwae_jax.cli import flags
 from aiwae_jax.options import Option, check, option
 from experiments import paper
@@ -25,6 +35,7 @@ MODELS = {
     "conditional": _BINARY,
 }
 BINARY = ("sbn", "conditional")
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
@@ -53,9 +64,7 @@ class Training:
         at_most=_MANY,
         help="Units in each of the two tanh layers of both networks of a continuous latent.",
     )
-    layers: str | None = option(
-        None, help="Binary units of each layer: 200, or 200,200 for two."
-    )
+    layers: str | None = option(None, help="Binary units of each layer: 200, or 200,200 for two.")
     posterior: str | None = option(
         None,
         choices=list(flows.FAMILIES),
@@ -63,7 +72,10 @@ class Training:
         "autoregressive flow.",
     )
     num_flow_layers: int | None = option(
-        None, flag="flow_layers", at_least=1, help="Layers of a flow. Default 4 for planar; 2 for iaf."
+        None,
+        flag="flow_layers",
+        at_least=1,
+        help="Layers of a flow. Default 4 for planar; 2 for iaf.",
     )
     num_particles: int = option(
         1,
@@ -128,13 +140,13 @@ class Training:
     with_rematerialization: bool | None = option(
         None,
         flag="remat",
-        help="Keeps only what is between the moves for the way back: less memory, more computation.",
+        help="Keeps only what is between the moves for the way back: less memory, more time.",
     )
     move: str | None = option(
         None,
         choices=moves.names(is_for_binary=True),
-        help="How chains move binary latents: many flips at once (langevin), one where the gradient "
-        "promises most (informed), or unit by unit (gibbs). Default langevin.",
+        help="How chains move binary latents: many flips at once (langevin, the default), one "
+        "where the gradient promises most (informed), or unit by unit (gibbs).",
     )
     raiko_estimator: str | None = option(
         None,
@@ -214,14 +226,20 @@ class Training:
         return float(self.epochs or train.paper_epochs(self.num_stages))
 
     @property
-    def method_options(method: str) -> dict[str, Any]:
+    def method_options(self) -> dict[str, Any]:
+        """Arguments of the method's builder."""
+        return {name: getattr(self, name) for name in method_options(self.method)}
+
+
+FLAGS = flags.names_of(Training)  # field -> flag
+OF_MODELS = tuple(dict.fromkeys(name for takes in MODELS.values() for name in takes))
+
+
+def method_options(method: str) -> dict[str, Any]:
     """What a method takes of the fields, with its builder's defaults."""
-    parameters = inspect.signature(methods.BUILDERS[method]).parameters
-    return {
-        name: parameters[name].default
-        for name in FLAGS
-        if name in parameters and name not in OF_MODELS
-    }
+    _, *parameters = inspect.signature(methods.BUILDERS[method]).parameters.values()
+    defaults = {each.name: each.default for each in parameters}
+    return {n: defaults[n] for n in FLAGS if n in defaults and n not in OF_MODELS}
 
 
 OF_METHODS = tuple(dict.fromkeys(n for method in methods.BUILDERS for n in method_options(method)))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 from aiwae_jax.data import Dataset
 from aiwae_jax.runs import folder as run_folder
 from aiwae_jax.runs.files import WorkdirError as WorkdirError
-from experiments import completion
+from experiments import completion, contents
+from experiments.config import Config
 from experiments.settings import FLAGS, Training
 
-_NAMED = {  # fields that a folder's name has in its own words, or that may change in it
-    *("dataset", "method", "num_particles", "num_temperatures", "num_moves", "model", "layers"),
-    *("posterior", "move", "rws_phi", "tempering", "raiko_estimator", "epochs", "batch_size"),
-    *("seed", "num_repeats", "num_stages"),
+# Fields whose values stand in a folder's name as they are; those that it has in its own words, or
+# that may change in it.
+_WORDS = ("layers", "posterior", "move", "rws_phi", "tempering", "raiko_estimator")
+_NAMED = {
+    *("dataset", "method", "num_particles", "num_temperatures", "num_moves", "model", *_WORDS),
+    *("epochs", "batch_size", "seed", "num_repeats", "num_stages"),
 }
 _MOST_SAID = 3  # further fields of a folder's name; more are a hash
 
@@ -29,13 +33,48 @@ def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
     there = contents.read_config(folder)["training"]
     here = dataclasses.asdict(training)
     found = [
-        f"--{FLAGS_OF.get(name, name)}={there[name]} there, {value} here"
+        f"--{FLAGS[name]}={there[name]} there, {value} here"
         for name, value in here.items()
         if there[name] != value
         and not (name == "num_stages" and there[name] <= value and training.epochs is None)
     ]
     unknown = [f"{name}={there[name]} there, unknown here" for name in there if name not in here]
     return found + unknown
+
+
+def default_workdir(training: Training) -> str:
+    """runs/<dataset>-<method>-K..-T..-b..-seed..., and whatever else is not as usual."""
+    said = {name: getattr(training, name) for name in ("dataset", "method", "model")}
+    settings = dataclasses.asdict(training)
+    usual = dataclasses.asdict(completion.complete(said))
+
+    # What says what the run is comes first, then what is unlike a usual one of that kind.
+    parts = [training.dataset, training.method, f"K{training.num_particles}"]
+    if training.num_temperatures is not None:
+        parts.append(f"T{training.num_temperatures}")
+    if training.num_moves is not None:
+        parts.append(f"M{training.num_moves}")
+    if training.model != "one_layer":
+        parts.append(training.model)
+    parts += [
+        settings[name].replace(",", "+")
+        for name in _WORDS
+        if settings[name] not in (None, usual[name])
+    ]
+    others = [
+        f"{FLAGS[name]}{value}"
+        for name, value in settings.items()
+        if name not in _NAMED and value not in (None, usual[name])
+    ]
+    if len(others) > _MOST_SAID:
+        others = [hashlib.sha256(" ".join(others).encode()).hexdigest()[:8]]
+    parts += others
+    if training.epochs is not None:
+        parts.append(f"{training.epochs:g}epochs")
+    parts += [f"b{training.batch_size}", f"seed{training.seed}"]
+    if training.num_repeats > 1:
+        parts.append(f"repeats{training.num_repeats}")
+    return "runs/" + "-".join(parts)
 
 
 def absolute(data_dir: str | None) -> str | None:

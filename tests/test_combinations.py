@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from experiments.flags.methods import METHODS
+from experiments.flags.models import BINARY, CONTINUOUS, POSTERIORS, WITHOUT_DENSITY
 from test_run import TINY, main
 
 from experiments import flags
-from experiments.flags.methods import METHODS
-from experiments.flags.models import BINARY, CONTINUOUS, POSTERIORS, WITHOUT_DENSITY
 
 # Small sizes, of the flags that a method takes.
 SMALL = {

@@ -1,4 +1,4 @@
-"""Flags made of settings, one for each option of a dataclass; parsing, help and errors of one line."""
+"""Flags made of settings, one for each option; parsing, help, and errors of one line."""
 
 import contextlib
 import math
@@ -41,6 +41,8 @@ def define_options(
     """
     for field, said in options_of(settings):
         name, text = said.flag or field.name, help_fn(field.name, said)
+        if field.default not in (None, False) and "Default" not in text:
+            text += f" Default {field.default}."
         if said.choices:
             absl_flags.DEFINE_enum(name, None, list(said.choices), text, flag_values=fv)
         else:

@@ -18,10 +18,10 @@ if not __package__:  # a script, from whatever folder: `python experiments/bench
 import jax
 from absl import flags as absl_flags
 
+from aiwae_jax.cli import flags as cli
 from aiwae_jax.runs import files
 from experiments import command, devices, report
 from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
-from experiments.flags import common
 
 CELLS = (problem.Cell(1, 5), problem.Cell(5, 8), problem.Cell(50, 11))
 QUICK_CELLS = (problem.Cell(1, 3),)
@@ -65,7 +65,9 @@ def _define(fv: absl_flags.FlagValues) -> None:
         "One small cell, two repeats, no judgement of times: shows that every part runs.",
         flag_values=fv,
     )
-    absl_flags.DEFINE_integer("repeats", 7, "Interleaved repeats of every side.", flag_values=fv)
+    absl_flags.DEFINE_integer(
+        "repeats", 7, "Interleaved repeats of every side.", lower_bound=1, flag_values=fv
+    )
     absl_flags.DEFINE_string("json", None, "File to write all numbers to.", flag_values=fv)
     absl_flags.DEFINE_bool(
         "first_step", True, "Times the start of new processes too.", flag_values=fv
@@ -182,8 +184,7 @@ def main(argv: Sequence[str]) -> None:
     """Entry point."""
     fv = absl_flags.FlagValues()
     _define(fv)
-    common.parse(fv, argv, "Times the sampler: python -m experiments.benchmark")
-    common.check_at_least("repeats", fv.repeats, 1)
+    cli.parse(fv, argv, "Times the sampler: python -m experiments.benchmark")
     if fv.json:
         files.prepare(pathlib.Path(fv.json).expanduser(), "--json")
     cells = QUICK_CELLS if fv.quick else CELLS

@@ -12,9 +12,9 @@ if not __package__:  # a script, from whatever folder: `python experiments/table
 from absl import flags as absl_flags
 
 from aiwae_jax import data
+from aiwae_jax.cli import flags as cli
 from aiwae_jax.runs import files
 from experiments import command, flags, launch, pool
-from experiments.flags import common
 from experiments.table import collect, render
 
 
@@ -71,10 +71,10 @@ def main(argv: Sequence[str]) -> None:
     fv = absl_flags.FlagValues()
     _define(fv)
     launch.define(fv)
-    common.define(fv)
+    cli.define(fv)
     usage = "Collects reports into the paper's tables: python -m experiments.table --workdir=runs"
-    for_runs = common.parse(fv, argv, usage, known_only=True)
-    common.require(fv.workdir is not None, "--workdir is needed: the folder of the runs.")
+    for_runs = cli.parse(fv, argv, usage, known_only=True)
+    cli.require(fv.workdir is not None, "--workdir is needed: the folder of the runs.")
     root = pathlib.Path(fv.workdir).expanduser().absolute()
     out = pathlib.Path(fv.out).expanduser() if fv.out else root / "table"
     for path in _files(out):
@@ -82,8 +82,8 @@ def main(argv: Sequence[str]) -> None:
     failed = []
     if fv.launch or fv.dry_run or fv.slurm is not None:
         for name in ("methods", "K", "T"):
-            common.require(bool(fv[name].value), f"--{name} must name at least one.")
-        common.require(
+            cli.require(bool(fv[name].value), f"--{name} must name at least one.")
+        cli.require(
             not any(flag.startswith("--method=") for flag in for_runs),
             "--method: the methods of a table are --methods=iwae,aiwae.",
         )
@@ -101,9 +101,9 @@ def main(argv: Sequence[str]) -> None:
             print("--eval=none: there is nothing to put into a table")
             return
     else:
-        common.require(not for_runs, f"Unknown flag {for_runs and for_runs[0]} (--help lists them)")
+        cli.require(not for_runs, f"Unknown flag {for_runs and for_runs[0]} (--help lists them)")
         for name in ("dataset", "methods", "K", "T"):
-            common.require(
+            cli.require(
                 not fv[name].present,
                 f"--{name} says what to --launch; without it, all reports are shown.",
             )
