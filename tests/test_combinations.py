@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from experiments.flags.methods import METHODS
-from experiments.flags.models import BINARY, CONTINUOUS, POSTERIORS, WITHOUT_DENSITY
 from test_run import TINY, main
 
-from experiments import flags
+from aiwae_jax import flows, methods
+from experiments import completion, flags
+from experiments.settings import BINARY, method_options
 
 # Small sizes, of the flags that a method takes.
 SMALL = {
@@ -18,10 +18,10 @@ SMALL = {
     "num_moves": "--moves=2",
 }
 FAMILIES = {
-    **{name: [f"--posterior={name}"] for name in POSTERIORS},
+    **{name: [f"--posterior={name}"] for name in flows.FAMILIES},
     "two_layer": ["--model=two_layer"],
 }
-OF_CONTINUOUS = [name for name, method in METHODS.items() if CONTINUOUS[0] in method.models]
+OF_CONTINUOUS = completion.able_to_train({"model": "one_layer"})
 VARIANTS = {
     **{name: [f"--method={name}"] for name in OF_CONTINUOUS},
     "rws sleep": ["--method=rws", "--rws_phi=sleep"],
@@ -33,18 +33,18 @@ VARIANTS = {
 
 def arguments(variant, family):
     method = VARIANTS[variant][0].removeprefix("--method=")
-    small = [flag for field, flag in SMALL.items() if field in METHODS[method].defaults]
+    small = [flag for field, flag in SMALL.items() if field in method_options(method)]
     return [*TINY, *VARIANTS[variant], *FAMILIES[family], *small]
 
 
 def is_admissible(variant, family):
     method = VARIANTS[variant][0].removeprefix("--method=")
-    return not (family in WITHOUT_DENSITY and METHODS[method].needs_density)
+    return not (family in flows.FLOWS and method in ("rws", "aiwae_wake"))
 
 
 GRID = [
     *((v, f) for v in OF_CONTINUOUS for f in FAMILIES if is_admissible(v, f)),
-    *((v, "normal") for v in VARIANTS if v not in METHODS),
+    *((v, "normal") for v in VARIANTS if v not in methods.BUILDERS),
 ]
 # Each method and each family at least once; `vae` to `aiwae` with a normal are in test_run.
 DIAGONAL = [
@@ -79,14 +79,15 @@ def test_every_posterior_is_evaluated(family, tmp_path):
         assert np.isfinite(report[key])
 
 
-@pytest.mark.parametrize("family", WITHOUT_DENSITY)
+@pytest.mark.parametrize("family", flows.FLOWS)
 @pytest.mark.parametrize("variant", ["rws", "rws sleep", "rws both", "aiwae_wake"])
 def test_inadmissible_pairs_are_refused_with_the_reason(variant, family, tmp_path, capsys):
     assert not is_admissible(variant, family)
     assert main(*arguments(variant, family), f"--workdir={tmp_path}") == 2
     error = capsys.readouterr().err
-    assert "needs log q at samples that q did not draw" in error
-    assert "use --posterior=normal or full" in error
+    assert "needs log q at points that q did not draw" in error
+    assert f"--posterior={family}" in error
+    assert "; use one of vae, iwae, stl, dreg, aiwae, hoffman, hvae, hvi, uha." in error
     assert not any(tmp_path.iterdir())
 
 
@@ -94,8 +95,8 @@ def test_inadmissible_pairs_are_refused_with_the_reason(variant, family, tmp_pat
     ("given", "message"),
     [
         (["--posterior=iaf", "--chain_space=latent"], "--chain_space=latent needs log q"),
-        (["--posterior=iaf", "--eval_chain_space=latent"], "use --eval_chain_space=base"),
-        (["--posterior=planar", "--eval=paper"], "use --eval_chain_space=base"),
+        (["--posterior=iaf", "--eval_chain_space=latent"], "--eval_chain_space=latent needs log q"),
+        (["--posterior=planar", "--eval=paper"], "--eval_chain_space=latent needs log q"),
         (["--model=two_layer", "--posterior=full"], "has a posterior of its own"),
         (["--flow_layers=2"], "--flow_layers belongs to --posterior=planar or iaf"),
         (["--moves=3"], "--moves does not belong to --method=aiwae"),
@@ -124,14 +125,16 @@ def test_epochs_stretch_the_stages(tmp_path):
     assert main(*given, "--stages=2") == 2  # would be another schedule
 
 
-OF_BINARY = [(name, model) for name, m in METHODS.items() for model in BINARY if model in m.models]
+OF_BINARY = [
+    (name, model) for model in BINARY for name in completion.able_to_train({"model": model})
+]
 BINARY_TINY = [flag for flag in TINY if not flag.startswith(("--latent_dim", "--hidden_dim"))] + [
     "--layers=6,4"
 ]
 
 
 def binary_arguments(method, model):
-    small = [flag for field, flag in SMALL.items() if field in METHODS[method].defaults]
+    small = [flag for field, flag in SMALL.items() if field in method_options(method)]
     return [*BINARY_TINY, f"--method={method}", f"--model={model}", *small]
 
 
@@ -169,32 +172,37 @@ def test_every_method_of_binary_latents_trains(method, model, tmp_path):
 
 
 REFUSALS = {
-    "iwae needs gradients in z": ["--model=sbn", "--method=iwae"],
-    "for --model=sbn use one of aiwae, aiwae_wake, rws, vimco, nvil.": [
-        *("--model=sbn", "--method=hvae"),
+    "its latents are binary and have none; use one of aiwae": ["--model=sbn", "--method=iwae"],
+    "--method=hvae cannot train --model=sbn": ["--model=sbn", "--method=hvae"],
+    "; use one of aiwae, aiwae_wake, rws, vimco, nvil.": ["--model=sbn", "--method=hvae"],
+    "--method=vimco cannot train --model=one_layer": ["--method=vimco"],
+    "needs --model=conditional": ["--model=sbn", "--method=tang"],
+    "--K must be at least 2 for VIMCO, got 1; with one use `nvil`": [
+        *("--model=sbn", "--method=vimco", "--K=1"),
     ],
-    "--method=vimco needs --model=sbn or conditional": ["--method=vimco"],
-    "--method=tang needs --model=conditional": ["--model=sbn", "--method=tang"],
-    "with one use nvil": ["--model=sbn", "--method=vimco", "--K=1"],
-    "G5 weighs each sample": ["--model=conditional", "--method=raiko", "--K=1"],
-    "--latent_dim is of continuous latents": [
+    "--K must be at least 2 for 'G5'": ["--model=conditional", "--method=raiko", "--K=1"],
+    "--latent_dim does not belong to --model=sbn; leave it out, or use one of one_layer, two": [
         *("--model=sbn", "--method=vimco", "--latent_dim=50"),
     ],
-    "--layers is of binary latents": ["--method=iwae", "--layers=200"],
+    "--layers does not belong to --model=one_layer": ["--method=iwae", "--layers=200"],
     "--layers must be positive numbers": ["--model=sbn", "--method=vimco", "--layers=a"],
-    "--move is of binary latents": ["--method=aiwae", "--move=gibbs"],
+    "--move=gibbs cannot move continuous latents": ["--method=aiwae", "--move=gibbs"],
     "--move does not belong to --method=vimco": [
         *("--model=sbn", "--method=vimco", "--move=gibbs"),
     ],
     "--chain_space=base moves noise": ["--model=sbn", "--method=aiwae", "--chain_space=base"],
-    "--eval_move=hmc cannot move binary latents; use langevin": [
+    "--eval_move=hmc cannot move binary latents": [
         *("--model=sbn", "--method=vimco", "--eval_move=hmc"),
     ],
-    "--eval_move=gibbs cannot move continuous latents; use hmc": [
+    "--eval_move=gibbs cannot move continuous latents": [
         *("--method=vae", "--eval_move=gibbs"),
     ],
     "--eval=paper is HMC": ["--model=sbn", "--method=vimco", "--eval=paper"],
-    "are of HMC": ["--model=sbn", "--method=vimco", "--eval_persistence=0.5"],
+    "--eval_persistence=0.0, got 'latent' and 0.5": [
+        "--model=sbn",
+        "--method=vimco",
+        "--eval_persistence=0.5",
+    ],
 }
 
 

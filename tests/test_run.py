@@ -338,7 +338,7 @@ def test_a_fault_that_does_not_come_again_is_laid_to_the_device(
     ("arguments", "message"),
     [
         (["--dataset=cifar"], "--dataset must be one of digits, mnist, omniglot"),
-        (["--method=gan"], "--method must be one of aiwae, iwae, vae"),
+        (["--method=gan"], "--method must be one of vae, iwae, stl, dreg, aiwae"),
         (["--K=0"], "--K must be at least 1, got 0"),
         (["--T=1"], "--T must be at least 2, got 1"),
         (["--L=0"], "--L must be at least 1, got 0"),
@@ -348,7 +348,7 @@ def test_a_fault_that_does_not_come_again_is_laid_to_the_device(
         (["--method=vae", "--K=5"], "vae uses one sample"),
         (["--method=iwae", "--T=5"], "--T does not belong to --method=iwae"),
         (["--eval_temperatures=1"], "--eval_temperatures must be at least 2"),
-        (["--eval_bound_samples=30"], "multiple of 50"),
+        (["--eval_bound_samples=30"], "--eval_bound_samples must be at least 50, got 30"),
         (["--eval_examples=1"], "--eval_examples must be 0 (all) or at least 2"),
         (["--batch_size=5000"], "larger than the 1438 training images"),
         (["--data_dir=/nowhere/at/all"], "is not a folder"),
@@ -356,7 +356,7 @@ def test_a_fault_that_does_not_come_again_is_laid_to_the_device(
         (["digits"], "Unexpected argument 'digits'"),
         (["--adam_eps=0"], "--adam_eps must be positive"),
         (["--repeats=0"], "--repeats must be at least 1, got 0"),
-        (["--K=6", "--particle_chunk=4"], "--particle_chunk=4 must divide --K=6"),
+        (["--K=6", "--particle_chunk=4"], "--particle_chunk must divide --K=6, got 4"),
         (
             ["--method=iwae", "--force_precision=bfloat16"],
             "--force_precision does not belong to --method=iwae",
