@@ -3,6 +3,6 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # this package is being looked for a command, not imported by a program
-    from experiments import start
+    from aiwae_jax.cli import start
 
     start.begin()

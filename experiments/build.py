@@ -7,10 +7,10 @@ from jax.sharding import Mesh
 
 from aiwae_jax import belief, data, methods, models
 from aiwae_jax.cli.flags import UsageError
+from aiwae_jax.cli.layout import Layout
 from aiwae_jax.parallel import sharding
 from aiwae_jax.train import program
 from aiwae_jax.types import Method, Model
-from experiments.layout import Layout
 from experiments.settings import Training
 
 _ANYWHERE = Layout()

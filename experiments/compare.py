@@ -21,11 +21,12 @@ import jax.numpy as jnp
 from absl import flags as absl_flags
 
 from aiwae_jax import data, train
+from aiwae_jax.cli import command
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.report import plots
 from aiwae_jax.report.text import METRICS, format_mean
 from aiwae_jax.runs import files
-from experiments import build, command, completion, cost, evaluate, flags, launch, pool, repeats
+from experiments import build, completion, cost, evaluate, flags, launch, pool, repeats
 from experiments.benchmark import timing
 
 _METHODS = (

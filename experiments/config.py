@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
+from aiwae_jax.cli.layout import Layout
 from aiwae_jax.report.evaluation import Evaluation
-from experiments.layout import Layout
 from experiments.settings import Training
 
 

@@ -13,6 +13,7 @@ if not __package__:  # a script, from whatever folder: `python experiments/evalu
 from jax.tree_util import Partial
 
 from aiwae_jax import data
+from aiwae_jax.cli import command, devices
 from aiwae_jax.parallel import processes
 from aiwae_jax.report import pictures, plots, text, writer
 from aiwae_jax.report.evaluation import Evaluation
@@ -20,17 +21,7 @@ from aiwae_jax.runs import checkpoint, files, folder
 from aiwae_jax.runs import repeats as run_repeats
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.types import Model, Params
-from experiments import (
-    against,
-    build,
-    command,
-    contents,
-    devices,
-    flags,
-    repeats,
-    report,
-    workdir,
-)
+from experiments import against, build, contents, flags, repeats, report, workdir
 from experiments.settings import Training
 
 

@@ -8,11 +8,11 @@ from absl import flags as absl_flags
 
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.cli.flags import UsageError as UsageError
+from aiwae_jax.cli.layout import Layout, Processes
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
 from experiments import completion, settings, workdir
 from experiments.config import Config
-from experiments.layout import Layout, Processes
 from experiments.settings import Training
 
 
@@ -112,7 +112,10 @@ def parse_run(argv: Sequence[str]) -> Config:
     evaluation = completion.complete_evaluation(given, training, running.eval)
     folder = running.workdir or workdir.default_workdir(training)
     cli.check_folder("workdir", folder)
-    layout.check_splits(training)
+    layout.check_splits("data", batch_size=training.batch_size)
+    layout.check_splits(
+        "particle", K=training.num_particles, particle_chunk=training.particle_chunk
+    )
     return Config(
         training=training,
         evaluation=evaluation,

@@ -17,9 +17,10 @@ from typing import IO
 
 from absl import flags as absl_flags
 
+from aiwae_jax.cli import command
 from aiwae_jax.runs import files, folder
 from aiwae_jax.runs.interruption import Interruption
-from experiments import command, workdir
+from experiments import workdir
 from experiments.launch import Planned, look
 
 _SECONDS_BETWEEN_LOOKS = 0.2

@@ -19,12 +19,13 @@ from absl import flags as absl_flags
 from jax.tree_util import Partial
 
 from aiwae_jax import ais, data, evaluate, weights
+from aiwae_jax.cli import command
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.evaluate import grid
 from aiwae_jax.report import plots
 from aiwae_jax.runs import checkpoint, files, progress
 from aiwae_jax.types import Model, Params
-from experiments import build, command, flags, launch, pool
+from experiments import build, flags, launch, pool
 
 _SETTINGS = evaluate.Settings(
     num_temperatures=100, num_leapfrog_steps=5, chain_space="latent", momentum_persistence=0.0

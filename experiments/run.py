@@ -7,10 +7,11 @@ if not __package__:  # a script, from whatever folder: `python experiments/run.p
     sys.path[0] += "/.."
 
 from aiwae_jax import data
+from aiwae_jax.cli import command, devices
 from aiwae_jax.report import plots
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.train.trainer import Trainer
-from experiments import build, command, devices, evaluate, flags, memory, plan, report, workdir
+from experiments import build, evaluate, flags, memory, plan, report, workdir
 
 
 @command.exit_codes

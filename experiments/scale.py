@@ -18,10 +18,11 @@ import numpy as np
 from absl import flags as absl_flags
 
 from aiwae_jax import data, train
+from aiwae_jax.cli import command
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.parallel import sharding
 from aiwae_jax.runs import files
-from experiments import build, command, flags, report
+from experiments import build, flags, report
 from experiments.benchmark import timing
 from experiments.settings import Training
 

@@ -148,7 +148,7 @@ def test_one_device_for_each_core_that_may_be_used():
         pytest.skip("the system pins no processes")
     script = (
         "import os\nos.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])\n"
-        "from experiments import devices\ndevices.configure()\n"
+        "from aiwae_jax.cli import devices\ndevices.configure()\n"
         "import jax\nprint(jax.device_count())"
     )
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}

@@ -125,7 +125,7 @@ def test_a_cell_ends_with_its_launcher_even_while_it_loads(slow_to_load):
 
 def test_a_program_that_imports_the_experiments_keeps_its_signals():
     code = (
-        "import signal, sys\nfrom experiments import start\n"
+        "import signal, sys\nfrom aiwae_jax.cli import start\n"
         "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
         "assert sys.excepthook is sys.__excepthook__\n"
         "with start.at_work():\n"

@@ -12,7 +12,7 @@ from test_run import METHODS, TINY
 
 ROOT = pathlib.Path(__file__).parent.parent
 PRINTS = (
-    "import sys\nfrom experiments import streams\n"
+    "import sys\nfrom aiwae_jax.cli import streams\n"
     "streams.open_closed()\n"
     "with streams.patient() as lost:\n"
     "    for _ in range(3):\n"
@@ -76,7 +76,7 @@ def test_signs_that_an_encoding_lacks_are_spelled_and_others_stay(prints, tmp_pa
 
 def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
     code = (
-        "import os\nfrom experiments import streams\nstreams.open_closed()\n"
+        "import os\nfrom aiwae_jax.cli import streams\nstreams.open_closed()\n"
         f"file = open({str(tmp_path / 'data')!r}, 'w')\n"
         "assert file.fileno() > 2, file.fileno()\n"
         "os.write(1, b'what a library says'); os.write(2, b'so')\n"

@@ -18,9 +18,10 @@ if not __package__:  # a script, from whatever folder: `python experiments/bench
 import jax
 from absl import flags as absl_flags
 
+from aiwae_jax.cli import command, devices
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.runs import files
-from experiments import command, devices, report
+from experiments import report
 from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
 
 CELLS = (problem.Cell(1, 5), problem.Cell(5, 8), problem.Cell(50, 11))
@@ -51,7 +52,7 @@ OTHERS = {
 _INSTALL = "pip install '.[bench]'; for PyTorch without CUDA see its index of CPU builds"
 _FIRST_STEP = (
     "import time; began = time.time()\n"
-    "from experiments import devices; devices.configure()\n"
+    "from aiwae_jax.cli import devices; devices.configure()\n"
     "from experiments.benchmark import ours, problem\n"
     "ours.step_of(ours.aiwae(problem.Cell({}, {})))()\n"
     "print(time.time() - began)"

@@ -12,9 +12,10 @@ if not __package__:  # a script, from whatever folder: `python experiments/table
 from absl import flags as absl_flags
 
 from aiwae_jax import data
+from aiwae_jax.cli import command
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.runs import files
-from experiments import command, flags, launch, pool
+from experiments import flags, launch, pool
 from experiments.table import collect, render
 
 

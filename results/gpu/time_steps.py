@@ -27,7 +27,7 @@ def worker(job):
     began = time.time()
     import jax
 
-    from experiments import command, devices
+    from aiwae_jax.cli import command, devices
 
     devices.configure()
     from aiwae_jax import data

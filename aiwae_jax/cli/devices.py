@@ -7,9 +7,9 @@ import jax
 
 from aiwae_jax import data
 from aiwae_jax.cli.flags import UsageError
+from aiwae_jax.cli.layout import Processes
 from aiwae_jax.parallel import processes
 from aiwae_jax.report.environment import num_cores as num_cores
-from experiments.layout import Processes
 
 _SECONDS_TO_JOIN = 300
 _SECONDS_TO_LEAVE = 60  # after which one that failed takes the others with it

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 import jax
 
 from aiwae_jax import data
+from aiwae_jax.cli import devices, start, streams
+from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.parallel import processes
 from aiwae_jax.runs import checkpoint, files
 from aiwae_jax.runs.interruption import Interrupted
 from aiwae_jax.train.trainer import NonFiniteError
-from experiments import devices, flags, start, streams
 
 # Full, read-only or broken: nothing that the program could mend, and nothing that is lost.
 _OF_THE_DISK = (
@@ -89,7 +90,7 @@ def _run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
             sys.unraisablehook = _drop_late_callbacks
             devices.configure()
             main(argv)
-    except (flags.UsageError, data.DataError, files.WorkdirError) as error:
+    except (UsageError, data.DataError, files.WorkdirError) as error:
         print(f"error: {_with_flags(str(error))}", file=sys.stderr)
         return 2
     except (

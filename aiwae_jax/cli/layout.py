@@ -9,7 +9,6 @@ import re
 from aiwae_jax.cli.flags import require
 from aiwae_jax.options import check, option
 from aiwae_jax.parallel import sharding
-from experiments.settings import Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +76,10 @@ class Layout(Processes):
         sizes = dict(part.split(":") for part in (self.mesh or "").split(",") if part)
         return int(sizes[axis]) if axis in sizes else None
 
-    def check_splits(self, training: Training) -> None:
-        """Raises UsageError where batch or particles cannot be split like this."""
-        data, particle = self.num(sharding.DATA) or 1, self.num(sharding.PARTICLE) or 1
-        for flag, number, axis, size in (
-            ("batch_size", training.batch_size, "data", data),
-            ("K", training.num_particles, "particle", particle),
-            ("particle_chunk", training.particle_chunk or particle, "particle", particle),
-        ):
-            require(number % size == 0, f"--mesh: {axis}:{size} must divide --{flag}={number}.")
+    def check_splits(self, axis: str, **numbers: int | None) -> None:
+        """Raises UsageError where an axis cannot split one of these, each by its flag."""
+        size = self.num(axis) or 1
+        for flag, number in numbers.items():
+            require(
+                (number or 0) % size == 0, f"--mesh: {axis}:{size} must divide --{flag}={number}."
+            )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from experiments import streams
+from aiwae_jax.cli import streams
 
 
 def begin() -> None:
