@@ -4,30 +4,8 @@
 report; `ais.run_chain` is the piece to compose with.
 """
 
-from aiwae_jax import (
-    ais,
-    belief,
-    data,
-    differentiable,
-    discrete,
-    distributions,
-    evaluate,
-    flows,
-    hamiltonian,
-    hmc,
-    methods,
-    models,
-    moves,
-    objectives,
-    report,
-    samplers,
-    scores,
-    support,
-    train,
-    types,
-    weights,
-)
-from aiwae_jax.train import load
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
@@ -54,3 +32,16 @@ __all__ = [
     "types",
     "weights",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a room when it is first asked for: what only looks for the command waits for no JAX."""
+    if name == "load":
+        return importlib.import_module("aiwae_jax.train").load
+    if name in __all__:
+        return importlib.import_module(f"aiwae_jax.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -200,8 +200,8 @@ def complete_evaluation(
     if given.get("adapt") == "paper":
         usual["num_simulated"] = 0
     with refusals(names_of(Evaluation)):
-        evaluation = Evaluation(**usual | given)
         _, model = build.stand_in(training)
-        moves.check(evaluation.move, has_binary_latents=model.has_binary_latents)
-        paths.check_space(evaluation.chain_space, model)
-    return evaluation
+        values = usual | given
+        moves.check(values.get("move", "hmc"), has_binary_latents=model.has_binary_latents)
+        paths.check_space(values["chain_space"], model)
+        return Evaluation(**values)

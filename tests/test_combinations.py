@@ -190,7 +190,7 @@ REFUSALS = {
     "--move does not belong to --method=vimco": [
         *("--model=sbn", "--method=vimco", "--move=gibbs"),
     ],
-    "--chain_space=base moves noise": ["--model=sbn", "--method=aiwae", "--chain_space=base"],
+    "--chain_space=base moves the noise": ["--model=sbn", "--method=aiwae", "--chain_space=base"],
     "--eval_move=hmc cannot move binary latents": [
         *("--model=sbn", "--method=vimco", "--eval_move=hmc"),
     ],
@@ -198,7 +198,7 @@ REFUSALS = {
         *("--method=vae", "--eval_move=gibbs"),
     ],
     "--eval=paper is HMC": ["--model=sbn", "--method=vimco", "--eval=paper"],
-    "--eval_persistence=0.0, got 'latent' and 0.5": [
+    "it needs --eval_chain_space=latent and --eval_persistence=0.0": [
         "--model=sbn",
         "--method=vimco",
         "--eval_persistence=0.5",

@@ -199,7 +199,7 @@ def test_a_cell_saves_itself_when_its_launcher_is_killed(tmp_path):
     [
         (["--K=1", "--K=2"], "--K is given twice, as 1 and as 2"),
         (["--method=uha", "--remat", "--noremat"], "--remat is given twice, as True and as False"),
-        (["--layers=2", "--model=sbn", "--layers=3,4"], "twice, as ['2'] and as ['3', '4']"),
+        (["--layers=2", "--model=sbn", "--layers=3,4"], "--layers is given twice, as 2 and as 3,4"),
         (["--target_gap=inf"], "--target_gap must be a finite number, got inf"),
         (["--target_gap=nan", "--target_gap=nan"], "--target_gap must be a finite number, got nan"),
         (["--checkpoint_minutes=inf"], "--checkpoint_minutes must be a finite number"),
