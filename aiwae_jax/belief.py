@@ -166,7 +166,8 @@ def sigmoid_belief_network(
         }
         return Params(theta, _init_all(up_key, upward))
 
-    def prior(theta: PyTree, precision: str = "float32") -> Layered:
+    def prior(theta: PyTree, x: PyTree = None, precision: str = "float32") -> Layered:
+        del x
         next_fns = _applied(downward, theta["layers"], precision)
         return Layered(theta["top"], next_fns, sizes=sizes[::-1], is_reversed=True)
 
@@ -180,9 +181,10 @@ def sigmoid_belief_network(
 
     def log_joint(theta, x, z, precision: str = "float32") -> chex.Array:
         chex.assert_rank([x, z], 1)
-        return likelihood(theta, z, precision).log_prob(x) + prior(theta, precision).log_prob(z)
+        return likelihood(theta, z, precision).log_prob(x) + prior(theta, x, precision).log_prob(z)
 
-    def sample(key: chex.PRNGKey, theta: PyTree) -> tuple[chex.Array, chex.Array]:
+    def sample(key: chex.PRNGKey, theta: PyTree, x: PyTree = None) -> tuple[chex.Array, chex.Array]:
+        del x
         z_key, x_key = jax.random.split(key)
         z = prior(theta).sample(z_key)
         return likelihood(theta, z).sample(x_key), z
@@ -245,7 +247,7 @@ def half_predictor(
         theta = {"layers": _init_all(forward_key, forward), "target": target.init(target_key)}
         return Params(theta, _init_all(inference_key, inference))
 
-    def conditional_prior(theta: PyTree, x: chex.Array, precision: str = "float32") -> Layered:
+    def prior(theta: PyTree, x: chex.Array, precision: str = "float32") -> Layered:
         chex.assert_rank(x, 1)
         first, *rest = _applied(forward, theta["layers"], precision)
         return Layered(first(x[:context_size]), rest, sizes=sizes)
@@ -262,12 +264,11 @@ def half_predictor(
     def log_joint(theta, x, z, precision: str = "float32") -> chex.Array:
         chex.assert_rank([x, z], 1)
         y = x[context_size:]
-        prior = conditional_prior(theta, x, precision)
-        return likelihood(theta, z, precision).log_prob(y) + prior.log_prob(z)
+        return likelihood(theta, z, precision).log_prob(y) + prior(theta, x, precision).log_prob(z)
 
-    def conditional_sample(key, theta, x) -> tuple[chex.Array, chex.Array]:
+    def sample(key: chex.PRNGKey, theta: PyTree, x: chex.Array) -> tuple[chex.Array, chex.Array]:
         z_key, y_key = jax.random.split(key)
-        z = conditional_prior(theta, x).sample(z_key)
+        z = prior(theta, x).sample(z_key)
         y = likelihood(theta, z).sample(y_key)
         return jnp.concatenate([x[:context_size], y]), z
 
@@ -275,11 +276,11 @@ def half_predictor(
         init=init,
         log_joint=log_joint,
         posterior=posterior,
+        prior=prior,
+        sample=sample,
         likelihood=likelihood,
         log_joint_in=_in_precision(log_joint),
         has_binary_latents=True,
-        conditional_prior=conditional_prior,
-        conditional_sample=conditional_sample,
         data_size=data_size,
         check_data=functools.partial(
             support.check_pixels, num_pixels=data_size, first=context_size

@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, distributions, hamiltonian, hmc, moves, networks, paths, weights
+from aiwae_jax import ais, checks, distributions, hamiltonian, hmc, moves, networks, paths, weights
 from aiwae_jax.types import Model, Particles, Posterior, Sampler
 
 TEMPERINGS = ("none", "fixed", "learned")
@@ -22,9 +22,20 @@ def _logit(probability: chex.Numeric) -> chex.Array:
 
 
 def _latent_size(model: Model) -> int:
-    """D, without computing anything."""
-    return jax.eval_shape(
-        lambda key: model.prior(model.init(key).theta).sample(key), jax.random.key(0)
+    """D, without computing anything.
+
+    Raises:
+      ValueError: for a model whose prior does not say it without a datum.
+    """
+    if model.prior is None:
+        raise ValueError(
+            "`model` has no `prior`, which says how many latents there are; give it one."
+        )
+    return checks.shape_of(
+        "model.prior",
+        lambda key: model.prior(model.init(key).theta, None).sample(key),
+        jax.random.key(0),
+        given="x=None, asked for the number of latents",
     ).shape[0]
 
 

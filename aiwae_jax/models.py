@@ -116,8 +116,8 @@ def bernoulli_vae(
         phi = {"encoder": encoder_params, "flow": flow_params} if flow_params else encoder_params
         return Params(theta=decoder.init(theta_key), phi=phi)
 
-    def prior(theta: PyTree) -> distributions.DiagNormal:
-        del theta
+    def prior(theta: PyTree, x: PyTree = None) -> distributions.DiagNormal:
+        del theta, x
         return distributions.standard_normal(latent_size)
 
     def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32"):
@@ -179,8 +179,9 @@ def two_layer_vae(
         loc, log_scale = network.apply(params, inputs)
         return distributions.DiagNormal(loc, jnp.exp(log_scale))
 
-    def prior(theta: PyTree) -> flows.Transported:
+    def prior(theta: PyTree, x: PyTree = None) -> flows.Transported:
         """h2 first, then h1, of which it is the condition."""
+        del x
         h2_given = distributions.standard_normal(upper)
 
         def transport(noise):
@@ -236,7 +237,8 @@ def _model(init, prior, likelihood, posterior, *, data_size: int, has_density: b
         chex.assert_rank([x, z], 1)
         return likelihood(theta, z, precision).log_prob(x) + prior(theta).log_prob(z)
 
-    def sample(key: chex.PRNGKey, theta: PyTree) -> tuple[chex.Array, chex.Array]:
+    def sample(key: chex.PRNGKey, theta: PyTree, x: PyTree = None) -> tuple[chex.Array, chex.Array]:
+        del x
         z_key, x_key = jax.random.split(key)
         z = prior(theta).sample(z_key)
         return likelihood(theta, z).sample(x_key), z

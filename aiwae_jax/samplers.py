@@ -19,6 +19,13 @@ def _check_num_particles(num_particles: int) -> None:
     checks.integer("num_particles", num_particles, least=1)
 
 
+def _check_has(model: Model, name: str) -> None:
+    if getattr(model, name) is None:
+        raise ValueError(
+            f"`model` has no `{name}`, which these particles are drawn by; give it one."
+        )
+
+
 def importance(model: Model, num_particles: int, *, with_score: bool = True) -> Sampler:
     """Importance sampling from q: z_k ~ q_φ(z|x), w_k = p_θ(x, z_k) / q_φ(z_k|x) (Eq. 3).
 
@@ -90,6 +97,7 @@ def importance_from_prior(
       ValueError: if `num_particles` < 1; for straight-through where latents are not binary.
     """
     _check_num_particles(num_particles)
+    _check_has(model, "prior")
     if with_straight_through and not model.has_binary_latents:
         raise ValueError(
             "`with_straight_through` stands for a gradient that continuous latents have; leave it "
@@ -99,7 +107,7 @@ def importance_from_prior(
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name
-        prior = model.prior_given(params.theta, x)
+        prior = model.prior(params.theta, x)
         options = {"with_straight_through": True} if with_straight_through else {}
         z = jax.vmap(partial(prior.sample, **options))(jax.random.split(key, num_particles))
         log_prior = jax.vmap(prior.log_prob)(z)
@@ -200,6 +208,8 @@ def annealed(
     paths.check_space(chain_space, model)
     if start not in ("posterior", "prior"):
         raise ValueError(f"`start` must be 'posterior' or 'prior', got {start!r}.")
+    if start == "prior":
+        _check_has(model, "prior")
     step_sizes = _BASE_STEP_SIZES if chain_space == "base" else moves.MOVES[move].step_sizes
     first_step_size, largest_step_size = step_sizes or (1.0, 1.0)  # idle where there are none
     if initial_step_size is not None:
@@ -216,7 +226,7 @@ def annealed(
         if start == "posterior":
             initial = model.posterior(params.phi, x)  # the encoder, once per datum
         else:
-            initial = model.prior_given(params.theta, x)
+            initial = model.prior(params.theta, x)
         path = paths.SPACES[chain_space](partial(log_joint, params.theta), lambda x: initial, x)
 
         def chain(chain_key, position):
@@ -343,11 +353,15 @@ def ancestral(model: Model) -> Sampler:
     A conditional model dreams what it predicts, given the rest of the datum. The particle's x is
     the dreamt one. Gradients are stopped; not properly weighted, for it says
     nothing of the datum's p(x).
+
+    Raises:
+      ValueError: for a model without a `sample`.
     """
+    _check_has(model, "sample")
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name
-        x, z = jax.lax.stop_gradient(model.sample_given(key, params.theta, x))
+        x, z = jax.lax.stop_gradient(model.sample(key, params.theta, x))
         return Particles(x, z[None], jnp.zeros(1, z.dtype)), {}
 
     return Sampler(draw, is_properly_weighted=False, is_reparameterized=False)

@@ -299,13 +299,13 @@ def test_bidirectional_bounds_enclose_the_exact_likelihood(move, is_conditional)
         jax.random.key(4),
         functools.partial(model.log_joint, params.theta),
         functools.partial(model.posterior, params.phi),
-        lambda key: model.sample_given(key, params.theta, eu.DATUM),
+        lambda key: model.sample(key, params.theta, eu.DATUM),
         settings,
         num_data=300,
     )
     x, _ = evaluate.simulate(
         jax.random.split(jax.random.key(4), 5)[0],
-        lambda key: model.sample_given(key, params.theta, eu.DATUM),
+        lambda key: model.sample(key, params.theta, eu.DATUM),
         300,
     )
     exact = exact_log_likelihoods(model, params.theta, x)

@@ -87,12 +87,28 @@ class Run:
         found = jax.jit(jax.vmap(of_latent, in_axes=(None, 0)))(self.params.theta, z)
         return jax.device_get(found)
 
-    def sample(self, key: chex.PRNGKey, num: int) -> tuple[PyTree, np.ndarray]:
-        """Draws (x `[num, X]`, z `[num, D]`) from the model."""
+    def sample(self, key: chex.PRNGKey, num: int, x: PyTree = None) -> tuple[PyTree, np.ndarray]:
+        """Draws (x `[num, X]`, z `[num, D]`) from the model.
+
+        Args:
+          key: consumed.
+          num: how many.
+          x: the datum `[X]` whose given part a conditional model goes on from.
+
+        Raises:
+          ValueError: for a model without a `sample`, or a conditional one without an `x`.
+        """
         checks.key(key)
         keys = jax.random.split(key, checks.integer("num", num, least=1))
-        draw = jax.jit(jax.vmap(self.model.sample, in_axes=(0, None)))
-        return jax.device_get(draw(keys, self.params.theta))
+        if self.model.sample is None:
+            raise ValueError("`sample` needs a model with `sample`: exact draws (x', z) of it.")
+        if x is None and self.model.is_conditional:
+            raise ValueError(
+                "`x` must be a datum: this model is of a part of it given the rest; use "
+                "run.sample(key, num, x)."
+            )
+        draw = jax.jit(jax.vmap(self.model.sample, in_axes=(0, None, None)))
+        return jax.device_get(draw(keys, self.params.theta, x))
 
     def log_likelihood(
         self,
