@@ -26,7 +26,7 @@ class Layered:
     It is no pytree: functions that make one travel, it stays inside them.
     """
 
-    is_binary = True
+    latents = "binary"
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ def sigmoid_belief_network(
         sample=sample,
         likelihood=likelihood,
         log_joint_in=_in_precision(log_joint),
-        has_binary_latents=True,
+        latents="binary",
         data_size=data_size,
         check_data=functools.partial(support.check_pixels, num_pixels=data_size),
     )
@@ -280,7 +280,7 @@ def half_predictor(
         sample=sample,
         likelihood=likelihood,
         log_joint_in=_in_precision(log_joint),
-        has_binary_latents=True,
+        latents="binary",
         data_size=data_size,
         check_data=functools.partial(
             support.check_pixels, num_pixels=data_size, first=context_size

@@ -125,7 +125,7 @@ def hvae(
     Raises:
       ValueError: for impossible values, or learned cooling from a temperature that is not above 1.
     """
-    moves.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", model.latents)
     _check_step_size(initial_step_size, largest_step_size)
     _check("num_leapfrog_steps", num_leapfrog_steps, 0)
     if tempering not in TEMPERINGS:
@@ -190,7 +190,7 @@ def hvi(
     Raises:
       ValueError: for impossible values.
     """
-    moves.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", model.latents)
     _check_step_size(initial_step_size, largest_step_size)
     _check("num_moves", num_moves, 0)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
@@ -259,7 +259,7 @@ def uha(
     Raises:
       ValueError: for impossible values, or a chain in z where q's density is not to be had.
     """
-    moves.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", model.latents)
     _check_step_size(initial_step_size, largest_step_size)
     betas = ais.make_schedule(schedule, num_temperatures)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)

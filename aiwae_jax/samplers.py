@@ -44,7 +44,8 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
       ValueError: if `num_particles` < 1; for `with_score=False` where latents are binary.
     """
     _check_num_particles(num_particles)
-    if model.has_binary_latents and not with_score:
+    is_binary = model.latents == "binary"
+    if is_binary and not with_score:
         raise ValueError(
             "`with_score=False` leaves the path through z alone, and binary latents have none; use "
             "`scores.vimco`."
@@ -65,15 +66,15 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
         z, log_q = jax.vmap(draw_one)(jax.random.split(key, num_particles))
         log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
         log_weights = weights.zero_if_broken(log_p - log_q)
-        log_proposal = log_q if model.has_binary_latents else None
+        log_proposal = log_q if is_binary else None
         return Particles(x, z, log_weights, posterior, log_proposal), {}
 
     return Sampler(
         draw,
         is_properly_weighted=True,
-        is_reparameterized=not model.has_binary_latents,
+        is_reparameterized=not is_binary,
         with_score=with_score,
-        with_log_proposal=model.has_binary_latents,
+        with_log_proposal=is_binary,
         check_data=model.check_data,
     )
 
@@ -98,12 +99,13 @@ def importance_from_prior(
     """
     _check_num_particles(num_particles)
     _check_has(model, "prior")
-    if with_straight_through and not model.has_binary_latents:
+    is_binary = model.latents == "binary"
+    if with_straight_through and not is_binary:
         raise ValueError(
             "`with_straight_through` stands for a gradient that continuous latents have; leave it "
             "out."
         )
-    with_score = model.has_binary_latents and not with_straight_through
+    with_score = is_binary and not with_straight_through
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name
@@ -201,8 +203,8 @@ def annealed(
         the model's latents.
     """
     _check_num_particles(num_particles)
-    move = move or moves.DEFAULTS[model.has_binary_latents]
-    moves.check(move, has_binary_latents=model.has_binary_latents)
+    move = move or moves.DEFAULTS[model.latents]
+    moves.check(move, model.latents)
     built = moves.build(move, num_leapfrog_steps)
     betas = ais.make_schedule(schedule, num_temperatures)
     paths.check_space(chain_space, model)
@@ -308,7 +310,7 @@ def hmc_from_posterior(
     Raises:
       ValueError: if M < 0 or L < 1, if the model has no other precision, or binary latents.
     """
-    moves.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", model.latents)
     if num_moves < 0:
         raise ValueError(f"`num_moves` must be at least 0, got {num_moves}.")
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)

@@ -25,6 +25,7 @@ ForceFn = Callable[[chex.Array], chex.Array]  # [D] -> [D], nats per unit of z
 # `transition(key, state, evaluate_fn, force_fn, step_size) -> (state, info)`, see `hmc.transition`.
 Transition = Callable[..., tuple[Any, Any]]
 PARAM_NAMES = ("theta", "phi", "psi")
+LATENTS = ("continuous", "binary")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,10 @@ class Particles(NamedTuple):
 
 
 class Distribution(Protocol):
-    """A distribution over latents: what a prior must offer."""
+    """A distribution over latents: what a prior must offer.
+
+    One over binary latents has the attribute `latents = "binary"`, so that an evaluation can tell.
+    """
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws one `[D]` sample, differentiable in the distribution's parameters."""
@@ -127,7 +131,7 @@ class _Model(NamedTuple):
     likelihood: Callable[[PyTree, chex.Array], Any] | None = None
     log_joint_in: Callable[[str], LogJointFn] | None = None
     has_posterior_density: bool = True
-    has_binary_latents: bool = False
+    latents: str = "continuous"
     data_size: int | None = None
     check_data: Callable[..., None] | None = None
     recipe: Recipe | None = None
@@ -135,6 +139,7 @@ class _Model(NamedTuple):
 
 # What fields of earlier versions are called now.
 _FORMER_FIELDS = {
+    "has_binary_latents": "`latents=`, 'binary' or 'continuous'",
     "conditional_prior": "`prior=`, a function of (theta, x)",
     "conditional_sample": "`sample=`, a function of (key, theta, x)",
 }
@@ -160,9 +165,10 @@ class Model(_Model):
       has_posterior_density: whether the posterior's `log_prob` can be had, with gradients, at any
         z. A flow whose inverse is only numerical gives the density of its own samples
         (`sample_and_log_prob`); what needs more refuses such a model when it is built.
-      has_binary_latents: whether z is made of 0s and 1s, as floats. There is no path through such
-        samples, and no HMC; what needs either refuses such a model when it is built. `log_joint`
-        must still have a gradient in z: informed moves read from it which bits to flip.
+      latents: of what kind z is, one of `LATENTS`. "binary" are 0s and 1s, as floats: there is no
+        path through such samples, and no HMC; what needs either refuses such a model when it is
+        built. `log_joint` must still have a gradient in z: informed moves read from it which bits
+        to flip.
       data_size: X, where x is a flat vector; what reads x with a network of its own needs it.
       check_data: `check_data(x, *, name)`, which raises ValueError for data `[N, ...]` that the
         likelihood is not of (`support.check_binary`, for Bernoulli pixels); training calls it on
@@ -172,6 +178,7 @@ class Model(_Model):
 
     Raises:
       TypeError: for a `prior` or `sample` that takes no x, or a field of an earlier version.
+      ValueError: for unknown `latents`.
     """
 
     __slots__ = ()
@@ -183,6 +190,10 @@ class Model(_Model):
                 f"`{name}` is no field of a `Model` any more; give {_FORMER_FIELDS[name]}."
             )
         model = super().__new__(cls, *args, **fields)
+        if model.latents not in LATENTS:
+            raise ValueError(
+                f"`latents` must be one of {', '.join(LATENTS)}; got {model.latents!r}."
+            )
         _check_takes("prior", model.prior, "theta", "x")
         _check_takes("sample", model.sample, "key", "theta", "x")
         return model

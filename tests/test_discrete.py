@@ -428,7 +428,7 @@ def test_an_evaluation_whose_move_cannot_move_the_latents_is_refused():
     settings = evaluate.Settings(chain_space="latent")
     with pytest.raises(ValueError, match=r"cannot move binary latents.*'langevin'"):
         evaluate.log_likelihood(jax.random.key(0), *functions, x, settings)
-    with pytest.raises(ValueError, match="is_binary = True"):
+    with pytest.raises(ValueError, match="latents = 'binary'"):
         evaluate.log_likelihood(
             jax.random.key(0),
             lambda x, z: -jnp.sum(z**2),

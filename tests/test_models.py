@@ -104,7 +104,7 @@ def test_functions_that_take_no_datum_are_refused_in_one_sentence(fields, messag
         type(lg.model())(**{**lg.model()._asdict(), **fields})
 
 
-@pytest.mark.parametrize("name", ["conditional_prior", "conditional_sample"])
+@pytest.mark.parametrize("name", ["conditional_prior", "conditional_sample", "has_binary_latents"])
 def test_fields_of_earlier_versions_are_refused_with_what_they_are_now(name):
     with pytest.raises(TypeError, match=f"`{name}` is no field .*; give `"):
         type(lg.model())(**lg.model()._asdict(), **{name: None})
@@ -124,6 +124,13 @@ def test_a_model_without_prior_or_sample_does_what_needs_neither():
     ):
         with pytest.raises(ValueError, match=r"`model` has no `(prior|sample)`, which"):
             build()
+
+
+def test_latents_of_an_unknown_kind_are_refused():
+    with pytest.raises(
+        ValueError, match="`latents` must be one of continuous, binary; got 'spins'"
+    ):
+        lg.model()._replace(latents="spins")
 
 
 def test_a_model_is_conditional_where_it_cannot_draw_without_a_datum():

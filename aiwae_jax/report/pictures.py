@@ -97,7 +97,7 @@ def _reconstructions(shown: Shown, path: pathlib.Path) -> bool:
     @jax.vmap
     def reconstruct(key, x):
         q = shown.initial(x)
-        z = q.sample(key) if shown.model.has_binary_latents else q.mean()
+        z = q.sample(key) if shown.model.latents == "binary" else q.mean()
         return shown.mean_image(z, x)
 
     plots.image_grid(

@@ -227,10 +227,11 @@ def parse(fv: absl_flags.FlagValues, dataset: str, *, is_binary: bool = False) -
     def value(name: str):
         return fv[name].value if fv[name].present else defaults.get(name, fv[name].value)
 
+    latents = "binary" if is_binary else "continuous"
     common.require(
-        moves.MOVES[value("eval_move")].is_for_binary == is_binary,
-        f"--eval_move={fv.eval_move} cannot move {'binary' if is_binary else 'continuous'} "
-        f"latents; use {' or '.join(moves.names(is_for_binary=is_binary))}.",
+        moves.MOVES[value("eval_move")].latents == latents,
+        f"--eval_move={fv.eval_move} cannot move {latents} "
+        f"latents; use {' or '.join(moves.names(latents))}.",
     )
     common.require(
         not is_binary or (value("eval_chain_space"), value("eval_persistence")) == ("latent", 0.0),

@@ -219,7 +219,7 @@ def define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum(
         "move",
         None,
-        moves.names(is_for_binary=True),
+        moves.names("binary"),
         _of(
             "move",
             "How chains move binary latents: many flips at once (langevin), one where the gradient "
@@ -335,4 +335,4 @@ def _settle_binary(fv: absl_flags.FlagValues, settings: dict[str, Any]) -> None:
             "not have; use latent.",
         )
         settings["chain_space"] = "latent"
-        settings["move"] = settings["move"] or moves.DEFAULTS[True]
+        settings["move"] = settings["move"] or moves.DEFAULTS["binary"]
