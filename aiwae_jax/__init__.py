@@ -4,17 +4,16 @@
 report; `ais.run_chain` is the piece to compose with.
 """
 
+import importlib
+import warnings
+
 from aiwae_jax import (
     ais,
-    belief,
     data,
     differentiable,
-    discrete,
     distributions,
     evaluate,
-    flows,
     hamiltonian,
-    hmc,
     methods,
     models,
     moves,
@@ -32,15 +31,11 @@ from aiwae_jax.train import load
 __version__ = "0.1.0"
 __all__ = [
     "ais",
-    "belief",
     "data",
     "differentiable",
-    "discrete",
     "distributions",
     "evaluate",
-    "flows",
     "hamiltonian",
-    "hmc",
     "load",
     "methods",
     "models",
@@ -54,3 +49,20 @@ __all__ = [
     "types",
     "weights",
 ]
+
+_MOVED = {
+    "belief": "models",
+    "discrete": "moves.discrete",
+    "flows": "models.flows",
+    "hmc": "moves.hamiltonian",
+}
+
+
+def __getattr__(name: str):
+    """Finds a module by the name that it had before."""
+    if name not in _MOVED:
+        raise AttributeError(f"module 'aiwae_jax' has no attribute {name!r}")
+    warnings.warn(
+        f"`aiwae_jax.{name}` is `aiwae_jax.{_MOVED[name]}` now.", FutureWarning, stacklevel=2
+    )
+    return importlib.import_module(f"aiwae_jax.{_MOVED[name]}")

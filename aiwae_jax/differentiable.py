@@ -10,7 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, checks, distributions, hamiltonian, hmc, moves, networks, paths, weights
+from aiwae_jax import ais, checks, distributions, hamiltonian, moves, networks, paths, weights
+from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.types import Model, Particles, Posterior, Sampler
 
 TEMPERINGS = ("none", "fixed", "learned")

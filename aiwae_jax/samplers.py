@@ -5,7 +5,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, checks, distributions, forces, hmc, moves, paths, weights
+from aiwae_jax import ais, checks, distributions, forces, moves, paths, weights
+from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.types import Model, Particles, Sampler, init_params_of_all
 
 TARGET_ACCEPTANCE = 0.6  # the authors'

@@ -22,7 +22,8 @@ PyTree = Any
 LogDensityFn = Callable[[chex.Array], chex.Array]  # [D] -> [], nats
 ForceFn = Callable[[chex.Array], chex.Array]  # [D] -> [D], nats per unit of z
 # What one move does to a particle, leaving a density invariant, whatever β it has on a path:
-# `transition(key, state, evaluate_fn, force_fn, step_size) -> (state, info)`, see `hmc.transition`.
+# `transition(key, state, evaluate_fn, force_fn, step_size) -> (state, info)`, as
+# `moves.hamiltonian.transition` does.
 Transition = Callable[..., tuple[Any, Any]]
 PARAM_NAMES = ("theta", "phi", "psi")
 LATENTS = ("continuous", "binary")

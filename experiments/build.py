@@ -4,7 +4,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from aiwae_jax import belief, data, methods, models
+from aiwae_jax import data, methods, models
 from aiwae_jax.parallel import sharding
 from aiwae_jax.train import program
 from aiwae_jax.types import Method, Model
@@ -35,11 +35,11 @@ def _two_layer(training: Training, **start) -> Model:
 
 
 def _sbn(training: Training, **start) -> Model:
-    return belief.sigmoid_belief_network(layer_sizes=training.layer_sizes, **start)
+    return models.sigmoid_belief_network(layer_sizes=training.layer_sizes, **start)
 
 
 def _conditional(training: Training, **start) -> Model:
-    return belief.half_predictor(layer_sizes=training.layer_sizes, **start)
+    return models.half_predictor(layer_sizes=training.layer_sizes, **start)
 
 
 _MODELS = {
@@ -51,7 +51,7 @@ _MODELS = {
 
 
 def build_model(training: Training, dataset: data.Dataset) -> Model:
-    """The configured model, by its builder in `aiwae_jax.models` or `aiwae_jax.belief`."""
+    """The configured model, by its builder in `aiwae_jax.models`."""
     return _MODELS[training.model](
         training,
         data_size=dataset.train.shape[1],

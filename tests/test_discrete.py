@@ -10,17 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import (
-    ais,
-    discrete,
-    distributions,
-    evaluate,
-    hmc,
-    methods,
-    moves,
-    samplers,
-    scores,
-)
+from aiwae_jax import ais, distributions, evaluate, methods, moves, samplers, scores
+from aiwae_jax.moves import discrete
+from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.types import phase
 
 THETA, PHI, _ = eu.params()

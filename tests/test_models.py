@@ -6,6 +6,7 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
+import aiwae_jax
 from aiwae_jax import methods, models, networks, samplers
 
 MEAN_IMAGE = np.linspace(0.0, 1.0, 12)
@@ -137,3 +138,15 @@ def test_a_model_is_conditional_where_it_cannot_draw_without_a_datum():
     assert eu.PREDICTOR.is_conditional
     assert not eu.NETWORK.is_conditional
     assert not build().is_conditional
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"),
+    [("hmc", "step"), ("discrete", "gibbs"), ("flows", "planar"), ("belief", "half_predictor")],
+)
+def test_modules_are_found_by_their_former_names(name, attribute):
+    with pytest.warns(FutureWarning, match=f"`aiwae_jax.{name}` is `aiwae_jax.mo.* now"):
+        module = getattr(aiwae_jax, name)
+    assert callable(getattr(module, attribute))
+    with pytest.raises(AttributeError, match="no attribute 'nuts'"):
+        aiwae_jax.nuts  # noqa: B018

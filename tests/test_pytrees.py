@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import belief, flows, models, samplers
+from aiwae_jax import models, samplers
+from aiwae_jax.models import flows
 
 X = 6
 DATA = jnp.asarray(np.random.default_rng(0).integers(0, 2, (4, X)), jnp.float32)
@@ -17,8 +18,8 @@ MODELS = {
         for name in flows.FAMILIES
     },
     "two layers": models.two_layer_vae(X, 2, hidden_sizes=(5,), **_START),
-    "network": belief.sigmoid_belief_network(X, (4, 3), **_START),
-    "predictor": belief.half_predictor(X, (4, 3), **_START),
+    "network": models.sigmoid_belief_network(X, (4, 3), **_START),
+    "predictor": models.half_predictor(X, (4, 3), **_START),
 }
 
 

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checks, hmc, moves, paths, schedules
+from aiwae_jax import checks, moves, paths, schedules
 from aiwae_jax.evaluate import population, verdicts
+from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.types import PyTree
 
 SCHEDULES = (*schedules.SCHEDULES, "adaptive")

@@ -1,7 +1,6 @@
 """A trained run: its model and parameters, and what one does with them."""
 
 import dataclasses
-import importlib
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -13,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checks, evaluate, recipe
+from aiwae_jax import checks, evaluate, models, recipe
 from aiwae_jax.data.dataset import as_floats
 from aiwae_jax.runs import checkpoint, config, extras, files
 from aiwae_jax.train.program import initial_fn
 from aiwae_jax.types import Model, Params, PyTree
 
-_BUILDERS = ("models", "belief")  # modules of ours whose functions build models
 _PARAMS = "train.params."  # of a checkpoint's names
 
 
@@ -189,8 +187,8 @@ def _build(folder: str | os.PathLike, stored: Mapping[str, Any]) -> Model:
     said = recipe.from_json(written)
     module, _, name = said.builder.rpartition(".")
     builder = None
-    if module in _BUILDERS:
-        builder = getattr(importlib.import_module(f"aiwae_jax.{module}"), name, None)
+    if module == "models" and name in models.__all__:
+        builder = getattr(models, name)
     if builder is None:
         raise ValueError(
             f"`folder`={folder}: its model was built by {said.builder}, which is no builder of "

@@ -4,7 +4,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from aiwae_jax import flows
+from aiwae_jax.models import flows
 from experiments.flags import common
 
 CONTINUOUS = ("one_layer", "two_layer")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aiwae_jax import checks
-from aiwae_jax import hmc as hamiltonian
-from aiwae_jax.discrete import gibbs, informed, langevin
+from aiwae_jax.moves import hamiltonian
+from aiwae_jax.moves.discrete import gibbs, informed, langevin
 from aiwae_jax.types import Move
 
 __all__ = [

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import belief, networks
+from aiwae_jax import models, networks
 
 MODELS = {"network": eu.NETWORK, "predictor": eu.PREDICTOR}
 DATA = jnp.stack([eu.DATUM, 1.0 - eu.DATUM])
@@ -118,25 +118,25 @@ def test_log_joint_has_its_gradient_in_every_precision(name, precision):
 
 def test_one_layer_and_the_mean_image():
     mean = np.linspace(0.1, 0.9, 12)
-    for build in (belief.sigmoid_belief_network, belief.half_predictor):
+    for build in (models.sigmoid_belief_network, models.half_predictor):
         model = build(12, mean_image=mean)
         params = model.init(jax.random.key(0))
         x = jnp.ones(12)
         z = model.prior(params.theta, x).sample(jax.random.key(1))
         chex.assert_shape(z, (200,))
         logits = np.log(mean / (1 - mean))
-        head = params.theta["pixels" if build is belief.sigmoid_belief_network else "target"]
+        head = params.theta["pixels" if build is models.sigmoid_belief_network else "target"]
         bias = head["heads"][0]["bias"]
         np.testing.assert_allclose(bias, logits[-len(bias) :], rtol=1e-4)
 
 
 def test_impossible_models_are_refused_and_a_conditional_one_has_no_prior_without_a_datum():
     with pytest.raises(ValueError, match="at least one layer"):
-        belief.sigmoid_belief_network(4, ())
+        models.sigmoid_belief_network(4, ())
     with pytest.raises(ValueError, match="at least one layer"):
-        belief.half_predictor(4, (3, 0))
+        models.half_predictor(4, (3, 0))
     with pytest.raises(ValueError, match="two halves"):
-        belief.half_predictor(1, (3,))
+        models.half_predictor(1, (3,))
     assert eu.PREDICTOR.is_conditional
     assert not eu.NETWORK.is_conditional
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):

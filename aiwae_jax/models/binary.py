@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 
 from aiwae_jax import networks, support
 from aiwae_jax.distributions import Bernoulli
-from aiwae_jax.models import output_bias
+from aiwae_jax.models.images import output_bias
 from aiwae_jax.recipe import of_model
 from aiwae_jax.types import LogJointFn, Model, Params, PyTree
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checks, distributions, flows, networks, support
+from aiwae_jax import checks, distributions, networks, support
+from aiwae_jax.models import flows
 from aiwae_jax.recipe import of_model
 from aiwae_jax.types import LogJointFn, Model, Params, Posterior, PyTree
 
