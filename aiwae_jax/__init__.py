@@ -5,20 +5,17 @@ report; `ais.run_chain` is the piece to compose with.
 """
 
 import importlib
+import warnings
 from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
     "ais",
-    "belief",
     "data",
     "differentiable",
-    "discrete",
     "distributions",
     "evaluate",
-    "flows",
     "hamiltonian",
-    "hmc",
     "load",
     "methods",
     "models",
@@ -32,6 +29,12 @@ __all__ = [
     "types",
     "weights",
 ]
+_MOVED = {
+    "belief": "models",
+    "discrete": "moves.discrete",
+    "flows": "models.flows",
+    "hmc": "moves.hamiltonian",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -40,6 +43,11 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("aiwae_jax.train").load
     if name in __all__:
         return importlib.import_module(f"aiwae_jax.{name}")
+    if name in _MOVED:
+        warnings.warn(
+            f"`aiwae_jax.{name}` is `aiwae_jax.{_MOVED[name]}` now.", FutureWarning, stacklevel=2
+        )
+        return importlib.import_module(f"aiwae_jax.{_MOVED[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -13,7 +13,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import checks, forces, hmc, moves, schedules, weights
+from aiwae_jax import checks, forces, moves, schedules, weights
+from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.schedules import linear_schedule, make_schedule, sigmoid_schedule
 from aiwae_jax.types import ForceFn, LogDensityFn, Move, PyTree
 

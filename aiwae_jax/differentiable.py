@@ -10,7 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, distributions, hamiltonian, hmc, moves, networks, paths, weights
+from aiwae_jax import ais, checks, distributions, hamiltonian, moves, networks, paths, weights
+from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.types import Model, Particles, Posterior, Sampler
 
 TEMPERINGS = ("none", "fixed", "learned")
@@ -22,9 +23,20 @@ def _logit(probability: chex.Numeric) -> chex.Array:
 
 
 def _latent_size(model: Model) -> int:
-    """D, without computing anything."""
-    return jax.eval_shape(
-        lambda key: model.prior(model.init(key).theta).sample(key), jax.random.key(0)
+    """D, without computing anything.
+
+    Raises:
+      ValueError: for a model whose prior does not say it without a datum.
+    """
+    if model.prior is None:
+        raise ValueError(
+            "`model` has no `prior`, which says how many latents there are; give it one."
+        )
+    return checks.shape_of(
+        "model.prior",
+        lambda key: model.prior(model.init(key).theta, None).sample(key),
+        jax.random.key(0),
+        given="x=None, asked for the number of latents",
     ).shape[0]
 
 
@@ -114,7 +126,7 @@ def hvae(
     Raises:
       ValueError: for impossible values, or learned cooling from a temperature that is not above 1.
     """
-    moves.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", model.latents)
     _check_step_size(initial_step_size, largest_step_size)
     _check("num_leapfrog_steps", num_leapfrog_steps, 0)
     if tempering not in TEMPERINGS:
@@ -179,7 +191,7 @@ def hvi(
     Raises:
       ValueError: for impossible values.
     """
-    moves.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", model.latents)
     _check_step_size(initial_step_size, largest_step_size)
     _check("num_moves", num_moves, 0)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
@@ -248,7 +260,7 @@ def uha(
     Raises:
       ValueError: for impossible values, or a chain in z where q's density is not to be had.
     """
-    moves.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", model.latents)
     _check_step_size(initial_step_size, largest_step_size)
     betas = ais.make_schedule(schedule, num_temperatures)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)

@@ -164,7 +164,7 @@ class Bernoulli(NamedTuple):
     """
 
     logits: chex.Array
-    is_binary = True
+    latents = "binary"
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[X]` of 0s and 1s, in the dtype of the logits; not differentiable."""

@@ -23,7 +23,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, distributions, hmc
+from aiwae_jax import ais, distributions
+from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.types import LogDensityFn
 
 

@@ -111,7 +111,7 @@ def aiwae(
 
 def _bound_of_phi(model: Model, num_particles: int) -> Phase:
     """How φ climbs a bound of log p where θ has particles of its own."""
-    if model.has_binary_latents:
+    if model.latents == "binary":
         sampler = samplers.importance(model, max(num_particles, 2))
         return phase(("phi",), sampler, scores.vimco())
     return phase(("phi",), samplers.importance(model, 1), objectives.elbo(model))

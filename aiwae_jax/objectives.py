@@ -28,7 +28,7 @@ def elbo(model: Model) -> Objective:
 
     def value(params, particles):
         x, posterior = particles.x, particles.posterior
-        prior = model.prior_given(params.theta, x)
+        prior = model.prior and model.prior(params.theta, x)
         if posterior is None or not distributions.has_closed_form_kl(posterior, prior):
             return jnp.mean(particles.log_weights)
         log_joint = jax.vmap(lambda z: model.log_joint(params.theta, x, z))(particles.z)

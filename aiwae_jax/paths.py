@@ -74,7 +74,7 @@ def check_space(chain_space: str, model: Model) -> None:
     """
     if chain_space not in SPACES:
         raise ValueError(f"`chain_space` must be one of {', '.join(SPACES)}; got {chain_space!r}.")
-    if chain_space == "base" and model.has_binary_latents:
+    if chain_space == "base" and model.latents == "binary":
         raise ValueError(
             "`chain_space`='base' moves the noise that q turns smoothly into z, and there is none "
             "for binary latents; use 'latent'."

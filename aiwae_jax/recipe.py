@@ -16,7 +16,7 @@ class Recipe:
     """A builder's name and its arguments.
 
     Attributes:
-      builder: as `models.bernoulli_vae`, without the package's own name.
+      builder: as `models.bernoulli_vae`: its room, where everybody finds it, and its name.
       arguments: by name, defaults included, without a model.
       parts: what was built, so that a recipe does not outlive a `_replace` of them.
     """
@@ -115,7 +115,7 @@ def recorded(
     """
 
     def decorate(fn: Callable) -> Callable:
-        name = f"{fn.__module__.removeprefix('aiwae_jax.')}.{fn.__name__}"
+        name = f"{fn.__module__.split('.')[1]}.{fn.__name__}"
 
         @functools.wraps(fn)
         def build(*args, **kwargs):

@@ -5,7 +5,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, checks, distributions, forces, hmc, moves, paths, weights
+from aiwae_jax import ais, checks, distributions, forces, moves, paths, weights
+from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.types import Model, Particles, Sampler, init_params_of_all
 
 TARGET_ACCEPTANCE = 0.6  # the authors'
@@ -17,6 +18,13 @@ _BASE_STEP_SIZES = (
 
 def _check_num_particles(num_particles: int) -> None:
     checks.integer("num_particles", num_particles, least=1)
+
+
+def _check_has(model: Model, name: str) -> None:
+    if getattr(model, name) is None:
+        raise ValueError(
+            f"`model` has no `{name}`, which these particles are drawn by; give it one."
+        )
 
 
 def importance(model: Model, num_particles: int, *, with_score: bool = True) -> Sampler:
@@ -37,7 +45,8 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
       ValueError: if `num_particles` < 1; for `with_score=False` where latents are binary.
     """
     _check_num_particles(num_particles)
-    if model.has_binary_latents and not with_score:
+    is_binary = model.latents == "binary"
+    if is_binary and not with_score:
         raise ValueError(
             "`with_score=False` leaves the path through z alone, and binary latents have none; use "
             "`scores.vimco`."
@@ -58,15 +67,15 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
         z, log_q = jax.vmap(draw_one)(jax.random.split(key, num_particles))
         log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
         log_weights = weights.zero_if_broken(log_p - log_q)
-        log_proposal = log_q if model.has_binary_latents else None
+        log_proposal = log_q if is_binary else None
         return Particles(x, z, log_weights, posterior, log_proposal), {}
 
     return Sampler(
         draw,
         is_properly_weighted=True,
-        is_reparameterized=not model.has_binary_latents,
+        is_reparameterized=not is_binary,
         with_score=with_score,
-        with_log_proposal=model.has_binary_latents,
+        with_log_proposal=is_binary,
         check_data=model.check_data,
     )
 
@@ -90,16 +99,18 @@ def importance_from_prior(
       ValueError: if `num_particles` < 1; for straight-through where latents are not binary.
     """
     _check_num_particles(num_particles)
-    if with_straight_through and not model.has_binary_latents:
+    _check_has(model, "prior")
+    is_binary = model.latents == "binary"
+    if with_straight_through and not is_binary:
         raise ValueError(
             "`with_straight_through` stands for a gradient that continuous latents have; leave it "
             "out."
         )
-    with_score = model.has_binary_latents and not with_straight_through
+    with_score = is_binary and not with_straight_through
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name
-        prior = model.prior_given(params.theta, x)
+        prior = model.prior(params.theta, x)
         options = {"with_straight_through": True} if with_straight_through else {}
         z = jax.vmap(partial(prior.sample, **options))(jax.random.split(key, num_particles))
         log_prior = jax.vmap(prior.log_prob)(z)
@@ -193,13 +204,15 @@ def annealed(
         the model's latents.
     """
     _check_num_particles(num_particles)
-    move = move or moves.DEFAULTS[model.has_binary_latents]
-    moves.check(move, has_binary_latents=model.has_binary_latents)
+    move = move or moves.DEFAULTS[model.latents]
+    moves.check(move, model.latents)
     built = moves.build(move, num_leapfrog_steps)
     betas = ais.make_schedule(schedule, num_temperatures)
     paths.check_space(chain_space, model)
     if start not in ("posterior", "prior"):
         raise ValueError(f"`start` must be 'posterior' or 'prior', got {start!r}.")
+    if start == "prior":
+        _check_has(model, "prior")
     step_sizes = _BASE_STEP_SIZES if chain_space == "base" else moves.MOVES[move].step_sizes
     first_step_size, largest_step_size = step_sizes or (1.0, 1.0)  # idle where there are none
     if initial_step_size is not None:
@@ -216,7 +229,7 @@ def annealed(
         if start == "posterior":
             initial = model.posterior(params.phi, x)  # the encoder, once per datum
         else:
-            initial = model.prior_given(params.theta, x)
+            initial = model.prior(params.theta, x)
         path = paths.SPACES[chain_space](partial(log_joint, params.theta), lambda x: initial, x)
 
         def chain(chain_key, position):
@@ -298,7 +311,7 @@ def hmc_from_posterior(
     Raises:
       ValueError: if M < 0 or L < 1, if the model has no other precision, or binary latents.
     """
-    moves.check("hmc", has_binary_latents=model.has_binary_latents)
+    moves.check("hmc", model.latents)
     if num_moves < 0:
         raise ValueError(f"`num_moves` must be at least 0, got {num_moves}.")
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
@@ -343,11 +356,15 @@ def ancestral(model: Model) -> Sampler:
     A conditional model dreams what it predicts, given the rest of the datum. The particle's x is
     the dreamt one. Gradients are stopped; not properly weighted, for it says
     nothing of the datum's p(x).
+
+    Raises:
+      ValueError: for a model without a `sample`.
     """
+    _check_has(model, "sample")
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name
-        x, z = jax.lax.stop_gradient(model.sample_given(key, params.theta, x))
+        x, z = jax.lax.stop_gradient(model.sample(key, params.theta, x))
         return Particles(x, z[None], jnp.zeros(1, z.dtype)), {}
 
     return Sampler(draw, is_properly_weighted=False, is_reparameterized=False)

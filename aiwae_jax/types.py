@@ -9,6 +9,7 @@ and `evaluate` add the batch.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -21,9 +22,11 @@ PyTree = Any
 LogDensityFn = Callable[[chex.Array], chex.Array]  # [D] -> [], nats
 ForceFn = Callable[[chex.Array], chex.Array]  # [D] -> [D], nats per unit of z
 # What one move does to a particle, leaving a density invariant, whatever β it has on a path:
-# `transition(key, state, evaluate_fn, force_fn, step_size) -> (state, info)`, see `hmc.transition`.
+# `transition(key, state, evaluate_fn, force_fn, step_size) -> (state, info)`, as
+# `moves.hamiltonian.transition` does.
 Transition = Callable[..., tuple[Any, Any]]
 PARAM_NAMES = ("theta", "phi", "psi")
+LATENTS = ("continuous", "binary")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +87,10 @@ class Particles(NamedTuple):
 
 
 class Distribution(Protocol):
-    """A distribution over latents: what a prior must offer."""
+    """A distribution over latents: what a prior must offer.
+
+    One over binary latents has the attribute `latents = "binary"`, so that an evaluation can tell.
+    """
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws one `[D]` sample, differentiable in the distribution's parameters."""
@@ -115,21 +121,44 @@ class Posterior(Distribution, Protocol):
 LogJointFn = Callable[[PyTree, PyTree, chex.Array], chex.Array]
 
 
-def _no_prior(*_):
-    raise ValueError(
-        "This model is of a part of x given the rest; use `prior_given` and `sample_given`."
-    )
+class _Model(NamedTuple):
+    """The fields of a `Model`."""
+
+    init: Callable[[chex.PRNGKey], Params]
+    log_joint: LogJointFn
+    posterior: Callable[[PyTree, PyTree], Posterior]
+    prior: Callable[[PyTree, PyTree], Distribution] | None = None
+    sample: Callable[[chex.PRNGKey, PyTree, PyTree], tuple[PyTree, chex.Array]] | None = None
+    likelihood: Callable[[PyTree, chex.Array], Any] | None = None
+    log_joint_in: Callable[[str], LogJointFn] | None = None
+    has_posterior_density: bool = True
+    latents: str = "continuous"
+    data_size: int | None = None
+    check_data: Callable[..., None] | None = None
+    recipe: Recipe | None = None
 
 
-class Model(NamedTuple):
+# What fields of earlier versions are called now.
+_FORMER_FIELDS = {
+    "has_binary_latents": "`latents=`, 'binary' or 'continuous'",
+    "conditional_prior": "`prior=`, a function of (theta, x)",
+    "conditional_sample": "`sample=`, a function of (key, theta, x)",
+}
+
+
+class Model(_Model):
     """A latent-variable model as pure functions of one datum and one latent.
+
+    Most models are of all of x: their `prior` and `sample` ignore the x that they are given, which
+    may be None. A model of a part of x given the rest reads the rest from it.
 
     Attributes:
       init: `init(key) -> Params`.
       log_joint: `log_joint(theta, x, z) -> []`, log p_θ(x, z) in nats, differentiable.
       posterior: `posterior(phi, x) -> Posterior`.
-      prior: `prior(theta) -> Distribution`.
-      sample: `sample(key, theta) -> (x, z)`, one ancestral draw.
+      prior: `prior(theta, x) -> Distribution`.
+      sample: `sample(key, theta, x) -> (x', z)`, one ancestral draw, where x' is x with its
+        modelled part drawn anew; None for a model that cannot be drawn from.
       likelihood: `likelihood(theta, z)` -> distribution over x with a `mean()`; only pictures need
         it.
       log_joint_in: `log_joint_in(precision) -> log_joint` computed in "tensorfloat32" or
@@ -137,35 +166,43 @@ class Model(NamedTuple):
       has_posterior_density: whether the posterior's `log_prob` can be had, with gradients, at any
         z. A flow whose inverse is only numerical gives the density of its own samples
         (`sample_and_log_prob`); what needs more refuses such a model when it is built.
-      has_binary_latents: whether z is made of 0s and 1s, as floats. There is no path through such
-        samples, and no HMC; what needs either refuses such a model when it is built. `log_joint`
-        must still have a gradient in z: informed moves read from it which bits to flip.
-      conditional_prior: `conditional_prior(theta, x) -> Distribution`, for a model of a part of x
-        given the rest: p(z | rest). Such a model has no `prior` and no `sample`.
-      conditional_sample: `conditional_sample(key, theta, x) -> (x', z)`, where x' is x with its
-        modelled part drawn anew.
+      latents: of what kind z is, one of `LATENTS`. "binary" are 0s and 1s, as floats: there is no
+        path through such samples, and no HMC; what needs either refuses such a model when it is
+        built. `log_joint` must still have a gradient in z: informed moves read from it which bits
+        to flip.
       data_size: X, where x is a flat vector; what reads x with a network of its own needs it.
       check_data: `check_data(x, *, name)`, which raises ValueError for data `[N, ...]` that the
         likelihood is not of (`support.check_binary`, for Bernoulli pixels); training calls it on
         the host, for its first batch.
       recipe: how a builder of ours was called for it, so that a run's folder can say it again; None
         for a model of your own.
+
+    Raises:
+      TypeError: for a `prior` or `sample` that takes no x, or a field of an earlier version.
+      ValueError: for unknown `latents`.
     """
 
-    init: Callable[[chex.PRNGKey], Params]
-    log_joint: LogJointFn
-    posterior: Callable[[PyTree, PyTree], Posterior]
-    prior: Callable[[PyTree], Distribution] = _no_prior
-    sample: Callable[[chex.PRNGKey, PyTree], tuple[PyTree, chex.Array]] = _no_prior
-    likelihood: Callable[[PyTree, chex.Array], Any] | None = None
-    log_joint_in: Callable[[str], LogJointFn] | None = None
-    has_posterior_density: bool = True
-    has_binary_latents: bool = False
-    conditional_prior: Callable[[PyTree, PyTree], Distribution] | None = None
-    conditional_sample: Callable[[chex.PRNGKey, PyTree, PyTree], tuple] | None = None
-    data_size: int | None = None
-    check_data: Callable[..., None] | None = None
-    recipe: Recipe | None = None
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **fields: Any):
+        """Looks at the fields before they are one."""
+        for name in _FORMER_FIELDS.keys() & fields:
+            raise TypeError(
+                f"`{name}` is no field of a `Model` any more; give {_FORMER_FIELDS[name]}."
+            )
+        model = super().__new__(cls, *args, **fields)
+        if model.latents not in LATENTS:
+            raise ValueError(
+                f"`latents` must be one of {', '.join(LATENTS)}; got {model.latents!r}."
+            )
+        _check_takes("prior", model.prior, "theta", "x")
+        _check_takes("sample", model.sample, "key", "theta", "x")
+        return model
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]):
+        """Where `_replace` goes through."""
+        return cls(*iterable)
 
     @property
     def built_by(self) -> Recipe | None:
@@ -174,23 +211,36 @@ class Model(NamedTuple):
         return self.recipe if is_as_built else None
 
     @property
-    def can_sample(self) -> bool:
-        """Whether the model draws (x, z) by itself."""
-        return self.sample is not _no_prior
+    def is_conditional(self) -> bool:
+        """Whether it is of a part of x given the rest: whether `sample` fails without an x."""
+        if self.sample is None:
+            return False
+        try:
+            jax.eval_shape(
+                lambda key: self.sample(key, self.init(key).theta, None), jax.random.key(0)
+            )
+        except Exception:  # of any kind; where it is a mistake, the same comes with an x
+            return True
+        return False
 
-    def prior_given(self, theta: PyTree, x: PyTree) -> Distribution:
-        """The prior of z for the datum x; for most models, whatever the datum."""
-        if self.conditional_prior is None:
-            return self.prior(theta)
-        return self.conditional_prior(theta, x)
 
-    def sample_given(
-        self, key: chex.PRNGKey, theta: PyTree, x: PyTree
-    ) -> tuple[PyTree, chex.Array]:
-        """An ancestral draw (x', z) given what the model does not model of x; mostly nothing."""
-        if self.conditional_sample is None:
-            return self.sample(key, theta)
-        return self.conditional_sample(key, theta, x)
+def _check_takes(name: str, fn: Callable | None, *arguments: str) -> None:
+    """Raises TypeError for a function of a model that cannot be called with these arguments."""
+    if fn is None:
+        return
+    wanted = ", ".join(arguments)
+    if not callable(fn):
+        raise TypeError(f"`{name}` must be a function of ({wanted}), got {type(fn).__name__}.")
+    try:
+        signature = inspect.signature(fn)
+        signature.bind(*arguments)
+    except ValueError:  # written in C, it has no signature
+        return
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must be a function of ({wanted}), got one of {signature}; a model of all of "
+            "x ignores its x."
+        ) from None
 
 
 Info = Mapping[str, chex.Array]

@@ -20,8 +20,9 @@ def posterior(phi, x):
     return distributions.DiagNormal(phi["weight"] @ x, jnp.exp(phi["log_scale"]))
 
 
-def sample(key, theta):
-    """One ancestral draw (x, z)."""
+def sample(key, theta, x=None):
+    """One ancestral draw (x', z); of the model of a part of x, x would say the rest."""
+    del x
     z_key, x_key = jax.random.split(key)
     z = jax.random.normal(z_key, (LATENT_SIZE,))
     return theta @ z + NOISE * jax.random.normal(x_key, (DATA_SIZE,)), z
@@ -41,7 +42,7 @@ MODEL = Model(
     init=init,
     log_joint=log_joint,
     posterior=posterior,
-    prior=lambda theta: distributions.standard_normal(LATENT_SIZE),
+    prior=lambda theta, x: distributions.standard_normal(LATENT_SIZE),
     sample=sample,
 )
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from aiwae_jax import belief, data, methods, models
+from aiwae_jax import data, methods, models
 from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.cli.layout import Layout
 from aiwae_jax.parallel import sharding
@@ -39,11 +39,11 @@ def _two_layer(training: Training, **start) -> Model:
 
 
 def _sbn(training: Training, **start) -> Model:
-    return belief.sigmoid_belief_network(layer_sizes=training.layer_sizes, **start)
+    return models.sigmoid_belief_network(layer_sizes=training.layer_sizes, **start)
 
 
 def _conditional(training: Training, **start) -> Model:
-    return belief.half_predictor(layer_sizes=training.layer_sizes, **start)
+    return models.half_predictor(layer_sizes=training.layer_sizes, **start)
 
 
 _MODELS = {
@@ -55,7 +55,7 @@ _MODELS = {
 
 
 def build_model(training: Training, mean_image: np.ndarray) -> Model:
-    """The configured model, by its builder in `aiwae_jax.models` or `aiwae_jax.belief`."""
+    """The configured model, by its builder in `aiwae_jax.models`."""
     return _MODELS[training.model](
         training,
         data_size=mean_image.size,

@@ -8,8 +8,9 @@ import dataclasses
 import inspect
 from typing import Any
 
-from aiwae_jax import data, evaluate, flows, methods, moves, paths
+from aiwae_jax import data, evaluate, methods, moves, paths
 from aiwae_jax.cli.flags import UsageError, names_of, one_of, refusals, require
+from aiwae_jax.models import flows
 from aiwae_jax.report.evaluation import Evaluation
 from experiments import build, paper
 from experiments.settings import (
@@ -100,7 +101,7 @@ def _whole(said: dict[str, Any], preset: str = "default") -> Training:
 def _forced(said: dict[str, Any]) -> dict[str, Any]:
     """What follows from the model and its posterior."""
     if said["model"] in BINARY:
-        return {"chain_space": "latent", "move": moves.DEFAULTS[True]}
+        return {"chain_space": "latent", "move": moves.DEFAULTS["binary"]}
     if said.get("posterior") in flows.FLOWS:
         parameters = inspect.signature(flows.FAMILIES[said["posterior"]]).parameters
         return {"chain_space": "base", "num_flow_layers": parameters["num_layers"].default}
@@ -202,6 +203,6 @@ def complete_evaluation(
     with refusals(names_of(Evaluation)):
         _, model = build.stand_in(training)
         values = usual | given
-        moves.check(values.get("move", "hmc"), has_binary_latents=model.has_binary_latents)
+        moves.check(values.get("move", "hmc"), model.latents)
         paths.check_space(values["chain_space"], model)
         return Evaluation(**values)

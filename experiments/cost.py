@@ -167,9 +167,7 @@ def of(training: Training, dataset: data.Dataset) -> Cost:
     key, size = jax.random.key(0), dataset.train.shape[1]
     state = jax.eval_shape(lambda key: train.init_state(key, model, method, optimizers), key)
     x = jax.ShapeDtypeStruct((size,), jnp.float32)
-    z = jax.eval_shape(
-        lambda theta, x: model.prior_given(theta, x).sample(key), state.params.theta, x
-    )
+    z = jax.eval_shape(lambda theta, x: model.prior(theta, x).sample(key), state.params.theta, x)
     batch = jax.ShapeDtypeStruct((_BATCH_SIZE, size), jnp.float32)
     step = operations(train.make_train_step(method, optimizers), key, state, batch)
     log_joint_and_gradient = jax.value_and_grad(model.log_joint, argnums=2)

@@ -11,7 +11,6 @@ from typing import Any
 from aiwae_jax import (
     data,
     differentiable,
-    flows,
     methods,
     models,
     moves,
@@ -67,7 +66,7 @@ class Training:
     layers: str | None = option(None, help="Binary units of each layer: 200, or 200,200 for two.")
     posterior: str | None = option(
         None,
-        choices=list(flows.FAMILIES),
+        choices=list(models.flows.FAMILIES),
         help="Family of q(z|x): diagonal normal, full-covariance normal, planar flow, inverse "
         "autoregressive flow.",
     )
@@ -144,7 +143,7 @@ class Training:
     )
     move: str | None = option(
         None,
-        choices=moves.names(is_for_binary=True),
+        choices=moves.names("binary"),
         help="How chains move binary latents: many flips at once (langevin, the default), one "
         "where the gradient promises most (informed), or unit by unit (gibbs).",
     )

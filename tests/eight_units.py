@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import belief, forces
+from aiwae_jax import forces, models
 from aiwae_jax.types import Params
 
 D, X = 8, 4
@@ -15,8 +15,8 @@ STATES = jnp.asarray(np.array(list(itertools.product((0, 1), repeat=D)), np.floa
 DATA = jnp.asarray(np.array(list(itertools.product((0, 1), repeat=X)), np.float32))  # [16, X]
 DATUM = jnp.asarray([1.0, 0.0, 1.0, 1.0], jnp.float32)
 
-NETWORK = belief.sigmoid_belief_network(X, SIZES, initialization="torch")
-PREDICTOR = belief.half_predictor(X, SIZES, initialization="torch")
+NETWORK = models.sigmoid_belief_network(X, SIZES, initialization="torch")
+PREDICTOR = models.half_predictor(X, SIZES, initialization="torch")
 
 
 def params(model=NETWORK, scale: float = 1.0, seed: int = 5) -> Params:

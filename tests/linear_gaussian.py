@@ -48,7 +48,8 @@ def posterior(phi, x):
     )
 
 
-def sample(key, theta):
+def sample(key, theta, x=None):
+    del x
     z_key, x_key = jax.random.split(key)
     z = jax.random.normal(z_key, (D,))
     noise = NOISE * jax.random.normal(x_key, (X,))
@@ -60,7 +61,7 @@ def model() -> Model:
         init=lambda key: params(),
         log_joint=log_joint,
         posterior=posterior,
-        prior=lambda theta: distributions.standard_normal(D),
+        prior=lambda theta, x: distributions.standard_normal(D),
         sample=sample,
     )
 

@@ -28,8 +28,8 @@ def factor_analysis(num_columns=NUM_COLUMNS, *, with_sample=True):
         theta = {"loadings": loadings, "log_scale": jnp.zeros(())}
         return types.Params(theta, {"encoder": encoder, "log_scale": jnp.zeros(LATENT_SIZE)})
 
-    def prior(theta):
-        del theta
+    def prior(theta, x=None):
+        del theta, x
         return distributions.standard_normal(LATENT_SIZE)
 
     def likelihood(theta, z):
@@ -42,7 +42,8 @@ def factor_analysis(num_columns=NUM_COLUMNS, *, with_sample=True):
     def posterior(phi, x):
         return distributions.DiagNormal(x @ phi["encoder"], jnp.exp(phi["log_scale"]))
 
-    def sample(key, theta):
+    def sample(key, theta, x=None):
+        del x
         z_key, x_key = jax.random.split(key)
         z = prior(theta).sample(z_key)
         return likelihood(theta, z).sample(x_key), z

@@ -23,7 +23,8 @@ from log_gamma import (
     shape_at,
 )
 
-from aiwae_jax import ais, forces, hmc
+from aiwae_jax import ais, forces
+from aiwae_jax.moves import hamiltonian as hmc
 
 LOG_Z = log_normalizer(TARGET_SHAPE)
 STEP_SIZE, NUM_LEAPFROG_STEPS = 0.5, 3

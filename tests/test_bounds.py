@@ -11,8 +11,9 @@ import pytest
 import scipy.stats
 from jax.tree_util import Partial
 
-from aiwae_jax import distributions, evaluate, hmc
+from aiwae_jax import distributions, evaluate
 from aiwae_jax.evaluate import bounds, likelihood, population
+from aiwae_jax.moves import hamiltonian as hmc
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from test_run import TINY, main
 
-from aiwae_jax import flows, methods
+from aiwae_jax import methods
+from aiwae_jax.models import flows
 from experiments import completion, flags
 from experiments.settings import BINARY, method_options
 

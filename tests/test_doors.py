@@ -345,9 +345,9 @@ def test_a_scale_that_is_none_is_refused(scale, message, chain_space):
 class Coins:
     """Fair coins with two sides of any value."""
 
-    def __init__(self, sides, *, is_binary):
+    def __init__(self, sides, *, latents):
         self._sides = sides
-        self.is_binary = is_binary
+        self.latents = latents
 
     def sample(self, key):
         return jnp.asarray(self._sides)[jax.random.bernoulli(key, 0.5, (3,)).astype(jnp.int32)]
@@ -364,7 +364,7 @@ def triangle(x, z):
 @pytest.mark.parametrize("move", ["langevin", "informed", "gibbs"])
 def test_spins_are_no_bits(move):
     settings = dataclasses.replace(SMALL, move=move, momentum_persistence=0.0)
-    initial = lambda x: Coins([-1.0, 1.0], is_binary=True)  # noqa: E731
+    initial = lambda x: Coins([-1.0, 1.0], latents="binary")  # noqa: E731
     with pytest.raises(ValueError, match=r"flips bits 0 and 1, and `initial` draws -1; turn spins"):
         log_likelihood(triangle, initial, DATA, settings)
 
@@ -374,7 +374,7 @@ def test_the_triangle_as_bits_has_the_value_that_is_summed_by_hand():
     exact = np.log(np.exp([float(triangle(0.0, jnp.asarray(s, jnp.float32))) for s in spins]).sum())
     found = log_likelihood(
         lambda x, z: triangle(x, 2.0 * z - 1.0),
-        lambda x: Coins([0.0, 1.0], is_binary=True),
+        lambda x: Coins([0.0, 1.0], latents="binary"),
         np.tile(DATA[:1], (400, 1)),
         dataclasses.replace(SMALL, num_temperatures=20, move="langevin", momentum_persistence=0.0),
     )
@@ -385,7 +385,7 @@ def test_the_triangle_as_bits_has_the_value_that_is_summed_by_hand():
 @pytest.mark.parametrize("sides", [[0.0, 1.0], [-1.0, 1.0], [2.0, 5.0]])
 def test_hmc_does_not_move_whole_numbers(sides):
     with pytest.raises(ValueError, match=r"`initial` draws whole numbers only .*BINARY_SETTINGS"):
-        log_likelihood(triangle, lambda x: Coins(sides, is_binary=False), DATA, latent())
+        log_likelihood(triangle, lambda x: Coins(sides, latents="continuous"), DATA, latent())
 
 
 def test_a_distribution_of_two_methods_is_annealed_in_latent_space_which_is_said():

@@ -9,6 +9,7 @@ import sys
 import time
 
 import chex
+import eight_units as eu
 import jax
 import numpy as np
 import optax
@@ -168,6 +169,19 @@ def test_a_model_without_samples_has_a_report_without_a_gap(tmp_path):
             run, own_table.table(), SETTINGS, num_examples=4, num_bound_samples=50
         )
     assert "bidirectional_gap" not in content
+
+
+def test_only_what_can_be_drawn_is_drawn(finished):
+    _, run = finished
+    without = dataclasses.replace(run, model=own_table.factor_analysis(with_sample=False))
+    with pytest.raises(ValueError, match="`sample` needs a model with `sample`"):
+        without.sample(jax.random.key(0), 2)
+    conditional = dataclasses.replace(run, model=eu.PREDICTOR, params=eu.params(eu.PREDICTOR))
+    with pytest.raises(ValueError, match="`x` must be a datum"):
+        conditional.sample(jax.random.key(0), 2)
+    x, z = conditional.sample(jax.random.key(0), 3, eu.DATUM)
+    assert (x.shape, z.shape) == ((3, eu.X), (3, eu.D))
+    np.testing.assert_array_equal(x[:, : eu.X // 2], np.tile(eu.DATUM[: eu.X // 2], (3, 1)))
 
 
 def test_optimizers_of_your_own_are_used(tmp_path):

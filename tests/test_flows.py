@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from aiwae_jax import distributions, evaluate, flows, models, networks, objectives, samplers
+from aiwae_jax import distributions, evaluate, models, networks, objectives, samplers
+from aiwae_jax.models import flows
 
 D = 4
 X = jnp.asarray(lg.DATUM)

@@ -11,7 +11,8 @@ import pytest
 import scipy.stats
 from log_gamma import exact_samples, largest_z_score, log_density
 
-from aiwae_jax import forces, hmc
+from aiwae_jax import forces
+from aiwae_jax.moves import hamiltonian as hmc
 
 SHAPE = np.array([1.5, 4.0], np.float32)
 TARGET = log_density(SHAPE)

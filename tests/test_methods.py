@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import flows, methods, models, train
+from aiwae_jax import methods, models, train
+from aiwae_jax.models import flows
 
 BUILDS = {
     "vae": methods.vae,

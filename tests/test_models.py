@@ -1,10 +1,13 @@
 import chex
+import eight_units as eu
 import jax
 import jax.numpy as jnp
+import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import models, networks
+import aiwae_jax
+from aiwae_jax import methods, models, networks, samplers
 
 MEAN_IMAGE = np.linspace(0.0, 1.0, 12)
 
@@ -82,3 +85,68 @@ def test_matrix_products_ask_for_real_fp32():
     theta = model.init(jax.random.key(0)).theta
     jaxpr = str(jax.make_jaxpr(model.log_joint)(theta, jnp.ones(12), jnp.ones(3)))
     assert jaxpr.count("HIGHEST") >= 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"prior": lambda theta: None},
+            r"`prior` must be .* of \(theta, x\), got one of \(theta\);",
+        ),
+        ({"sample": lambda key, theta: None}, r"`sample` must be a function of \(key, theta, x\)"),
+        ({"sample": 3}, r"`sample` must be a function of \(key, theta, x\), got int"),
+    ],
+)
+def test_functions_that_take_no_datum_are_refused_in_one_sentence(fields, message):
+    with pytest.raises(TypeError, match=message):
+        lg.model()._replace(**fields)
+    with pytest.raises(TypeError, match=message):
+        type(lg.model())(**{**lg.model()._asdict(), **fields})
+
+
+@pytest.mark.parametrize("name", ["conditional_prior", "conditional_sample", "has_binary_latents"])
+def test_fields_of_earlier_versions_are_refused_with_what_they_are_now(name):
+    with pytest.raises(TypeError, match=f"`{name}` is no field .*; give `"):
+        type(lg.model())(**lg.model()._asdict(), **{name: None})
+
+
+def test_a_model_without_prior_or_sample_does_what_needs_neither():
+    model = lg.model()._replace(prior=None, sample=None)
+    sampler = methods.vae(model)[0].sampler
+    particles, _ = sampler.draw(jax.random.key(0), lg.params(), jnp.asarray(lg.DATUM), ())
+    assert np.isfinite(methods.vae(model)[0].objective.value(lg.params(), particles))
+    assert not model.is_conditional
+    for build in (
+        lambda: samplers.importance_from_prior(model, 2),
+        lambda: samplers.annealed(model, 2, 3, start="prior"),
+        lambda: samplers.ancestral(model),
+        lambda: methods.hvae(model)[0].init_params(jax.random.key(0)),
+    ):
+        with pytest.raises(ValueError, match=r"`model` has no `(prior|sample)`, which"):
+            build()
+
+
+def test_latents_of_an_unknown_kind_are_refused():
+    with pytest.raises(
+        ValueError, match="`latents` must be one of continuous, binary; got 'spins'"
+    ):
+        lg.model()._replace(latents="spins")
+
+
+def test_a_model_is_conditional_where_it_cannot_draw_without_a_datum():
+    assert eu.PREDICTOR.is_conditional
+    assert not eu.NETWORK.is_conditional
+    assert not build().is_conditional
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"),
+    [("hmc", "step"), ("discrete", "gibbs"), ("flows", "planar"), ("belief", "half_predictor")],
+)
+def test_modules_are_found_by_their_former_names(name, attribute):
+    with pytest.warns(FutureWarning, match=f"`aiwae_jax.{name}` is `aiwae_jax.mo.* now"):
+        module = getattr(aiwae_jax, name)
+    assert callable(getattr(module, attribute))
+    with pytest.raises(AttributeError, match="no attribute 'nuts'"):
+        aiwae_jax.nuts  # noqa: B018

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from aiwae_jax import ais, discrete, distributions, evaluate, hamiltonian, methods, weights
+from aiwae_jax import ais, distributions, evaluate, hamiltonian, methods, weights
+from aiwae_jax.moves import discrete
 
 ROOT = pathlib.Path(__file__).parent.parent
 OFFSETS = [0.0, -2e4, -1e5, 1e5]

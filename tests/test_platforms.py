@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import belief, evaluate, forces, methods, models, train
+from aiwae_jax import evaluate, forces, methods, models, train
 from aiwae_jax.evaluate import population, variational
 
 PLATFORMS = ("cuda", "tpu")
 VAE = models.bernoulli_vae(6, 2, hidden_sizes=(3,), initialization="torch")
-NETWORK = belief.sigmoid_belief_network(6, (3, 2), initialization="torch")
-PREDICTOR = belief.half_predictor(6, (3, 2), initialization="torch")
+NETWORK = models.sigmoid_belief_network(6, (3, 2), initialization="torch")
+PREDICTOR = models.half_predictor(6, (3, 2), initialization="torch")
 IMAGES = np.asarray(np.random.default_rng(0).integers(0, 2, (4, 6)), np.float32)
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 

@@ -16,7 +16,7 @@ def draw_many(sampler, num, key=0):
 
     def draw(key):
         particles, _ = sampler.draw(key, params, jnp.asarray(lg.DATUM), sampler.init())
-        return particles._replace(posterior=None)  # which need not be a pytree
+        return particles._replace(posterior=None)  # which one's own need not be a pytree
 
     return jax.jit(jax.vmap(draw))(keys)
 

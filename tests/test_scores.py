@@ -70,7 +70,7 @@ def exact_sleep(params):
 
 
 def exact_tang(params):
-    prior = PREDICTOR.prior_given(params.theta, eu.DATUM)
+    prior = PREDICTOR.prior(params.theta, eu.DATUM)
     log_p = eu.log_joints(PREDICTOR, params.theta, eu.DATUM)
     return self_normalized_of_two(PREDICTOR, params, prior, log_p)
 

@@ -17,10 +17,10 @@ FLOORS = [
         *("types", "recipe", "weights", "distributions", "networks", "checks", "support"),
         *("fingerprint", "options", "parallel"),
     },
-    {"hmc", "discrete", "moves", "forces", "paths", "schedules", "ais"},
+    {"moves", "forces", "paths", "schedules", "ais"},
     {
         *("samplers", "differentiable", "hamiltonian", "objectives", "scores", "methods"),
-        *("models", "belief", "flows"),
+        "models",
     },
     {"data", "evaluate"},
     {"runs", "train"},

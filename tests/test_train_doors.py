@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from aiwae_jax import belief, data, methods, models, train
+from aiwae_jax import data, methods, models, train
 from aiwae_jax.types import Params
 
 MODEL = lg.model()
@@ -234,7 +234,7 @@ def test_a_bernoulli_model_is_not_trained_on_other_data(x, message):
     "build",
     [
         lambda: (models.two_layer_vae(6, 2, initialization="torch"), methods.vae),
-        lambda: (belief.sigmoid_belief_network(6, (3,), initialization="torch"), methods.nvil),
+        lambda: (models.sigmoid_belief_network(6, (3,), initialization="torch"), methods.nvil),
         lambda: (models.bernoulli_vae(6, 2, initialization="torch"), methods.uha),
         lambda: (
             models.bernoulli_vae(6, 2, initialization="torch"),
@@ -256,7 +256,7 @@ def test_every_model_of_bits_and_every_sampler_knows(build):
 
 
 def test_a_half_predictor_asks_bits_only_of_the_half_it_predicts():
-    model = belief.half_predictor(6, (3,), initialization="torch")
+    model = models.half_predictor(6, (3,), initialization="torch")
     step = train.make_train_step(methods.tang(model, 2), OPTIMIZERS)
     step.check_batch(np.concatenate([0.5 * PIXELS[:, :3], PIXELS[:, 3:]], axis=1))
     with pytest.raises(ValueError, match="`batch` must be 0s and 1s"):

@@ -52,12 +52,12 @@ class Initial(NamedTuple):
 
     Attributes:
       latent: shape and dtype of one draw.
-      is_binary: whether it says that it draws 0s and 1s.
+      latents: of what kind it says that they are.
       methods: those that it has.
     """
 
     latent: jax.ShapeDtypeStruct
-    is_binary: bool
+    latents: str
     methods: frozenset[str]
 
 
@@ -91,7 +91,7 @@ def look_at_initial(initial: InitialFn, datum: PyTree, origin: str = "") -> Init
     def draw(x, key):
         q = initial(x)
         found["type"] = type(q).__name__
-        found["is_binary"] = bool(getattr(q, "is_binary", False))
+        found["latents"] = getattr(q, "latents", "continuous")
         found["methods"] = frozenset(name for name in _METHODS if _has(q, name))
         return q.sample(key) if "sample" in found["methods"] else 0.0
 
@@ -103,7 +103,7 @@ def look_at_initial(initial: InitialFn, datum: PyTree, origin: str = "") -> Init
             f"`log_prob(z)`, for {given}; got {found['type']} without `sample`."
         )
     checks.position(latent, f"z, drawn from what `initial` returns ({found['type']}),")
-    return Initial(latent, found["is_binary"], found["methods"])
+    return Initial(latent, found["latents"], found["methods"])
 
 
 def _needs(initial: Initial, method: str, why: str) -> None:
@@ -120,17 +120,17 @@ def choose_space(
       ValueError: naming what is missing, and what to use.
     """
     move = moves.MOVES[settings.move]
-    if move.is_for_binary and not initial.is_binary:
+    if (move.latents, initial.latents) == ("binary", "continuous"):
         raise ValueError(
             f"`move`={settings.move!r} flips bits, and what `initial` returns does not say that it "
-            "draws binary latents; give it the attribute `is_binary = True`, or use 'hmc'."
+            "draws binary latents; give it the attribute `latents = 'binary'`, or use 'hmc'."
         )
-    moves.check(settings.move, has_binary_latents=initial.is_binary)
+    moves.check(settings.move, initial.latents)
     if settings.chain_space is None:
         needed = {"transport", "inverse_transport"} if is_reversed else {"transport"}
-        has_transport = needed <= initial.methods and not move.is_for_binary
+        has_transport = needed <= initial.methods and move.latents == "continuous"
         settings = dataclasses.replace(settings, chain_space="base" if has_transport else "latent")
-        if with_warning and not has_transport and not move.is_for_binary:
+        if with_warning and not has_transport and move.latents == "continuous":
             warnings.warn(
                 f"What `initial` returns has no `{min(needed - initial.methods, key=len)}`, so the "
                 "chains move z itself "

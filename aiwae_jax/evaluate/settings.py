@@ -112,7 +112,7 @@ class Settings:
     def __post_init__(self):
         options.check(self)
         is_still = self.momentum_persistence == 0.0 and self.chain_space != "base"
-        if moves.MOVES[self.move].is_for_binary and not is_still:
+        if moves.MOVES[self.move].latents == "binary" and not is_still:
             raise ValueError(
                 f"`move`={self.move!r} flips bits of z: it needs `chain_space='latent'` and "
                 f"`momentum_persistence=0.0`, got {self.chain_space!r} and "

@@ -51,7 +51,7 @@ def _look_at_sample(sample_fn: SampleFn) -> tuple[PyTree, jax.ShapeDtypeStruct]:
     if not (isinstance(drawn, tuple | list) and len(drawn) == 2):
         raise TypeError(
             f"`sample_fn` must return a pair (x, z), got {checks.describe(drawn)}; of a model that "
-            "is `lambda key: model.sample(key, theta)`."
+            "is `lambda key: model.sample(key, theta, None)`."
         )
     x, z = drawn
     if not jax.tree.leaves(x):

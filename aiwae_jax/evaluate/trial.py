@@ -68,17 +68,18 @@ def check_draws(
 def _check_values(z: np.ndarray, move: str) -> None:
     """Raises ValueError for draws that the move cannot move."""
     is_bit = (z == 0) | (z == 1)
-    if moves.MOVES[move].is_for_binary and not is_bit.all():
+    latents = moves.MOVES[move].latents
+    if latents == "binary" and not is_bit.all():
         raise ValueError(
             f"`move`={move!r} flips bits 0 and 1, and `initial` draws {z[~is_bit][0]:g}; turn "
             "spins into bits by (z + 1) / 2, in `initial` and in `log_joint_fn`."
         )
-    if not moves.MOVES[move].is_for_binary and (z == np.round(z)).all():
+    if latents == "continuous" and (z == np.round(z)).all():
         raise ValueError(
             f"`initial` draws whole numbers only ({', '.join(f'{v:g}' for v in np.unique(z)[:4])}),"
             f" and `move`={move!r} moves continuous latents; for bits use "
             "`evaluate.BINARY_SETTINGS`, and give what `initial` returns the attribute "
-            "`is_binary = True`."
+            "`latents = 'binary'`."
         )
 
 

@@ -253,14 +253,14 @@ def _describe_gap(result: evaluate.Bidirectional | None, facts: dict[str, Any]) 
 
 def _sample_fn(model: Model, theta: PyTree, images: np.ndarray) -> bounds.SampleFn:
     """Simulates data; of a conditional model the part that it predicts, for one of the images."""
-    if model.conditional_sample is None:
-        return lambda key: model.sample(key, theta)
+    if not model.is_conditional:
+        return lambda key: model.sample(key, theta, None)
     contexts = jnp.asarray(images)
 
     def sample(key):
         which_key, sample_key = jax.random.split(key)
         x = contexts[jax.random.randint(which_key, (), 0, len(contexts))]
-        return model.sample_given(sample_key, theta, x)
+        return model.sample(sample_key, theta, x)
 
     return sample
 

@@ -69,14 +69,14 @@ def _samples(shown: Shown, path: pathlib.Path) -> bool:
     @jax.vmap
     def samples(keys, x):
         def draw(key):
-            return shown.mean_image(model.prior_given(theta, x).sample(key), x)
+            return shown.mean_image(model.prior(theta, x).sample(key), x)
 
         return jax.vmap(draw)(keys)
 
     images = shown.test_images[:_NUM]
     # Each of a conditional model's columns is of one test image.
     contexts = np.resize(images, (_NUM, images.shape[1]))
-    given = " for the upper halves of test images" if model.conditional_prior else ""
+    given = " for the upper halves of test images" if model.is_conditional else ""
     plots.image_grid(
         path,
         np.swapaxes(samples(keys, contexts), 0, 1).reshape(_NUM * _NUM, -1),
@@ -97,7 +97,7 @@ def _reconstructions(shown: Shown, path: pathlib.Path) -> bool:
     @jax.vmap
     def reconstruct(key, x):
         q = shown.initial(x)
-        z = q.sample(key) if shown.model.has_binary_latents else q.mean()
+        z = q.sample(key) if shown.model.latents == "binary" else q.mean()
         return shown.mean_image(z, x)
 
     plots.image_grid(

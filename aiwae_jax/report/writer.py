@@ -256,7 +256,7 @@ def write(
             f"({'; '.join(differences)})."
         )
     settings = evaluate.Settings() if settings is None else settings
-    if run.model.conditional_sample is None and not run.model.can_sample:
+    if run.model.sample is None:
         if options.setdefault("num_simulated", 0):
             raise ValueError(
                 "`num_simulated` needs a model with `sample`: exact draws (x, z) of it."

@@ -78,4 +78,6 @@ def read(folder: pathlib.Path, training: Any = dict) -> dict[str, Any]:
     path = folder / "config.json"
     config = check(path, files.read_json(path, CONFIG_ADVICE), _Config, CONFIG_ADVICE)
     check_training(path, config, training, "training", CONFIG_ADVICE)
+    if model := config.get("model"):  # of a version in which models of bits had their own module
+        model["builder"] = model["builder"].replace("belief.", "models.")
     return config

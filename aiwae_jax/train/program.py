@@ -107,7 +107,7 @@ def initial_fn(model: Model, *, from_posterior: bool) -> Callable[[Params], Part
     """What evaluation starts its chains and importance samples from, see `Program.initial`."""
     if from_posterior:
         return lambda params: Partial(model.posterior, params.phi)
-    return lambda params: Partial(model.prior_given, params.theta)
+    return lambda params: Partial(model.prior, params.theta)
 
 
 def _check_support(method: Method, dataset: data.Dataset) -> None:

@@ -1,7 +1,6 @@
 """A trained run: its model and parameters, and what one does with them."""
 
 import dataclasses
-import importlib
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -13,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checks, evaluate, recipe
+from aiwae_jax import checks, evaluate, models, recipe
 from aiwae_jax.data.dataset import as_floats
 from aiwae_jax.runs import checkpoint, config, extras, files
 from aiwae_jax.train.program import initial_fn
 from aiwae_jax.types import Model, Params, PyTree
 
-_BUILDERS = ("models", "belief")  # modules of ours whose functions build models
 _PARAMS = "train.params."  # of a checkpoint's names
 
 
@@ -87,12 +85,28 @@ class Run:
         found = jax.jit(jax.vmap(of_latent, in_axes=(None, 0)))(self.params.theta, z)
         return jax.device_get(found)
 
-    def sample(self, key: chex.PRNGKey, num: int) -> tuple[PyTree, np.ndarray]:
-        """Draws (x `[num, X]`, z `[num, D]`) from the model."""
+    def sample(self, key: chex.PRNGKey, num: int, x: PyTree = None) -> tuple[PyTree, np.ndarray]:
+        """Draws (x `[num, X]`, z `[num, D]`) from the model.
+
+        Args:
+          key: consumed.
+          num: how many.
+          x: the datum `[X]` whose given part a conditional model goes on from.
+
+        Raises:
+          ValueError: for a model without a `sample`, or a conditional one without an `x`.
+        """
         checks.key(key)
         keys = jax.random.split(key, checks.integer("num", num, least=1))
-        draw = jax.jit(jax.vmap(self.model.sample, in_axes=(0, None)))
-        return jax.device_get(draw(keys, self.params.theta))
+        if self.model.sample is None:
+            raise ValueError("`sample` needs a model with `sample`: exact draws (x', z) of it.")
+        if x is None and self.model.is_conditional:
+            raise ValueError(
+                "`x` must be a datum: this model is of a part of it given the rest; use "
+                "run.sample(key, num, x)."
+            )
+        draw = jax.jit(jax.vmap(self.model.sample, in_axes=(0, None, None)))
+        return jax.device_get(draw(keys, self.params.theta, x))
 
     def log_likelihood(
         self,
@@ -173,8 +187,8 @@ def _build(folder: str | os.PathLike, stored: Mapping[str, Any]) -> Model:
     said = recipe.from_json(written)
     module, _, name = said.builder.rpartition(".")
     builder = None
-    if module in _BUILDERS:
-        builder = getattr(importlib.import_module(f"aiwae_jax.{module}"), name, None)
+    if module == "models" and name in models.__all__:
+        builder = getattr(models, name)
     if builder is None:
         raise ValueError(
             f"`folder`={folder}: its model was built by {said.builder}, which is no builder of "

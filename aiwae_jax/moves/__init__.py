@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aiwae_jax import checks
-from aiwae_jax import hmc as hamiltonian
-from aiwae_jax.discrete import gibbs, informed, langevin
+from aiwae_jax.moves import hamiltonian
+from aiwae_jax.moves.discrete import gibbs, informed, langevin
 from aiwae_jax.types import Move
 
 __all__ = [
@@ -54,28 +54,33 @@ class Family(NamedTuple):
     Attributes:
       build: `build(num_steps) -> Move`: leapfrog steps, sweeps, or proposals; of a family with
         momenta also `build(num_steps, momentum_persistence)`.
-      is_for_binary: whether they move binary latents, or continuous ones.
+      latents: of what kind they move, one of `types.LATENTS`.
       step_sizes: where a step size starts in training, and its upper limit; None for moves that
         have none.
     """
 
     build: Callable[..., Move]
-    is_for_binary: bool
+    latents: str
     step_sizes: tuple[float, float] | None = None
 
 
 MOVES = {
-    "hmc": Family(hmc, is_for_binary=False, step_sizes=(0.1, 0.3)),  # the authors'
-    "langevin": Family(langevin, is_for_binary=True, step_sizes=(0.2, 10.0)),
-    "informed": Family(informed, is_for_binary=True),
-    "gibbs": Family(gibbs, is_for_binary=True),
+    "hmc": Family(hmc, latents="continuous", step_sizes=(0.1, 0.3)),  # the authors'
+    "langevin": Family(langevin, latents="binary", step_sizes=(0.2, 10.0)),
+    "informed": Family(informed, latents="binary"),
+    "gibbs": Family(gibbs, latents="binary"),
 }
-DEFAULTS = {False: "hmc", True: "langevin"}  # whether latents are binary -> move
+DEFAULTS = {"continuous": "hmc", "binary": "langevin"}  # latents -> move
+# Why a move of other latents is none for them.
+_REASONS = {
+    "continuous": "it flips bits",
+    "binary": "there is no path between 0 and 1 for it to follow",
+}
 
 
-def names(*, is_for_binary: bool) -> list[str]:
-    """The moves for binary or for continuous latents."""
-    return [name for name, family in MOVES.items() if family.is_for_binary == is_for_binary]
+def names(latents: str) -> list[str]:
+    """The moves for latents of a kind."""
+    return [name for name, family in MOVES.items() if family.latents == latents]
 
 
 def build(name: str, num_steps: int, momentum_persistence: float = 0.0) -> Move:
@@ -84,18 +89,14 @@ def build(name: str, num_steps: int, momentum_persistence: float = 0.0) -> Move:
     return MOVES[name].build(num_steps, **kept)
 
 
-def check(name: str, *, has_binary_latents: bool) -> None:
+def check(name: str, latents: str) -> None:
     """Raises ValueError for an unknown move, or one that cannot move such latents."""
     if name not in MOVES:
         raise ValueError(f"`move` must be one of {', '.join(MOVES)}; got {name!r}.")
-    if MOVES[name].is_for_binary != has_binary_latents:
-        kind = "binary" if has_binary_latents else "continuous"
-        reason = (
-            "there is no path between 0 and 1 for it to follow"
-            if has_binary_latents
-            else "it flips bits"
-        )
+    if latents not in DEFAULTS:
+        raise ValueError(f"`latents` must be one of {', '.join(DEFAULTS)}; got {latents!r}.")
+    if MOVES[name].latents != latents:
         raise ValueError(
-            f"`move`={name!r} cannot move {kind} latents, for {reason}; use "
-            f"{' or '.join(repr(n) for n in names(is_for_binary=has_binary_latents))}."
+            f"`move`={name!r} cannot move {latents} latents, for {_REASONS[latents]}; use "
+            f"{' or '.join(map(repr, names(latents)))}."
         )

@@ -5,6 +5,7 @@ A `Family` turns an encoder's outputs into a posterior. Chains run in the noise 
 reverse chains.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from aiwae_jax import distributions, networks
 from aiwae_jax.types import Posterior, PyTree
@@ -25,47 +27,22 @@ _IAF_HIDDEN_SIZE = 100
 _vdot = partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
 
 
-class Transported:
-    """The distribution of f(ε), ε ~ N(0, I), for an invertible f; a `Posterior`.
+class _ByTransport:
+    """All that follows from `size` and `transport`: not the density at a given z."""
 
-    It is no pytree: functions that make one travel, it stays inside them.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        transport: Callable[[chex.Array], tuple[chex.Array, chex.Array]],
-        inverse_transport: Callable[[chex.Array], chex.Array],
-        log_prob: Callable[[chex.Array], chex.Array] | None = None,
-    ):
-        """Args as the methods of the same names; `log_prob` is None where z alone does not do."""
-        self._noise = distributions.standard_normal(size)
-        self.transport = transport
-        self.inverse_transport = inverse_transport
-        self._log_prob = log_prob
+    size: int
+    transport: Callable[[chex.Array], tuple[chex.Array, chex.Array]]
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
-        """Draws `[D]`, differentiable in f's parameters."""
-        return self.transport(self._noise.sample(key))[0]
+        """Draws `[D]`, differentiable in the map's parameters."""
+        return self.transport(distributions.standard_normal(self.size).sample(key))[0]
 
     def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
         """Draws `[D]` and its log density `[]`, without an inverse."""
-        noise = self._noise.sample(key)
+        noise_prior = distributions.standard_normal(self.size)
+        noise = noise_prior.sample(key)
         z, log_det = self.transport(noise)
-        return z, self._noise.log_prob(noise) - log_det
-
-    def log_prob(self, z: chex.Array) -> chex.Array:
-        """Log density `[]` at `z` `[D]`, nats.
-
-        Raises:
-          TypeError: where the inverse is only numerical and has no gradient.
-        """
-        if self._log_prob is None:
-            raise TypeError(
-                "This flow has the density of its own samples only; use `sample_and_log_prob`, "
-                "`chain_space`='base', or another posterior."
-            )
-        return self._log_prob(z)
+        return z, noise_prior.log_prob(noise) - log_det
 
     def mean(self) -> chex.Array:
         """Mean `[D]` of 128 antithetic draws of fixed noise: an approximation."""
@@ -76,10 +53,98 @@ class Transported:
         return jnp.std(self._fixed_samples(), axis=0)
 
     def _fixed_samples(self) -> chex.Array:
-        half = jax.random.normal(
-            jax.random.key(0), (_NUM_MOMENT_SAMPLES // 2, self._noise.loc.shape[0])
-        )
+        half = jax.random.normal(jax.random.key(0), (_NUM_MOMENT_SAMPLES // 2, self.size))
         return jax.vmap(self.transport)(jnp.concatenate([half, -half]))[0]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["transport", "inverse_transport", "log_prob_fn"],
+    meta_fields=["size"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Transported(_ByTransport):
+    """The distribution of f(ε), ε ~ N(0, I), for an invertible f; a `Posterior`.
+
+    With functions that are bound to their arrays by `jax.tree_util.Partial` it is a pytree.
+
+    Attributes:
+      size: D.
+      transport: f, noise `[D]` -> (z `[D]`, log |det ∂z/∂noise| `[]`).
+      inverse_transport: z `[D]` -> noise `[D]`.
+      log_prob_fn: z `[D]` -> `[]`; None where z alone does not do.
+    """
+
+    size: int
+    transport: Callable[[chex.Array], tuple[chex.Array, chex.Array]]
+    inverse_transport: Callable[[chex.Array], chex.Array]
+    log_prob_fn: Callable[[chex.Array], chex.Array] | None = None
+
+    def log_prob(self, z: chex.Array) -> chex.Array:
+        """Log density `[]` at `z` `[D]`, nats.
+
+        Raises:
+          TypeError: where the inverse is only numerical and has no gradient.
+        """
+        if self.log_prob_fn is None:
+            raise TypeError(
+                "This flow has the density of its own samples only; use `sample_and_log_prob`, "
+                "`chain_space`='base', or another posterior."
+            )
+        return self.log_prob_fn(z)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["first", "second_fn"],
+    meta_fields=["sizes", "is_reversed"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chained(_ByTransport):
+    """Two parts of a latent, each a diagonal normal, the second given the first; a `Posterior`.
+
+    Attributes:
+      first: distribution of the first part.
+      second_fn: the first part -> distribution of the second; bound to its arrays by `Partial`.
+      sizes: of the two parts, in the order in which they are drawn.
+      is_reversed: whether z, and its noise, list the second part first.
+    """
+
+    first: distributions.DiagNormal
+    second_fn: Callable[[chex.Array], distributions.DiagNormal]
+    sizes: tuple[int, int]
+    is_reversed: bool = False
+
+    @property
+    def size(self) -> int:
+        """D."""
+        return sum(self.sizes)
+
+    def _split(self, z: chex.Array) -> tuple[chex.Array, chex.Array]:
+        if self.is_reversed:
+            return z[self.sizes[1] :], z[: self.sizes[1]]
+        return z[: self.sizes[0]], z[self.sizes[0] :]
+
+    def _join(self, first: chex.Array, second: chex.Array) -> chex.Array:
+        return jnp.concatenate([second, first] if self.is_reversed else [first, second])
+
+    def transport(self, noise: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """Maps standard normal `noise` `[D]` to (z `[D]`, log |det ∂z/∂noise| `[]`)."""
+        first_noise, second_noise = self._split(noise)
+        first, first_log_det = self.first.transport(first_noise)
+        second, second_log_det = self.second_fn(first).transport(second_noise)
+        return self._join(first, second), first_log_det + second_log_det
+
+    def inverse_transport(self, z: chex.Array) -> chex.Array:
+        """The noise `[D]` that `transport` maps to `z` `[D]`."""
+        first, second = self._split(z)
+        second_noise = self.second_fn(first).inverse_transport(second)
+        return self._join(self.first.inverse_transport(first), second_noise)
+
+    def log_prob(self, z: chex.Array) -> chex.Array:
+        """Log density `[]` at `z` `[D]`, nats."""
+        first, second = self._split(z)
+        return self.first.log_prob(first) + self.second_fn(first).log_prob(second)
 
 
 class Family(NamedTuple):
@@ -142,27 +207,10 @@ def planar(latent_size: int, num_layers: int = 4) -> Family:
         base = distributions.DiagNormal(loc, jnp.exp(log_scale))
         w = w.reshape(num_layers, latent_size)
         u, slopes = jax.vmap(_invertible)(u.reshape(num_layers, latent_size), w)
-
-        def transport(noise):
-            def body(carry, layer):
-                z, log_det = carry
-                u, slope, w, b = layer
-                h = jnp.tanh(_vdot(w, z) + b)
-                log_det += jnp.log1p((1.0 - h**2) * slope)
-                return (z + u * h, log_det), None
-
-            return jax.lax.scan(body, base.transport(noise), (u, slopes, w, b))[0]
-
-        def inverse_transport(z):
-            def body(z, layer):
-                u, slope, w, b = layer
-                along = _planar_inverse(_vdot(w, z), slope, b)
-                return z - u * jnp.tanh(along + b), None
-
-            z, _ = jax.lax.scan(body, z, (u, slopes, w, b), reverse=True)
-            return base.inverse_transport(z)
-
-        return Transported(latent_size, transport, inverse_transport)
+        bound = base, (u, slopes, w, b)
+        return Transported(
+            latent_size, Partial(_planar_transport, *bound), Partial(_planar_inverse, *bound)
+        )
 
     sizes = (latent_size, latent_size, num_layers * latent_size, num_layers * latent_size)
     return Family((*sizes, num_layers), _no_params, build, has_density=False)
@@ -181,7 +229,28 @@ def _invertible(u: chex.Array, w: chex.Array) -> tuple[chex.Array, chex.Array]:
     return u + change * w, slope
 
 
-def _planar_inverse(image: chex.Array, product: chex.Array, b: chex.Array) -> chex.Array:
+def _planar_transport(base, layers, noise: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def body(carry, layer):
+        z, log_det = carry
+        u, slope, w, b = layer
+        h = jnp.tanh(_vdot(w, z) + b)
+        log_det += jnp.log1p((1.0 - h**2) * slope)
+        return (z + u * h, log_det), None
+
+    return jax.lax.scan(body, base.transport(noise), layers)[0]
+
+
+def _planar_inverse(base, layers, z: chex.Array) -> chex.Array:
+    def body(z, layer):
+        u, slope, w, b = layer
+        along = _bisect(_vdot(w, z), slope, b)
+        return z - u * jnp.tanh(along + b), None
+
+    z, _ = jax.lax.scan(body, z, layers, reverse=True)
+    return base.inverse_transport(z)
+
+
+def _bisect(image: chex.Array, product: chex.Array, b: chex.Array) -> chex.Array:
     """The a with a + product·tanh(a + b) = image, by bisection of an increasing function."""
 
     def body(_, ends):
@@ -215,24 +284,26 @@ def iaf(latent_size: int, num_layers: int = 2) -> Family:
         shift, logit = network.apply(layer, z, context)
         return jax.nn.sigmoid(logit + 2.0), shift  # gates start open: near the identity
 
+    # Once for the family, so that all of its posteriors are pytrees of one structure.
+    def transport(base, layers, context, noise):
+        z, log_det = base.transport(noise)
+        for layer in layers:
+            gate, shift = gate_and_shift(layer, context, z)
+            z = (gate * z + (1.0 - gate) * shift)[::-1]
+            log_det += jnp.sum(jnp.log(gate))
+        return z, log_det
+
+    def inverse_transport(base, layers, context, z):
+        for layer in reversed(layers):
+            z = _autoregressive_inverse(partial(gate_and_shift, layer, context), z[::-1])
+        return base.inverse_transport(z)
+
     def build(params, loc, log_scale, context):
         base = distributions.DiagNormal(loc, jnp.exp(log_scale))
-        context = jnp.tanh(context)
-
-        def transport(noise):
-            z, log_det = base.transport(noise)
-            for layer in params:
-                gate, shift = gate_and_shift(layer, context, z)
-                z = (gate * z + (1.0 - gate) * shift)[::-1]
-                log_det += jnp.sum(jnp.log(gate))
-            return z, log_det
-
-        def inverse_transport(z):
-            for layer in reversed(params):
-                z = _autoregressive_inverse(partial(gate_and_shift, layer, context), z[::-1])
-            return base.inverse_transport(z)
-
-        return Transported(latent_size, transport, inverse_transport)
+        bound = base, params, jnp.tanh(context)
+        return Transported(
+            latent_size, Partial(transport, *bound), Partial(inverse_transport, *bound)
+        )
 
     return Family((latent_size, latent_size, _IAF_HIDDEN_SIZE), init, build, has_density=False)
 

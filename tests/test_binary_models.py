@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import belief, networks
+from aiwae_jax import models, networks
 
 MODELS = {"network": eu.NETWORK, "predictor": eu.PREDICTOR}
 DATA = jnp.stack([eu.DATUM, 1.0 - eu.DATUM])
@@ -17,7 +17,7 @@ DATA = jnp.stack([eu.DATUM, 1.0 - eu.DATUM])
 def test_priors_and_posteriors_sum_to_one(name):
     model, params = MODELS[name], eu.params(MODELS[name])
     for x in DATA:
-        for distribution in (model.prior_given(params.theta, x), model.posterior(params.phi, x)):
+        for distribution in (model.prior(params.theta, x), model.posterior(params.phi, x)):
             log_probs = jax.jit(lambda d=distribution: eu.log_probs(d))()
             np.testing.assert_allclose(np.exp(log_probs).sum(), 1.0, rtol=1e-5)
 
@@ -41,7 +41,7 @@ def test_draws_follow_their_probabilities(name):
     model, params = MODELS[name], eu.params(MODELS[name])
     keys = jax.random.split(jax.random.key(1), 20_000)
     for distribution in (
-        model.prior_given(params.theta, eu.DATUM),
+        model.prior(params.theta, eu.DATUM),
         model.posterior(params.phi, eu.DATUM),
     ):
         numbers = jax.jit(jax.vmap(lambda k, d=distribution: eu.number_of(d.sample(k))))(keys)
@@ -57,7 +57,7 @@ def test_ancestral_draws_follow_the_joint(name):
     """Of x and of the latents' sum, which depends on both layers."""
     model, theta = MODELS[name], eu.params(MODELS[name]).theta
     keys = jax.random.split(jax.random.key(2), 20_000)
-    draws = jax.jit(jax.vmap(lambda k: model.sample_given(k, theta, eu.DATUM)))(keys)
+    draws = jax.jit(jax.vmap(lambda k: model.sample(k, theta, eu.DATUM)))(keys)
     x, z = map(np.asarray, draws)
     if name == "predictor":
         assert np.all(x[:, : eu.X // 2] == np.asarray(eu.DATUM)[: eu.X // 2])
@@ -118,24 +118,26 @@ def test_log_joint_has_its_gradient_in_every_precision(name, precision):
 
 def test_one_layer_and_the_mean_image():
     mean = np.linspace(0.1, 0.9, 12)
-    for build in (belief.sigmoid_belief_network, belief.half_predictor):
+    for build in (models.sigmoid_belief_network, models.half_predictor):
         model = build(12, mean_image=mean)
         params = model.init(jax.random.key(0))
         x = jnp.ones(12)
-        z = model.prior_given(params.theta, x).sample(jax.random.key(1))
+        z = model.prior(params.theta, x).sample(jax.random.key(1))
         chex.assert_shape(z, (200,))
         logits = np.log(mean / (1 - mean))
-        head = params.theta["pixels" if build is belief.sigmoid_belief_network else "target"]
+        head = params.theta["pixels" if build is models.sigmoid_belief_network else "target"]
         bias = head["heads"][0]["bias"]
         np.testing.assert_allclose(bias, logits[-len(bias) :], rtol=1e-4)
 
 
-def test_impossible_models_are_refused_and_a_conditional_one_has_no_prior():
+def test_impossible_models_are_refused_and_a_conditional_one_has_no_prior_without_a_datum():
     with pytest.raises(ValueError, match="at least one layer"):
-        belief.sigmoid_belief_network(4, ())
+        models.sigmoid_belief_network(4, ())
     with pytest.raises(ValueError, match="at least one layer"):
-        belief.half_predictor(4, (3, 0))
+        models.half_predictor(4, (3, 0))
     with pytest.raises(ValueError, match="two halves"):
-        belief.half_predictor(1, (3,))
-    with pytest.raises(ValueError, match="`prior_given`"):
+        models.half_predictor(1, (3,))
+    assert eu.PREDICTOR.is_conditional
+    assert not eu.NETWORK.is_conditional
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
         eu.PREDICTOR.prior(eu.params(eu.PREDICTOR).theta)

@@ -4,6 +4,7 @@ Every layer is a vector of Bernoulli units whose log odds are a linear function 
 A latent z is all of a model's layers in one vector, as 0s and 1s.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -12,55 +13,53 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from aiwae_jax import networks, support
 from aiwae_jax.distributions import Bernoulli
-from aiwae_jax.models import output_bias
+from aiwae_jax.models.images import output_bias
 from aiwae_jax.recipe import of_model
 from aiwae_jax.types import LogJointFn, Model, Params, PyTree
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["first_logits", "next_fns"],
+    meta_fields=["sizes", "is_reversed"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Layered:
     """Layers of binary units, each independent given the one before: a `Posterior` over `[D]`.
 
-    It is no pytree: functions that make one travel, it stays inside them.
+    With functions that are bound to their arrays by `jax.tree_util.Partial` it is a pytree.
+
+    Attributes:
+      first_logits: `[sizes[0]]` log odds of the first layer, in the order in which they are drawn.
+      next_fns: for each further layer, the layer before -> its log odds.
+      sizes: of the layers, a tuple.
+      is_reversed: whether z lists them from last to first.
     """
 
-    is_binary = True
+    latents = "binary"
 
-    def __init__(
-        self,
-        first_logits: chex.Array,
-        next_fns: Sequence[Callable[[chex.Array], chex.Array]] = (),
-        *,
-        sizes: Sequence[int],
-        is_reversed: bool = False,
-    ):
-        """Layers in the order in which they are drawn.
-
-        Args:
-          first_logits: `[sizes[0]]` log odds of the first layer.
-          next_fns: for each further layer, the layer before -> its log odds.
-          sizes: of the layers.
-          is_reversed: whether z lists them from last to first.
-        """
-        self._first_logits = first_logits
-        self._next_fns = tuple(next_fns)
-        self._sizes = tuple(sizes)
-        self._is_reversed = is_reversed
+    first_logits: chex.Array
+    next_fns: Sequence[Callable[[chex.Array], chex.Array]] = ()
+    _: dataclasses.KW_ONLY
+    sizes: tuple[int, ...]
+    is_reversed: bool = False
 
     def _join(self, layers: Sequence[chex.Array]) -> chex.Array:
-        return jnp.concatenate(layers[::-1] if self._is_reversed else layers)
+        return jnp.concatenate(layers[::-1] if self.is_reversed else layers)
 
     def _split(self, z: chex.Array) -> list[chex.Array]:
-        sizes = self._sizes[::-1] if self._is_reversed else self._sizes
+        sizes = self.sizes[::-1] if self.is_reversed else self.sizes
         layers = jnp.split(z, np.cumsum(sizes)[:-1])
-        return layers[::-1] if self._is_reversed else layers
+        return layers[::-1] if self.is_reversed else layers
 
     def _through(self, layer_fn: Callable[[int, chex.Array], chex.Array]) -> list[chex.Array]:
         """Layers made one by one by `layer_fn(number, logits)`."""
-        layers = [layer_fn(0, self._first_logits)]
-        for i, logits_fn in enumerate(self._next_fns, 1):
+        layers = [layer_fn(0, self.first_logits)]
+        for i, logits_fn in enumerate(self.next_fns, 1):
             layers.append(layer_fn(i, logits_fn(layers[-1])))
         return layers
 
@@ -86,8 +85,8 @@ class Layered:
     def log_prob(self, z: chex.Array) -> chex.Array:
         """Log probability `[]` of `z` `[D]`, nats; between 0 and 1 it is extended linearly."""
         layers = self._split(z)
-        logits = [self._first_logits]
-        logits += [fn(layer) for fn, layer in zip(self._next_fns, layers[:-1], strict=True)]
+        logits = [self.first_logits]
+        logits += [fn(layer) for fn, layer in zip(self.next_fns, layers[:-1], strict=True)]
         return sum(Bernoulli(a).log_prob(h) for a, h in zip(logits, layers, strict=True))
 
     def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
@@ -117,14 +116,21 @@ def _init_all(key: chex.PRNGKey, layers: Sequence[networks.Network]) -> list[PyT
     return [layer.init(jax.random.fold_in(key, i)) for i, layer in enumerate(layers)]
 
 
-def _applied(
-    layers: Sequence[networks.Network], params: PyTree, precision: str = "float32"
-) -> list[Callable[[chex.Array], chex.Array]]:
-    """Each layer as a function of its input alone."""
-    return [
-        lambda inputs, layer=layer, p=p: layer.apply(p, inputs, precision)[0]
-        for layer, p in zip(layers, params, strict=True)
-    ]
+def _logits_fns(layers: Sequence[networks.Network]) -> dict[str, list[Callable]]:
+    """Precision -> each layer as a function of its parameters and its input, made once."""
+
+    def logits_fn(layer, precision):
+        return lambda params, inputs: layer.apply(params, inputs, precision)[0]
+
+    return {
+        precision: [logits_fn(layer, precision) for layer in layers]
+        for precision in networks.PRECISIONS
+    }
+
+
+def _bound(fns: Sequence[Callable], params: Sequence[PyTree], *more: chex.Array) -> list[Partial]:
+    """Each function bound to its layer's parameters."""
+    return [Partial(fn, p, *more) for fn, p in zip(fns, params, strict=True)]
 
 
 @of_model
@@ -156,6 +162,7 @@ def sigmoid_belief_network(
     pixels = mlp(sizes[0], head_sizes=[data_size], output_bias=bias)
     downward = [mlp(above, head_sizes=[below]) for below, above in itertools.pairwise(sizes)][::-1]
     upward = [mlp(i, head_sizes=[o]) for i, o in itertools.pairwise((data_size, *sizes))]
+    downward_fns, upward_fns = _logits_fns(downward), _logits_fns(upward)["float32"]
 
     def init(key: chex.PRNGKey) -> Params:
         pixel_key, down_key, up_key = jax.random.split(key, 3)
@@ -166,8 +173,9 @@ def sigmoid_belief_network(
         }
         return Params(theta, _init_all(up_key, upward))
 
-    def prior(theta: PyTree, precision: str = "float32") -> Layered:
-        next_fns = _applied(downward, theta["layers"], precision)
+    def prior(theta: PyTree, x: PyTree = None, precision: str = "float32") -> Layered:
+        del x
+        next_fns = _bound(downward_fns[precision], theta["layers"])
         return Layered(theta["top"], next_fns, sizes=sizes[::-1], is_reversed=True)
 
     def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32") -> Bernoulli:
@@ -175,14 +183,15 @@ def sigmoid_belief_network(
 
     def posterior(phi: PyTree, x: chex.Array) -> Layered:
         chex.assert_rank(x, 1)
-        first, *rest = _applied(upward, phi)
+        first, *rest = _bound(upward_fns, phi)
         return Layered(first(x), rest, sizes=sizes)
 
     def log_joint(theta, x, z, precision: str = "float32") -> chex.Array:
         chex.assert_rank([x, z], 1)
-        return likelihood(theta, z, precision).log_prob(x) + prior(theta, precision).log_prob(z)
+        return likelihood(theta, z, precision).log_prob(x) + prior(theta, x, precision).log_prob(z)
 
-    def sample(key: chex.PRNGKey, theta: PyTree) -> tuple[chex.Array, chex.Array]:
+    def sample(key: chex.PRNGKey, theta: PyTree, x: PyTree = None) -> tuple[chex.Array, chex.Array]:
+        del x
         z_key, x_key = jax.random.split(key)
         z = prior(theta).sample(z_key)
         return likelihood(theta, z).sample(x_key), z
@@ -195,10 +204,15 @@ def sigmoid_belief_network(
         sample=sample,
         likelihood=likelihood,
         log_joint_in=_in_precision(log_joint),
-        has_binary_latents=True,
+        latents="binary",
         data_size=data_size,
         check_data=functools.partial(support.check_pixels, num_pixels=data_size),
     )
+
+
+def _beside(logits_fn: Callable) -> Callable:
+    """The same function of a layer and, beside it, of x."""
+    return lambda params, x, layer: logits_fn(params, jnp.concatenate([layer, x]))
 
 
 @of_model
@@ -239,15 +253,18 @@ def half_predictor(
     )
     inference = [mlp(data_size, head_sizes=[sizes[0]])]
     inference += [mlp(i + data_size, head_sizes=[o]) for i, o in itertools.pairwise(sizes)]
+    forward_fns = _logits_fns(forward)
+    first_fn, *rest_fns = _logits_fns(inference)["float32"]
+    rest_fns = [_beside(fn) for fn in rest_fns]
 
     def init(key: chex.PRNGKey) -> Params:
         target_key, forward_key, inference_key = jax.random.split(key, 3)
         theta = {"layers": _init_all(forward_key, forward), "target": target.init(target_key)}
         return Params(theta, _init_all(inference_key, inference))
 
-    def conditional_prior(theta: PyTree, x: chex.Array, precision: str = "float32") -> Layered:
+    def prior(theta: PyTree, x: chex.Array, precision: str = "float32") -> Layered:
         chex.assert_rank(x, 1)
-        first, *rest = _applied(forward, theta["layers"], precision)
+        first, *rest = _bound(forward_fns[precision], theta["layers"])
         return Layered(first(x[:context_size]), rest, sizes=sizes)
 
     def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32") -> Bernoulli:
@@ -255,19 +272,18 @@ def half_predictor(
 
     def posterior(phi: PyTree, x: chex.Array) -> Layered:
         chex.assert_rank(x, 1)
-        first, *rest = _applied(inference, phi)
-        rest = [lambda layer, fn=fn: fn(jnp.concatenate([layer, x])) for fn in rest]
-        return Layered(first(x), rest, sizes=sizes)
+        first_params, *rest_params = phi
+        next_fns = _bound(rest_fns, rest_params, x)
+        return Layered(first_fn(first_params, x), next_fns, sizes=sizes)
 
     def log_joint(theta, x, z, precision: str = "float32") -> chex.Array:
         chex.assert_rank([x, z], 1)
         y = x[context_size:]
-        prior = conditional_prior(theta, x, precision)
-        return likelihood(theta, z, precision).log_prob(y) + prior.log_prob(z)
+        return likelihood(theta, z, precision).log_prob(y) + prior(theta, x, precision).log_prob(z)
 
-    def conditional_sample(key, theta, x) -> tuple[chex.Array, chex.Array]:
+    def sample(key: chex.PRNGKey, theta: PyTree, x: chex.Array) -> tuple[chex.Array, chex.Array]:
         z_key, y_key = jax.random.split(key)
-        z = conditional_prior(theta, x).sample(z_key)
+        z = prior(theta, x).sample(z_key)
         y = likelihood(theta, z).sample(y_key)
         return jnp.concatenate([x[:context_size], y]), z
 
@@ -275,11 +291,11 @@ def half_predictor(
         init=init,
         log_joint=log_joint,
         posterior=posterior,
+        prior=prior,
+        sample=sample,
         likelihood=likelihood,
         log_joint_in=_in_precision(log_joint),
-        has_binary_latents=True,
-        conditional_prior=conditional_prior,
-        conditional_sample=conditional_sample,
+        latents="binary",
         data_size=data_size,
         check_data=functools.partial(
             support.check_pixels, num_pixels=data_size, first=context_size

@@ -16,7 +16,7 @@ import numpy as np
 
 from aiwae_jax import checks
 from aiwae_jax.distributions import softplus
-from aiwae_jax.hmc import HMCInfo, HMCState, accept
+from aiwae_jax.moves.hamiltonian import HMCInfo, HMCState, accept
 from aiwae_jax.types import Move
 
 

@@ -8,8 +8,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
-from aiwae_jax import checks, distributions, flows, networks, support
+from aiwae_jax import checks, distributions, networks, support
+from aiwae_jax.models import flows
 from aiwae_jax.recipe import of_model
 from aiwae_jax.types import LogJointFn, Model, Params, Posterior, PyTree
 
@@ -116,8 +118,8 @@ def bernoulli_vae(
         phi = {"encoder": encoder_params, "flow": flow_params} if flow_params else encoder_params
         return Params(theta=decoder.init(theta_key), phi=phi)
 
-    def prior(theta: PyTree) -> distributions.DiagNormal:
-        del theta
+    def prior(theta: PyTree, x: PyTree = None) -> distributions.DiagNormal:
+        del theta, x
         return distributions.standard_normal(latent_size)
 
     def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32"):
@@ -179,50 +181,26 @@ def two_layer_vae(
         loc, log_scale = network.apply(params, inputs)
         return distributions.DiagNormal(loc, jnp.exp(log_scale))
 
-    def prior(theta: PyTree) -> flows.Transported:
+    lower_given = functools.partial(diag_normal, lower_prior)
+    upper_given = functools.partial(diag_normal, upper_encoder)
+
+    def prior(theta: PyTree, x: PyTree = None) -> flows.Chained:
         """h2 first, then h1, of which it is the condition."""
-        h2_given = distributions.standard_normal(upper)
-
-        def transport(noise):
-            h2 = noise[lower:]
-            h1, log_det = diag_normal(lower_prior, theta["h1"], h2).transport(noise[:lower])
-            return jnp.concatenate([h1, h2]), log_det
-
-        def inverse_transport(z):
-            h2 = z[lower:]
-            h1 = diag_normal(lower_prior, theta["h1"], h2).inverse_transport(z[:lower])
-            return jnp.concatenate([h1, h2_given.inverse_transport(h2)])
-
-        def log_prob(z):
-            h1, h2 = z[:lower], z[lower:]
-            h1_given = diag_normal(lower_prior, theta["h1"], h2)
-            return h2_given.log_prob(h2) + h1_given.log_prob(h1)
-
-        return flows.Transported(lower + upper, transport, inverse_transport, log_prob)
+        del x
+        return flows.Chained(
+            distributions.standard_normal(upper),
+            Partial(lower_given, theta["h1"]),
+            sizes=(upper, lower),
+            is_reversed=True,
+        )
 
     def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32"):
         return distributions.Bernoulli(*decoder.apply(theta["decoder"], z[:lower], precision))
 
-    def encode(phi: PyTree, x: chex.Array) -> flows.Transported:
+    def encode(phi: PyTree, x: chex.Array) -> flows.Chained:
         chex.assert_rank(x, 1)
         q1 = diag_normal(lower_encoder, phi["h1"], x)  # once per datum
-
-        def transport(noise):
-            h1, lower_log_det = q1.transport(noise[:lower])
-            q2 = diag_normal(upper_encoder, phi["h2"], h1)
-            h2, upper_log_det = q2.transport(noise[lower:])
-            return jnp.concatenate([h1, h2]), lower_log_det + upper_log_det
-
-        def inverse_transport(z):
-            q2 = diag_normal(upper_encoder, phi["h2"], z[:lower])
-            noises = q1.inverse_transport(z[:lower]), q2.inverse_transport(z[lower:])
-            return jnp.concatenate(noises)
-
-        def log_prob(z):
-            h1, h2 = z[:lower], z[lower:]
-            return q1.log_prob(h1) + diag_normal(upper_encoder, phi["h2"], h1).log_prob(h2)
-
-        return flows.Transported(lower + upper, transport, inverse_transport, log_prob)
+        return flows.Chained(q1, Partial(upper_given, phi["h2"]), sizes=(lower, upper))
 
     return _model(init, prior, likelihood, encode, data_size=data_size, has_density=True)
 
@@ -236,7 +214,8 @@ def _model(init, prior, likelihood, posterior, *, data_size: int, has_density: b
         chex.assert_rank([x, z], 1)
         return likelihood(theta, z, precision).log_prob(x) + prior(theta).log_prob(z)
 
-    def sample(key: chex.PRNGKey, theta: PyTree) -> tuple[chex.Array, chex.Array]:
+    def sample(key: chex.PRNGKey, theta: PyTree, x: PyTree = None) -> tuple[chex.Array, chex.Array]:
+        del x
         z_key, x_key = jax.random.split(key)
         z = prior(theta).sample(z_key)
         return likelihood(theta, z).sample(x_key), z

@@ -1,0 +1,13 @@
+"""Builders of `Model`s: continuous latents under images, and binary ones."""
+
+from aiwae_jax.models.binary import half_predictor, sigmoid_belief_network
+from aiwae_jax.models.images import INITIALIZATIONS, bernoulli_vae, mean_image_logits, two_layer_vae
+
+__all__ = [
+    "INITIALIZATIONS",
+    "bernoulli_vae",
+    "half_predictor",
+    "mean_image_logits",
+    "sigmoid_belief_network",
+    "two_layer_vae",
+]
