@@ -8,8 +8,8 @@ import dataclasses
 import inspect
 from typing import Any
 
-from aiwae_jax import data, evaluate, methods, moves, paths
-from aiwae_jax.cli.flags import UsageError, names_of, one_of, refusals, require
+from aiwae_jax import evaluate, methods, moves, paths
+from aiwae_jax.cli.flags import UsageError, names_of, refusals, require
 from aiwae_jax.models import flows
 from aiwae_jax.report.evaluation import Evaluation
 from experiments import build, paper
@@ -59,9 +59,6 @@ def complete(given: dict[str, Any], preset: str = "default") -> Training:
       UsageError: for one that cannot be run.
     """
     said = {"dataset": "digits", "method": "aiwae", "model": "one_layer"} | given
-    one_of("dataset", said["dataset"], data.NAMES)
-    one_of("method", said["method"], list(methods.BUILDERS))
-    one_of("model", said["model"], list(MODELS))
     for name in given:
         if name in foreign_to(said["method"], said["model"]):
             _refuse_foreign(name, said)
@@ -92,7 +89,8 @@ def _whole(said: dict[str, Any], preset: str = "default") -> Training:
         **PRESETS[preset],
         **_forced(said),
     }
-    values = {name: value for name, value in usual.items() if name not in foreign} | said
+    usual = {name: value for name, value in usual.items() if name not in foreign}
+    values = {"num_particles": 1} | usual | said
     if callable(values["batch_size"]):
         values["batch_size"] = values["batch_size"](said["method"])
     return Training(**values)

@@ -3,12 +3,13 @@
 import pathlib
 from typing import Any
 
+from aiwae_jax.cli.flags import in_flags
 from aiwae_jax.report import contents
 from aiwae_jax.report.contents import read_evaluation as read_evaluation
 from aiwae_jax.runs import config
 from aiwae_jax.runs.files import WorkdirError
 from experiments import build
-from experiments.settings import Training
+from experiments.settings import FLAGS, Training
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def settings_of(folder: pathlib.Path, stored: dict[str, Any]) -> Training:
         training = Training(**stored["training"])
         build.stand_in(training)
     except (TypeError, ValueError, KeyError) as error:
-        reason = str(error).removeprefix("Training.__init__() ")
+        reason = in_flags(str(error).removeprefix("Training.__init__() "), FLAGS)
         raise WorkdirError(
             f"{path} is of another version, or was changed ({reason}); {config.CONFIG_ADVICE}."
         ) from None

@@ -201,7 +201,7 @@ def its_own_flags(method: str, shared: Sequence[str]) -> list[str]:
     Raises:
       flags.UsageError: for an unknown method.
     """
-    one_of("methods", method, list(methods.BUILDERS))
+    one_of("methods", method, methods.BUILDERS)
     takes = settings.method_options(method)
     others = [settings.FLAGS[name] for name in settings.OF_METHODS if name not in takes]
     others += [f"no{name}" for name in others]  # of a boolean

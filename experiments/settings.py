@@ -40,8 +40,14 @@ BINARY = ("sbn", "conditional")
 class Training:
     """What identifies a training run; two runs that differ here need two work folders."""
 
-    dataset: str = option("digits", help=f"Data set: {', '.join(data.NAMES)}.")
-    method: str = option("aiwae", help=f"Method: {', '.join(methods.BUILDERS)}.")
+    dataset: str = option(choices=data.NAMES, help="Data set. Default digits.")
+    method: str = option(choices=list(methods.BUILDERS), help="Method. Default aiwae.")
+    num_particles: int = option(
+        flag="K",
+        at_least=1,
+        at_most=_MANY,
+        help="The paper's K: (annealed) importance samples per image.",
+    )
     model: str = option(
         "one_layer",
         choices=list(MODELS),
@@ -75,13 +81,6 @@ class Training:
         flag="flow_layers",
         at_least=1,
         help="Layers of a flow. Default 4 for planar; 2 for iaf.",
-    )
-    num_particles: int = option(
-        1,
-        flag="K",
-        at_least=1,
-        at_most=_MANY,
-        help="The paper's K: (annealed) importance samples per image.",
     )
     num_temperatures: int | None = option(
         None,

@@ -491,6 +491,7 @@ def test_defaults_are_the_papers():
         num_leapfrog_steps=5,
         latent_size=50,
         hidden_size=200,
+        posterior="normal",
         batch_size=128,
         num_stages=8,
         adam_eps=1e-4,

@@ -1,11 +1,13 @@
 """Flags made of settings, one for each option; parsing, help, and errors of one line."""
 
 import contextlib
+import dataclasses
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -21,6 +23,7 @@ _DEFINE = {
 
 
 _QUOTE = "'"
+_HELP = {"width": 88, "initial_indent": "  ", "subsequent_indent": "    "}
 
 
 class UsageError(ValueError):
@@ -41,13 +44,11 @@ def define_options(
     """
     for field, said in options_of(settings):
         name, text = said.flag or field.name, help_fn(field.name, said)
-        if field.default not in (None, False) and "Default" not in text:
-            text += f" Default {field.default}."
-        if said.choices:
-            absl_flags.DEFINE_enum(name, None, list(said.choices), text, flag_values=fv)
-        else:
-            kind, _ = type_of(settings, field.name)
-            _DEFINE[kind](name, None, text, flag_values=fv)
+        is_said = field.default in (None, False, dataclasses.MISSING) or "Default" in text
+        text += "" if is_said else f" Default {field.default}."
+        kind, _ = type_of(settings, field.name)
+        _DEFINE[kind](name, None, text, flag_values=fv)
+        fv[name].choices = said.choices
 
 
 def given(fv: absl_flags.FlagValues, settings: type) -> dict[str, Any]:
@@ -174,11 +175,10 @@ def _help_text(fv: absl_flags.FlagValues) -> str:
         for flag in flags:
             value = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
             default = "" if value is None or flag.boolean else f" (default {value})"
-            choices = getattr(flag.parser, "enum_values", None)
+            choices = getattr(flag, "choices", ())
             values = f"  one of {', '.join(choices)}" if choices else ""
-            lines.append(f"  --{flag.name}{default}{values}")
-            text = re.sub(r"^<[\w|]+>: ", "", flag.help)  # absl repeats an enum's values here
-            lines.append(absl_flags.text_wrap(text, length=88, indent="      "))
+            lines += textwrap.wrap(f"--{flag.name}{default}{values}", **_HELP)
+            lines.append(absl_flags.text_wrap(flag.help, length=88, indent="      "))
     return "\n".join(lines)
 
 
@@ -199,6 +199,6 @@ def check_folder(name: str, value: str) -> None:
         ) from None
 
 
-def one_of(name: str, value: str, known: Sequence[str]) -> None:
+def one_of(name: str, value: str, known: Iterable[str]) -> None:
     """Raises UsageError for an unknown name, and lists the known ones."""
     require(value in known, f"--{name} must be one of {', '.join(known)}; got {value!r}.")
