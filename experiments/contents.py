@@ -3,12 +3,12 @@
 import pathlib
 from typing import Any
 
+from aiwae_jax.cli import build
 from aiwae_jax.cli.flags import in_flags
 from aiwae_jax.report import contents
 from aiwae_jax.report.contents import read_evaluation as read_evaluation
 from aiwae_jax.runs import config
 from aiwae_jax.runs.files import WorkdirError
-from experiments import build
 from experiments.settings import FLAGS, Training
 
 

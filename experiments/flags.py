@@ -9,6 +9,7 @@ from absl import flags as absl_flags
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.cli.flags import UsageError as UsageError
 from aiwae_jax.cli.layout import Layout, Processes
+from aiwae_jax.cli.settings import foreign_to
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
 from experiments import completion, settings, workdir
@@ -159,7 +160,7 @@ def arguments_of(config: dict[str, dict[str, Any]]) -> list[str]:
       config: "training" and, if there is one, "evaluation", as in report.json.
     """
     training = config["training"]
-    foreign = settings.foreign_to(training["method"], training["model"])
+    foreign = foreign_to(training["method"], training["model"])
     its_own = {name: value for name, value in training.items() if name not in foreign}
     return [
         *cli.arguments(Training, its_own),

@@ -13,8 +13,9 @@ from absl import flags as absl_flags
 
 from aiwae_jax import data, evaluate, methods, train
 from aiwae_jax.cli.flags import one_of
+from aiwae_jax.cli.settings import FLAGS, OF_METHODS, method_options
 from aiwae_jax.runs import progress
-from experiments import cost, flags, settings, workdir
+from experiments import cost, flags, workdir
 from experiments import evaluate as evaluate_command
 from experiments.benchmark import limit, timing
 from experiments.config import Config
@@ -186,7 +187,7 @@ def cells_of(
     found = []
     for method in methods:
         its_own = its_own_flags(method, shared)
-        takes = settings.method_options(method)
+        takes = method_options(method)
         for num, temperature in itertools.product(
             [f"--K={num}" for num in particles] if "num_particles" in takes else ["--K=1"],
             [[f"--T={t}"] for t in temperatures] if "num_temperatures" in takes else [[]],
@@ -202,8 +203,8 @@ def its_own_flags(method: str, shared: Sequence[str]) -> list[str]:
       flags.UsageError: for an unknown method.
     """
     one_of("methods", method, methods.BUILDERS)
-    takes = settings.method_options(method)
-    others = [settings.FLAGS[name] for name in settings.OF_METHODS if name not in takes]
+    takes = method_options(method)
+    others = [FLAGS[name] for name in OF_METHODS if name not in takes]
     others += [f"no{name}" for name in others]  # of a boolean
     return [flag for flag in shared if _name(flag) not in others]
 

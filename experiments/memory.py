@@ -10,9 +10,10 @@ import jax
 
 from aiwae_jax import data
 from aiwae_jax.cli.flags import UsageError
+from aiwae_jax.cli.settings import method_options
 from aiwae_jax.train.program import Program
 from experiments.config import Config
-from experiments.settings import Training, method_options
+from experiments.settings import Training
 
 _WORTH_A_LOOK = 1 / 50  # of the memory, for arrays of which a step has some dozens
 _KEEP_THEIR_MOVES = ("hvae", "hvi", "uha")  # for the gradients that go through them

@@ -5,12 +5,13 @@ import shlex
 from typing import Any
 
 from aiwae_jax import data, train
+from aiwae_jax.cli import build
 from aiwae_jax.evaluate import PAPER_SETTINGS
 from aiwae_jax.report.environment import environment as environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.text import METRICS, Description
 from aiwae_jax.train import program
-from experiments import build, flags, paper
+from experiments import flags, paper
 from experiments.settings import Training
 
 _STEP_SIZES = {"pilot": "tuned on pilot chains and frozen", "paper": "adapted on the chains"}

@@ -7,9 +7,10 @@ import pytest
 from test_run import TINY, main
 
 from aiwae_jax import methods
+from aiwae_jax.cli import completion
+from aiwae_jax.cli.settings import BINARY, method_options
 from aiwae_jax.models import flows
-from experiments import completion, flags
-from experiments.settings import BINARY, method_options
+from experiments import flags
 
 # Small sizes, of the flags that a method takes.
 SMALL = {

@@ -44,8 +44,8 @@ def define_options(
     """
     for field, said in options_of(settings):
         name, text = said.flag or field.name, help_fn(field.name, said)
-        is_said = field.default in (None, False, dataclasses.MISSING) or "Default" in text
-        text += "" if is_said else f" Default {field.default}."
+        is_silent = any(field.default is each for each in (None, False, dataclasses.MISSING))
+        text += "" if is_silent or "Default" in text else f" Default {field.default}."
         kind, _ = type_of(settings, field.name)
         _DEFINE[kind](name, None, text, flag_values=fv)
         fv[name].choices = said.choices

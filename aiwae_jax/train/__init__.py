@@ -21,6 +21,7 @@ from aiwae_jax.train.optimizers import (
     stage_ends,
 )
 from aiwae_jax.train.run import Run, load
+from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.step import (
     TrainState,
     TrainStep,
@@ -37,6 +38,7 @@ __all__ = [
     "Optimizers",
     "Run",
     "RunSteps",
+    "Settings",
     "TrainInfo",
     "TrainState",
     "TrainStep",

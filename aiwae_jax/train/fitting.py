@@ -15,6 +15,7 @@ from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.train import program as programs
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.run import Run
+from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.trainer import Trainer
 from aiwae_jax.types import Method, Model
 
@@ -66,7 +67,7 @@ def fit(
       ImportError: if the packages of the extra `run` are missing.
     """
     extras.require("`train.fit`")
-    settings = programs.Settings(
+    settings = Settings(
         epochs=epochs, batch_size=batch_size, seed=seed, loss_reduction=loss_reduction
     )
     program = programs.build(method, model, dataset, settings, mesh=mesh, optimizers=optimizers)
@@ -98,7 +99,7 @@ def _describe(
     method: Method,
     model: Model,
     dataset: data.Dataset,
-    settings: programs.Settings,
+    settings: Settings,
     optimizers: Optimizers | None,
 ) -> dict[str, Any]:
     """What config.json says of the run."""

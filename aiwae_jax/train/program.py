@@ -1,6 +1,5 @@
 """From a method, a model and data to the compiled pieces of a run."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,46 +9,15 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.tree_util import Partial
 
-from aiwae_jax import checks, data
+from aiwae_jax import data
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
 from aiwae_jax.train import optimizers as rates
 from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
 from aiwae_jax.train.optimizers import Optimizers
+from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.step import check_method, init_state, make_train_step
 from aiwae_jax.types import Method, Model, Params
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How long, in what batches, and from which seed a run is trained.
-
-    Attributes:
-      epochs: passes over the data, over which the stages of the learning rate are stretched; None
-        for the stages' own length, 3**i epochs for stage i.
-      num_stages: of the learning rate, which falls by 10**(-1/7) from each to the next; see
-        `paper_learning_rate`.
-      batch_size: B.
-      seed: of parameters, order, bits and chains.
-      num_repeats: models trained side by side in one program, with seeds `seed`, `seed + 1`, ...
-      adam_eps: epsilon of Adam.
-      loss_reduction: see `make_train_step`.
-    """
-
-    epochs: float | None = None
-    num_stages: int = 8
-    batch_size: int = 64
-    seed: int = 0
-    num_repeats: int = 1
-    adam_eps: float = 1e-4
-    loss_reduction: str = "mean"
-
-    def __post_init__(self):
-        for name, least in (("num_stages", 1), ("batch_size", 1), ("num_repeats", 1), ("seed", 0)):
-            # As Python has them, for a file.
-            object.__setattr__(self, name, checks.integer(name, getattr(self, name), least=least))
-        if self.epochs is not None:
-            object.__setattr__(self, "epochs", float(checks.positive("epochs", self.epochs)))
 
 
 class Program(NamedTuple):

@@ -1,0 +1,224 @@
+"""What a run of a command is made of: its method and its model, one field an option.
+
+A method's options have the names of its builder's arguments in `aiwae_jax.methods`, and its
+defaults; a field here gives such an argument its flag.
+"""
+
+import dataclasses
+import inspect
+from typing import Any
+
+from aiwae_jax import (
+    differentiable,
+    methods,
+    models,
+    moves,
+    networks,
+    paths,
+    schedules,
+    train,
+)
+from aiwae_jax.cli import flags
+from aiwae_jax.options import Option, option
+
+_MANY = 10**6
+# What each model takes, with its defaults.
+_CONTINUOUS = {"latent_size": 50, "hidden_size": 200, "posterior": "normal"}
+_BINARY = {"layers": "200"}
+MODELS = {
+    "one_layer": _CONTINUOUS | {"num_flow_layers": None},
+    "two_layer": _CONTINUOUS,
+    "sbn": _BINARY,
+    "conditional": _BINARY,
+}
+BINARY = ("sbn", "conditional")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fitting(train.Settings):
+    """A method, a model, and how they are trained."""
+
+    method: str = option(choices=list(methods.BUILDERS), help="Method. Default aiwae.")
+    num_particles: int = option(
+        flag="K",
+        at_least=1,
+        at_most=_MANY,
+        help="The paper's K: (annealed) importance samples per image.",
+    )
+    model: str = option(
+        "one_layer",
+        choices=list(MODELS),
+        help="`one_layer` is the paper's, `two_layer` the IWAE paper's (2·latent_dim units under "
+        "latent_dim). Of binary latents: `sbn`, a sigmoid belief network, and `conditional`, which "
+        "predicts the lower half of an image from the upper one.",
+    )
+    latent_size: int | None = option(
+        None,
+        flag="latent_dim",
+        at_least=1,
+        at_most=_MANY,
+        help="Dimension of a continuous latent z.",
+    )
+    hidden_size: int | None = option(
+        None,
+        flag="hidden_dim",
+        at_least=1,
+        at_most=_MANY,
+        help="Units in each of the two tanh layers of both networks of a continuous latent.",
+    )
+    layers: str | None = option(None, help="Binary units of each layer: 200, or 200,200 for two.")
+    posterior: str | None = option(
+        None,
+        choices=list(models.flows.FAMILIES),
+        help="Family of q(z|x): diagonal normal, full-covariance normal, planar flow, inverse "
+        "autoregressive flow.",
+    )
+    num_flow_layers: int | None = option(
+        None,
+        flag="flow_layers",
+        at_least=1,
+        help="Layers of a flow. Default 4 for planar; 2 for iaf.",
+    )
+    num_temperatures: int | None = option(
+        None,
+        flag="T",
+        at_least=2,
+        at_most=_MANY,
+        help="The paper's T: inverse temperatures, counting β=0 and β=1, so T-1 moves.",
+    )
+    num_leapfrog_steps: int | None = option(
+        None,
+        flag="L",
+        at_least=1,
+        at_most=_MANY,
+        help="The paper's L: leapfrog integration steps per HMC move; of binary latents the "
+        "proposals or sweeps of each move.",
+    )
+    schedule: str = option(
+        "linear",
+        choices=list(schedules.SCHEDULES),
+        help="Temperatures: evenly spaced, as in the paper, or dense at both ends.",
+    )
+    chain_space: str = option(
+        "latent",
+        choices=list(paths.SPACES),
+        help="Where the chains move: `latent` moves z, as the paper; `base` moves the noise that q "
+        "turns into z, so that q's standard deviations become the mass matrix (always so with "
+        "--posterior=planar or iaf).",
+    )
+    force_precision: str = option(
+        "float32",
+        choices=list(networks.PRECISIONS),
+        help="Precision of the gradients inside HMC; energies and weights stay fp32, so that the "
+        "sampler stays exact. Faster where the hardware multiplies tf32 or bf16.",
+    )
+    particle_chunk: int | None = option(
+        None,
+        at_least=1,
+        help="Particles of an image at work at once, a divisor of K: bounds the memory for a large "
+        "K; all, where it is not given.",
+    )
+    num_moves: int | None = option(
+        None, flag="moves", at_least=1, at_most=_MANY, help="Moves of the chain or flow."
+    )
+    rws_phi: str | None = option(
+        None,
+        choices=list(methods.RWS_PHI),
+        help="What φ learns from: weighted samples of the image (wake), dreams of the model "
+        "(sleep), or the mean of both.",
+    )
+    tempering: str | None = option(
+        None,
+        choices=list(differentiable.TEMPERINGS),
+        help="Cooling of the flow's momentum: from temperature 2, or none.",
+    )
+    with_rematerialization: bool | None = option(
+        None,
+        flag="remat",
+        help="Keeps only what is between the moves for the way back: less memory, more time.",
+    )
+    move: str | None = option(
+        None,
+        choices=moves.names("binary"),
+        help="How chains move binary latents: many flips at once (langevin, the default), one "
+        "where the gradient promises most (informed), or unit by unit (gibbs).",
+    )
+    raiko_estimator: str | None = option(
+        None,
+        choices=list(methods.RAIKO_ESTIMATORS),
+        help="Raiko et al.'s gradient: G5, Tang & Salakhutdinov's with less noise, or G3, through "
+        "each bit's probability, which is biased.",
+    )
+    initialization: str = option(
+        "torch_mean_bias",
+        flag="init",
+        choices=sorted(models.INITIALIZATIONS),
+        help="Initialization: weights and biases uniform in ±1/sqrt(fan-in) (torch, as the AIWAE "
+        "authors) or Glorot with zero biases; `mean_bias` starts the decoder's output bias at the "
+        "logit of the mean training image, as the IWAE authors do.",
+    )
+
+    def __post_init__(self):
+        """Raises ValueError for a value that cannot be."""
+        super().__post_init__()
+        if not all(size.isdecimal() and 1 <= int(size) <= _MANY for size in self._layers):
+            raise ValueError(
+                f"`layers` must be positive numbers like 200 or 200,200, got {self.layers!r}."
+            )
+
+    @property
+    def _layers(self) -> list[str]:
+        return [] if self.layers is None else self.layers.split(",")
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Units of each layer of binary latents; none for continuous ones."""
+        return tuple(map(int, self._layers))
+
+    @property
+    def total_epochs(self) -> float:
+        """Passes over the training set, of all stages together."""
+        return float(self.epochs or train.paper_epochs(self.num_stages))
+
+    @property
+    def method_options(self) -> dict[str, Any]:
+        """Arguments of the method's builder."""
+        return {name: getattr(self, name) for name in method_options(self.method)}
+
+
+FLAGS = flags.names_of(Fitting)  # field -> flag
+OF_MODELS = tuple(dict.fromkeys(name for takes in MODELS.values() for name in takes))
+
+
+def method_options(method: str) -> dict[str, Any]:
+    """What a method takes of the fields, with its builder's defaults."""
+    _, *parameters = inspect.signature(methods.BUILDERS[method]).parameters.values()
+    defaults = {each.name: each.default for each in parameters}
+    return {n: defaults[n] for n in FLAGS if n in defaults and n not in OF_MODELS}
+
+
+OF_METHODS = tuple(dict.fromkeys(n for method in methods.BUILDERS for n in method_options(method)))
+
+
+def foreign_to(method: str, model: str) -> set[str]:
+    """The fields that neither this method nor this model takes; none is foreign to unknown ones."""
+    if method not in methods.BUILDERS or model not in MODELS:
+        return set()
+    return {*OF_METHODS, *OF_MODELS} - method_options(method).keys() - MODELS[model].keys()
+
+
+def help_of(name: str, said: Option) -> str:
+    """The help of an option: of one that only some methods take, with these and their defaults."""
+    if name in OF_METHODS:
+        takers = {m: method_options(m)[name] for m in methods.BUILDERS if name in method_options(m)}
+    else:
+        takers = {m: takes[name] for m, takes in MODELS.items() if name in takes}
+    defaults: dict[Any, list[str]] = {}
+    for taker, default in takers.items():
+        defaults.setdefault(default, []).append(taker)
+    if not defaults:
+        return said.help
+    if list(defaults) == [None]:
+        return f"{said.help} For {', '.join(takers)}."
+    words = [f"{default} for {', '.join(names)}" for default, names in defaults.items()]
+    return f"{said.help} Default {'; '.join(words)}."
