@@ -103,6 +103,6 @@ def checked(settings: type, name: str, value: Any) -> Any:
     if said.choices and value not in said.choices:
         raise ValueError(f"`{name}` must be one of {', '.join(said.choices)}; got {value!r}.")
     if kind in (int, float):
-        value = checks.integer(name, value) if kind is int else checks.real(name, value)
+        value = checks.integer(name, value) if kind is int else float(checks.real(name, value))
         said.refuse(name, value)
     return value

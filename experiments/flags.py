@@ -88,13 +88,6 @@ class EvaluateFlags:
         return completion.complete_evaluation(self.given, training, self.preset)
 
 
-def _make(fv: absl_flags.FlagValues, kind: type) -> Any:
-    """The object that the flags describe."""
-    given = cli.given(fv, kind)
-    with cli.refusals(cli.names_of(kind)):
-        return kind(**given)
-
-
 def parse_run(argv: Sequence[str]) -> Config:
     """Flags of `experiments.run`.
 
@@ -107,7 +100,7 @@ def parse_run(argv: Sequence[str]) -> Config:
         cli.define_options(fv, kind)
     cli.define(fv)
     cli.parse(fv, argv, "Trains and measures a model: python -m experiments.run --dataset=digits")
-    running, layout = _make(fv, _Running), _make(fv, Layout)
+    running, layout = cli.make(fv, _Running), cli.make(fv, Layout)
     training = completion.complete(cli.given(fv, Training), running.preset)
     given = cli.given(fv, Evaluation)
     evaluation = completion.complete_evaluation(given, training, running.eval)
@@ -139,7 +132,7 @@ def parse_evaluate(argv: Sequence[str]) -> EvaluateFlags:
         cli.define_options(fv, kind)
     cli.define(fv)
     cli.parse(fv, argv, "Measures a run: python -m experiments.evaluate --workdir=runs/...")
-    measuring = _make(fv, _Measuring)
+    measuring = cli.make(fv, _Measuring)
     cli.require(measuring.workdir is not None, "--workdir is needed: the folder of a run.")
     cli.check_folder("workdir", measuring.workdir)
     cli.require(measuring.eval != "none", "--eval=none leaves nothing to do.")
@@ -147,7 +140,7 @@ def parse_evaluate(argv: Sequence[str]) -> EvaluateFlags:
         workdir=measuring.workdir,
         data_dir=fv.data_dir,
         against=measuring.against,
-        layout=_make(fv, Processes),
+        layout=cli.make(fv, Processes),
         preset=measuring.eval,
         given=cli.given(fv, Evaluation),
     )

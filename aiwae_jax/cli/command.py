@@ -8,15 +8,15 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 
 from aiwae_jax import data
 from aiwae_jax.cli import devices, start, streams
-from aiwae_jax.cli.flags import UsageError
+from aiwae_jax.cli.flags import UsageError, in_flags
 from aiwae_jax.parallel import processes
-from aiwae_jax.runs import checkpoint, files
+from aiwae_jax.runs import checkpoint, extras, files
 from aiwae_jax.runs.interruption import Interrupted
 from aiwae_jax.train.trainer import NonFiniteError
 
@@ -42,19 +42,31 @@ def _drop_late_callbacks(unraisable) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
-    """Makes `main(argv)` return an exit code: one line and 2 for a user's mistake.
+# Arguments of the library, as the flags that gave them.
+_FLAGS = {"folder": "workdir", "batch_size": "batch_size", "data_dir": "data_dir"}
+
+
+def exit_codes(
+    main: Callable[[Sequence[str]], None] | None = None, *, names: Mapping[str, str] = _FLAGS
+) -> Callable:
+    """Decorates `main(argv)`, so that it returns an exit code: 2 and a line for a user's mistake.
 
     0 means that the work is done and on the disk, also if nobody read to the end what was printed
     of it (`| head -1`); 1 that it could not be done, or its output not be printed; 128 + n that
     signal n ended it, after it had saved itself.
+
+    Args:
+      main: the command.
+      names: argument of the library -> flag that gave it.
     """
+    if main is None:
+        return functools.partial(exit_codes, names=names)
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str]) -> int:
         streams.open_closed()
         with start.at_work(), streams.patient() as lost:
-            code = _run(main, argv)
+            code = _run(main, argv, names)
             reason = lost()
             if code == 0 and reason is not None:
                 print(
@@ -66,21 +78,9 @@ def exit_codes(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]
     return wrapped
 
 
-# Arguments of the library, as the flags that gave them.
-_FLAGS = {
-    "`folder`=": "--workdir=",
-    "`batch_size`=": "--batch_size=",
-    "`data_dir` '": "--data_dir '",
-}
-
-
-def _with_flags(message: str) -> str:
-    for argument, flag in _FLAGS.items():
-        message = message.replace(argument, flag)
-    return message
-
-
-def _run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+def _run(
+    main: Callable[[Sequence[str]], None], argv: Sequence[str], names: Mapping[str, str]
+) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
@@ -90,8 +90,8 @@ def _run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
             sys.unraisablehook = _drop_late_callbacks
             devices.configure()
             main(argv)
-    except (UsageError, data.DataError, files.WorkdirError) as error:
-        print(f"error: {_with_flags(str(error))}", file=sys.stderr)
+    except (UsageError, data.DataError, files.WorkdirError, extras.MissingError) as error:
+        print(f"error: {in_flags(str(error), names)}", file=sys.stderr)
         return 2
     except (
         checkpoint.CheckpointError,
@@ -108,6 +108,9 @@ def _run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
         print("Interrupted; what was saved before stays as it is.", file=sys.stderr)
         return 128 + signal.SIGINT
     except Exception as error:
+        if isinstance(error, TypeError | ValueError) and str(error).startswith("`"):  # an argument
+            print(f"error: {in_flags(str(error), names)}", file=sys.stderr)
+            return 2
         code, line = _of_the_machine(error)
         if line is None:
             raise

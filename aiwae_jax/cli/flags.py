@@ -30,10 +30,26 @@ class UsageError(ValueError):
     """A user's mistake on the command line; the message is one clear line."""
 
 
+def _options(
+    settings: type, without: Sequence[str], prefix: str
+) -> Iterator[tuple[dataclasses.Field, Option, str]]:
+    """The options of a dataclass with their flags; those without a default come first."""
+    for field, said in sorted(options_of(settings), key=lambda each: _has_default(each[0])):
+        if field.name not in without:
+            yield field, said, (said.flag or field.name).removeprefix(prefix)
+
+
+def _has_default(field: dataclasses.Field) -> bool:
+    return field.default is not dataclasses.MISSING
+
+
 def define_options(
     fv: absl_flags.FlagValues,
     settings: type,
     help_fn: Callable[[str, Option], str] = lambda field, said: said.help,
+    *,
+    without: Sequence[str] = (),
+    prefix: str = "",
 ) -> None:
     """Defines the flag of every option of a dataclass; none has a value before it is given.
 
@@ -41,23 +57,30 @@ def define_options(
       fv: where.
       settings: the dataclass.
       help_fn: `help_fn(field, option)`, the help of a flag.
+      without: fields that get none.
+      prefix: what is left out of the flags' names.
     """
-    for field, said in options_of(settings):
-        name, text = said.flag or field.name, help_fn(field.name, said)
-        is_silent = any(field.default is each for each in (None, False, dataclasses.MISSING))
-        text += "" if is_silent or "Default" in text else f" Default {field.default}."
+    for field, said, flag in _options(settings, without, prefix):
+        text = help_fn(field.name, said)
+        if _has_default(field) and field.default is not None and field.default is not False:
+            text += "" if "Default" in text else f" Default {field.default}."
         kind, _ = type_of(settings, field.name)
-        _DEFINE[kind](name, None, text, flag_values=fv)
-        fv[name].choices = said.choices
+        _DEFINE[kind](flag, None, text, flag_values=fv)
+        fv[flag].choices = said.choices
 
 
-def given(fv: absl_flags.FlagValues, settings: type) -> dict[str, Any]:
-    """Field -> value, of the options whose flags were given.
+def names_of(settings: type, *, without: Sequence[str] = (), prefix: str = "") -> dict[str, str]:
+    """Field -> flag, of all options of a dataclass; arguments as in `define_options`."""
+    return {field.name: flag for field, _, flag in _options(settings, without, prefix)}
+
+
+def given(fv: absl_flags.FlagValues, settings: type, **options: Any) -> dict[str, Any]:
+    """Field -> value, of the options whose flags were given; `options` as in `define_options`.
 
     Raises:
       UsageError: for a value that its option excludes, whatever the others are.
     """
-    names = names_of(settings)
+    names = names_of(settings, **options)
     with refusals(names):
         return {
             name: checked(settings, name, fv[flag].value)
@@ -66,9 +89,15 @@ def given(fv: absl_flags.FlagValues, settings: type) -> dict[str, Any]:
         }
 
 
-def names_of(settings: type) -> dict[str, str]:
-    """Field -> flag, of all options of a dataclass."""
-    return {field.name: said.flag or field.name for field, said in options_of(settings)}
+def make(fv: absl_flags.FlagValues, settings: type, **options: Any) -> Any:
+    """The settings that the flags describe; `options` as in `define_options`.
+
+    Raises:
+      UsageError: for what cannot be.
+    """
+    found = given(fv, settings, **options)
+    with refusals(names_of(settings, **options)):
+        return settings(**found)
 
 
 def arguments(settings: type, values: dict[str, Any]) -> list[str]:
@@ -126,9 +155,21 @@ def define(fv: absl_flags.FlagValues) -> None:
 
 
 def parse(
-    fv: absl_flags.FlagValues, argv: Sequence[str], usage: str, *, known_only: bool = False
+    fv: absl_flags.FlagValues,
+    argv: Sequence[str],
+    usage: str,
+    *,
+    known_only: bool = False,
+    arguments: Sequence[str] = (),
 ) -> list[str]:
-    """Parses, or prints the help and exits; returns flags that are not known, if they may be.
+    """Parses, or prints the help and exits; returns what is no flag of these.
+
+    Args:
+      fv: the flags.
+      argv: of which the first is the command.
+      usage: the help's first line.
+      known_only: whether there may be flags that are not known, which are returned.
+      arguments: names of what is given without a flag, which is returned.
 
     Raises:
       UsageError: for what is no flag, no value of one, no finite number, or two values of one.
@@ -143,15 +184,19 @@ def parse(
         print(f"{usage}\n\n{_help_text(fv)}")
         sys.exit(0)
     unknown = [argument for argument in rest[1:] if known_only and argument.startswith("--")]
-    if len(rest) - 1 > len(unknown):
-        (argument, *_) = (a for a in rest[1:] if a not in unknown)
-        raise UsageError(f"Unexpected argument {argument!r}; flags are written --name=value.")
+    others = [argument for argument in rest[1:] if argument not in unknown]
+    if len(others) > len(arguments):
+        raise UsageError(
+            f"Unexpected argument {others[len(arguments)]!r}; flags are written --name=value."
+        )
+    missing = arguments[len(others) :]
+    require(not missing, f"{' and '.join(missing)} is missing: {usage}.")
     for name, value in fv.flag_values_dict().items():
         require(
             not isinstance(value, float) or math.isfinite(value),
             f"--{name} must be a finite number, got {value}.",
         )
-    return unknown
+    return [*others, *unknown]
 
 
 def _take_one_value(flag: absl_flags.Flag) -> None:

@@ -10,6 +10,10 @@ _PACKAGES = {  # module -> package
 }
 
 
+class MissingError(ImportError):
+    """A package of an extra that is not installed; the message says how to install it."""
+
+
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
@@ -21,10 +25,10 @@ def require(what: str) -> None:
     """Refuses work that would end in an import that fails.
 
     Raises:
-      ImportError: naming what to install.
+      MissingError: naming what to install.
     """
     missing = [package for module, package in _PACKAGES.items() if not _is_there(module)]
     if missing:
-        raise ImportError(
+        raise MissingError(
             f"{what} needs {', '.join(missing)}: install them with pip install 'aiwae_jax[run]'."
         )

@@ -1,0 +1,89 @@
+"""`aiwae fit DATA --folder=RUN`: trains the paper's model of your data by any method."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags as absl_flags
+
+from aiwae_jax import train
+from aiwae_jax.cli import build, command, completion, flags, sources
+from aiwae_jax.cli.settings import FLAGS, Fitting, help_of
+from aiwae_jax.data import Dataset
+from aiwae_jax.options import option
+
+# Where they are not given.
+_USUAL = {"num_temperatures": 5, "latent_size": 10, "batch_size": 64, "epochs": 40.0}
+_NOT_YET = ("num_repeats", "num_stages", "adam_eps")  # of `train.fit`
+
+
+@dataclasses.dataclass(frozen=True)
+class Starting:
+    """What belongs to a start of a run, and not to the run."""
+
+    folder: str | None = option(None, help="Folder of the run; the same command continues there.")
+    max_level: float | None = option(
+        None,
+        above=0,
+        help="Grey level that stands for 1, of a file: its pixels are drawn anew as "
+        "bits at every use.",
+    )
+    checkpoint_minutes: float = option(3.0, above=0, help="Minutes between checkpoints, at most.")
+
+
+@command.exit_codes(names={**FLAGS, "folder": "folder", "max_level": "max_level"})
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    fv = absl_flags.FlagValues()
+    flags.define_options(fv, Starting)
+    flags.define_options(fv, Fitting, _help_of, without=_NOT_YET)
+    flags.define(fv)
+    (name,) = flags.parse(
+        fv,
+        argv,
+        f"Trains a model: aiwae fit DATA --folder=RUN, where DATA is {sources.WHAT}",
+        arguments=("DATA",),
+    )
+    starting = flags.make(fv, Starting)
+    flags.require(starting.folder is not None, "--folder is needed: the folder of the run.")
+    given = flags.given(fv, Fitting, without=_NOT_YET)
+    fitting = completion.complete(Fitting, given, lambda method, model: _USUAL)
+
+    dataset = sources.load(name, fv.data_dir, starting.max_level)
+    print(
+        f"data: {dataset.title}, {len(dataset.train)} for training and {len(dataset.test)} for "
+        f"testing ({dataset.source})"
+    )
+    model = build.build_model(fitting, _mean(dataset))
+    run = train.fit(
+        build.build_method(fitting, model),
+        model,
+        dataset,
+        starting.folder,
+        epochs=fitting.epochs,
+        batch_size=fitting.batch_size,
+        seed=fitting.seed,
+        loss_reduction=fitting.loss_reduction,
+        checkpoint_minutes=starting.checkpoint_minutes,
+    )
+    print(f"trained, {run.epochs:g} epochs. Measure it with: aiwae report {starting.folder}")
+
+
+def _help_of(name: str, said) -> str:
+    """The help of an option, with this command's own default."""
+    if name in _USUAL:
+        return f"{said.help.partition(' Default')[0]} Default {_USUAL[name]:g}."
+    return help_of(name, said)
+
+
+def _mean(dataset: Dataset) -> np.ndarray:
+    """Mean of the training data, which are bits, or grey levels that stand for them."""
+    rows = np.concatenate([dataset.train, dataset.test])
+    flags.require(
+        dataset.max_level is not None or bool(np.isin(rows, (0, 1)).all()),
+        "the data must be bits, or grey levels with --max_level, for Bernoulli pixels; other "
+        "likelihoods are for a model of your own, with train.fit in Python.",
+    )
+    if dataset.max_level is not None:
+        return dataset.mean_image()
+    return np.asarray(dataset.train.mean(axis=0), np.float32)

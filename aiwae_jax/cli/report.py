@@ -1,0 +1,38 @@
+"""`aiwae report RUN`: measures a run of `aiwae fit` or `train.fit` on its data."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from absl import flags as absl_flags
+
+from aiwae_jax import report, train
+from aiwae_jax.cli import command, flags, sources
+from aiwae_jax.cli.flags import names_of
+from aiwae_jax.options import option
+from aiwae_jax.report.evaluation import Evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """Where the data are."""
+
+    data: str | None = option(
+        None, help="Where the data are now, if not where the run was trained from."
+    )
+
+
+@command.exit_codes(names={**names_of(Evaluation, prefix="eval_"), "dataset": "data"})
+def main(argv: Sequence[str]) -> None:
+    """Entry point."""
+    fv = absl_flags.FlagValues()
+    flags.define_options(fv, Where)
+    flags.define_options(fv, Evaluation, prefix="eval_")
+    flags.define(fv)
+    (folder,) = flags.parse(fv, argv, "Measures a run: aiwae report RUN", arguments=("RUN",))
+    where = flags.make(fv, Where)
+    evaluation = flags.make(fv, Evaluation, prefix="eval_")
+
+    run = train.load(folder)
+    facts = run.config["data"]
+    dataset = sources.load(where.data or sources.where(facts), fv.data_dir, facts.get("max_level"))
+    report.write(run, dataset, evaluation)
