@@ -20,6 +20,7 @@ EXTRAS = {
         "rich>=13",
         "scikit-learn>=1.5",
         "scipy>=1.13",
+        "tabulate>=0.9",
         "tensorboardX>=2.6.2.2",
     ],
     # TFDS does not declare what it needs: array_record and Pillow to read a prepared data set, and

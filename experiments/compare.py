@@ -18,6 +18,7 @@ if not __package__:  # a script, from whatever folder: `python experiments/compa
 
 import jax
 import jax.numpy as jnp
+import tabulate
 from absl import flags as absl_flags
 
 from aiwae_jax import data, train
@@ -258,15 +259,8 @@ def _columns(lines: Sequence[dict[str, str]]) -> list[str]:
 
 def markdown(lines: Sequence[dict[str, str]], title: str, setting: str) -> str:
     """The table, under its data set and setting."""
-
-    def join(texts: Sequence[str]) -> str:
-        return "| " + " | ".join(texts) + " |"
-
-    head = _columns(lines)
-    body = [join([line.get(name, "") for name in head]) for line in lines]
-    return "\n".join(
-        [f"### {title}", "", setting, "", join(head), join(["---"] * len(head)), *body, ""]
-    )
+    body = tabulate.tabulate(lines, "keys", "github", disable_numparse=True)
+    return f"### {title}\n\n{setting}\n\n{body}\n"
 
 
 def write(

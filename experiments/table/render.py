@@ -1,6 +1,8 @@
 """Tables as Markdown and LaTeX, as the paper has them: metrics down, K, method and T across."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+import tabulate
 
 from aiwae_jax.report.text import METRICS, format_mean
 from experiments.table import collect
@@ -83,51 +85,31 @@ def _setting(table: Table) -> str:
     return f"{table.setting}; made by {table.machines}"
 
 
-def _join(tables: Sequence[Table], one: Callable[[Table], list[str]]) -> str:
-    return "\n".join(line for table in tables for line in [*one(table), ""])
+def _join(tables: Sequence[Table], head: str, style: str) -> str:
+    """All tables in a style of tabulate, each below its head of `title` and `setting`."""
+    found = []
+    for table in tables:
+        columns = [heading(column) for column in table.cells]
+        lines = [["" if style == "github" else table.title, *columns], *rows(table)]
+        if style == "github":
+            lines = [[text.replace("|", r"\|") for text in line] for line in lines]
+        body = tabulate.tabulate(
+            lines,
+            "firstrow",
+            style,
+            colalign=["left", *["right"] * len(columns)],
+            disable_numparse=True,
+        )
+        found.append(f"{head.format(title=table.title, setting=_setting(table))}\n{body}\n")
+    return "\n".join(found)
 
 
 def markdown(tables: Sequence[Table]) -> str:
     """All tables, each under its data set and its setting."""
-
-    def line(texts: Sequence[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
-
-    def one(table: Table) -> list[str]:
-        columns = [heading(column) for column in table.cells]
-        return [
-            f"### {table.title}",
-            "",
-            f"mean (standard deviation over seeds), nats; {_setting(table)}",
-            "",
-            line(["", *columns]),
-            line(["---", *["---:"] * len(columns)]),
-            *(line(row) for row in rows(table)),
-        ]
-
-    return _join(tables, one)
-
-
-_LATEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "±": r"$\pm$"})
+    head = "### {title}\n\nmean (standard deviation over seeds), nats; {setting}\n"
+    return _join(tables, head, "github")
 
 
 def latex(tables: Sequence[Table]) -> str:
     """The same as `tabular`s for the booktabs package."""
-
-    def line(texts: Sequence[str]) -> str:
-        return " & ".join(text.translate(_LATEX) for text in texts) + r" \\"
-
-    def one(table: Table) -> list[str]:
-        columns = [heading(column) for column in table.cells]
-        return [
-            f"% {table.title}; {_setting(table)}",
-            r"\begin{tabular}{l" + "r" * len(columns) + "}",
-            r"\toprule",
-            line([table.title, *columns]),
-            r"\midrule",
-            *(line(row) for row in rows(table)),
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-
-    return _join(tables, one)
+    return _join(tables, "% {title}; {setting}", "latex_booktabs")
