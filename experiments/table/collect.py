@@ -1,45 +1,30 @@
 """Finds reports and averages those, and only those, that differ in nothing but their seed."""
 
+import collections
 import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from aiwae_jax.cli.settings import MODELS, OF_METHODS, OF_MODELS, method_options
 from aiwae_jax.report.text import METRICS
 from aiwae_jax.runs.files import WorkdirError
 from experiments import contents, repeats
 
-# What tells the columns of a table apart; all else, but the seed, is the table's setting.
-# Those of annealing among them, for IWAE is to stand beside any AIWAE.
-COLUMN_KEYS = (
-    *("num_particles", "method", "num_temperatures", "num_leapfrog_steps", "batch_size"),
-    *("schedule", "chain_space", "force_precision"),
-    *("model", "posterior", "num_flow_layers", "num_moves", "rws_phi", "tempering"),
-    *("layers", "move", "raiko_estimator"),
-)
 # What changes no distribution: where the random numbers begin, and how the work is laid out.
 _IRRELEVANT = ("seed", "num_repeats", "particle_chunk", "with_rematerialization")
+_SIZES = ("latent_size", "hidden_size")  # of a table
+_FIRST = ("num_particles", "method", "num_temperatures", "num_leapfrog_steps", "batch_size")
+# What tells the columns of a table apart; all else, but the seed, is the table's setting. The
+# options of methods and models are among them, for IWAE is to stand beside any AIWAE.
+COLUMN_KEYS = (
+    *_FIRST,
+    "model",
+    *(name for name in (*OF_MODELS, *OF_METHODS) if name not in (*_FIRST, *_SIZES, *_IRRELEVANT)),
+)
 
 
-class Column(NamedTuple):
+class Column(collections.namedtuple("Column", COLUMN_KEYS)):
     """What heads a column."""
-
-    num_particles: int
-    method: str
-    num_temperatures: int | None
-    num_leapfrog_steps: int | None
-    batch_size: int
-    schedule: str
-    chain_space: str
-    force_precision: str
-    model: str
-    posterior: str | None
-    num_flow_layers: int | None
-    num_moves: int | None
-    rws_phi: str | None
-    tempering: str | None
-    layers: str | None
-    move: str | None
-    raiko_estimator: str | None
 
     def order(self) -> tuple:
         """As in the paper: by K; IWAE before AIWAE; by T."""
@@ -49,8 +34,17 @@ class Column(NamedTuple):
             self.method,
             self.num_temperatures or 0,
             self.num_leapfrog_steps or 0,
-            *((value is not None, value or 0) for value in self[4:]),
+            *((value is not None, value or 0) for value in self[len(_FIRST) - 1 :]),
         )
+
+    def unusual(self) -> dict[str, Any]:
+        """The options that are not as method and model have them by themselves."""
+        usual = MODELS[self.model] | method_options(self.method) | {"move": "langevin"}
+        return {
+            name: value
+            for name, value in self._asdict().items()
+            if name in usual and name not in _FIRST and value not in (None, usual[name])
+        }
 
 
 class Value(NamedTuple):

@@ -4,27 +4,13 @@ from collections.abc import Sequence
 
 import tabulate
 
+from aiwae_jax.cli.settings import FLAGS
 from aiwae_jax.report.text import METRICS, format_mean
 from experiments.table import collect
 from experiments.table.collect import Cell, Column, Table, Value
 
 _LABELS = {key: name for key, (name, _) in METRICS.items()} | {
     "bidirectional_gap": "bidirectional gap"
-}
-
-
-# What a heading does not say.
-_USUAL = {
-    "schedule": "linear",
-    "chain_space": "latent",
-    "force_precision": "float32",
-    "rws_phi": "wake",
-    "tempering": "fixed",
-    "model": "one_layer",
-    "posterior": "normal",
-    "layers": "200",
-    "move": "langevin",
-    "raiko_estimator": "G5",
 }
 
 
@@ -37,13 +23,13 @@ def heading(column: Column) -> str:
         parts.append(f"L={column.num_leapfrog_steps}")
     if column.num_moves is not None:
         parts.append(f"M={column.num_moves}")
-    parts += [
-        getattr(column, name)
-        for name, usual in _USUAL.items()
-        if getattr(column, name) not in (None, usual)
-    ]
-    if column.num_flow_layers is not None:
-        parts.append(f"x{column.num_flow_layers}")
+    if column.model != "one_layer":
+        parts.append(column.model)
+    for name, value in column.unusual().items():
+        if name == "num_flow_layers":
+            parts.append(f"x{value}")
+        elif name != "num_moves":
+            parts.append(value if isinstance(value, str) else f"{FLAGS[name]}={value}")
     return " ".join([*parts, f"b{column.batch_size}"])
 
 
