@@ -183,7 +183,7 @@ def main(argv: Sequence[str]) -> None:
         dataset=dataset,
         model=run.model,
         initial=run.initial,
-        params=loop_state.train.params,
+        params=loop_state.train.weights,
         epochs=loop_state.num_steps / run.steps_per_epoch,
         is_finished=facts["is_finished"],
         wall_time=facts["wall_time"],

@@ -73,7 +73,7 @@ def restore(
     restored = checkpoint.Checkpoints(root / planned.name / "checkpoints").restore(run.init())
     if restored is None:
         raise files.WorkdirError(f"{root / planned.name} has no checkpoint.")
-    return run.model, jax.device_get(restored[0].train.params)
+    return run.model, jax.device_get(restored[0].train.weights)
 
 
 @partial(jax.jit, static_argnames="num_leapfrog_steps")

@@ -137,6 +137,8 @@ def describe(report: dict[str, Any]) -> Description:
 def model_notes(training: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know of the model."""
     notes = []
+    if training["ema"]:
+        notes.append(f"the weights are their exponential average (decay {training['ema']:g})")
     if training["model"] == "conditional":
         notes.append("NLL and NVLB are of the lower half of an image, given the upper one")
     method, _ = build.stand_in(Training(**training))

@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
             dataset=dataset,
             model=run.model,
             initial=run.initial,
-            params=trainer.loop_state.train.params,
+            params=trainer.loop_state.train.weights,
             epochs=epochs,
             is_finished=True,
             wall_time=trainer.wall_time,

@@ -36,7 +36,7 @@ def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
         f"--{FLAGS[name]}={there[name]} there, {value} here"
         for name, value in here.items()
         if there[name] != value
-        and not (name == "num_stages" and there[name] <= value and training.epochs is None)
+        and not (name == "num_stages" and there[name] <= value and training.is_open_ended)
     ]
     unknown = [f"{name}={there[name]} there, unknown here" for name in there if name not in here]
     return found + unknown

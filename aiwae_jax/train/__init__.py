@@ -6,6 +6,7 @@ a loop on the device. Both say once, by `warnings.warn`, when data, gradients or
 """
 
 from aiwae_jax.train.fitting import fit
+from aiwae_jax.train.learning_rates import make_schedule, paper_learning_rate
 from aiwae_jax.train.loop import (
     LoopState,
     RunSteps,
@@ -16,8 +17,10 @@ from aiwae_jax.train.loop import (
 from aiwae_jax.train.optimizers import (
     Optimizers,
     adam,
+    average_weights,
+    averaged,
+    make_optimizers,
     paper_epochs,
-    paper_learning_rate,
     stage_ends,
 )
 from aiwae_jax.train.run import Run, load
@@ -46,12 +49,16 @@ __all__ = [
     "Watch",
     "adam",
     "all_finite",
+    "average_weights",
+    "averaged",
     "epoch_averages",
     "fit",
     "init_loop_state",
     "init_state",
     "load",
+    "make_optimizers",
     "make_run_steps",
+    "make_schedule",
     "make_train_step",
     "paper_epochs",
     "paper_learning_rate",

@@ -28,11 +28,10 @@ def fit(
     *,
     epochs: float = 40.0,
     batch_size: int = 64,
-    seed: int = 0,
     optimizers: Optimizers | None = None,
-    loss_reduction: str = "mean",
     checkpoint_minutes: float = 3.0,
     mesh: Mesh | None = None,
+    **settings: Any,
 ) -> Run:
     """Trains a model to its end, in a folder where the same call continues.
 
@@ -48,12 +47,12 @@ def fit(
       folder: of the run: its settings (config.json), checkpoints, metrics.
       epochs: passes over the data.
       batch_size: B; what fills no batch is left out of an epoch, other rows in each.
-      seed: of parameters, order, bits and chains.
-      optimizers: of θ, φ and ψ, `Params` of optax transformations; by default Adam with the paper's
-        learning rates, stretched over `epochs`.
-      loss_reduction: see `make_train_step`.
+      optimizers: of θ, φ and ψ, `Params` of optax transformations, in the place of those of the
+        settings: by default Adam with the paper's learning rates, stretched over `epochs`.
       checkpoint_minutes: between checkpoints, at most.
       mesh: of devices; by default the largest that divides the batch.
+      **settings: other fields of `train.Settings`: `seed`, `optimizer`, `learning_rate`,
+        `lr_schedule`, `warmup_share`, `clip_norm`, `ema`, `loss_reduction`, ...
 
     Returns:
       The run.
@@ -62,16 +61,20 @@ def fit(
       WorkdirError: if the folder holds something else, or a run of other settings or data, or
         another process is at work in it.
       data.DataError: for data that cannot be trained on.
+      ValueError: for a setting that cannot be.
       Interrupted: on SIGINT, SIGTERM or SIGHUP, after it has been saved.
       NonFiniteError: if parameters became NaN; the last good checkpoint is kept.
       ImportError: if the packages of the extra `run` are missing.
     """
     extras.require("`train.fit`")
-    settings = Settings(
-        epochs=epochs, batch_size=batch_size, seed=seed, loss_reduction=loss_reduction
-    )
-    program = programs.build(method, model, dataset, settings, mesh=mesh, optimizers=optimizers)
-    content = _describe(method, model, dataset, settings, optimizers)
+    whole = Settings(epochs=epochs, batch_size=batch_size, **settings)
+    if whole.num_repeats > 1:
+        raise ValueError(
+            f"`num_repeats` must be 1, got {whole.num_repeats}: `fit` returns one run; call it for "
+            "every seed, with a folder for each."
+        )
+    program = programs.build(method, model, dataset, whole, mesh=mesh, optimizers=optimizers)
+    content = _describe(method, model, dataset, whole, optimizers)
     with (
         run_folder.claim(folder, content, _check_fn(content, dataset, folder)) as claim,
         Interruption() as interruption,
@@ -86,7 +89,7 @@ def fit(
         return Run(
             folder=claim.folder,
             model=model,
-            params=trainer.loop_state.train.params,
+            params=trainer.loop_state.train.weights,
             config=content,
             num_steps=trainer.step,
             epochs=trainer.step / program.steps_per_epoch,
@@ -117,10 +120,11 @@ def _check_fn(content: dict[str, Any], dataset: data.Dataset, given: str | os.Pa
 
     def check(folder: pathlib.Path) -> None:
         there = config.read(folder)
+        training = dataclasses.asdict(Settings()) | there["training"]  # of before a field came
         found = [
-            f"`{name}`: {there['training'].get(name)} there, {value} here"
+            f"`{name}`: {training.get(name)} there, {value} here"
             for name, value in content["training"].items()
-            if there["training"].get(name) != value
+            if training.get(name) != value
         ]
         found += [
             f"`{name}` was built otherwise"

@@ -12,9 +12,8 @@ from jax.tree_util import Partial
 from aiwae_jax import data
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
-from aiwae_jax.train import optimizers as rates
 from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
-from aiwae_jax.train.optimizers import Optimizers
+from aiwae_jax.train.optimizers import Optimizers, stage_ends
 from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.step import check_method, init_state, make_train_step
 from aiwae_jax.types import Method, Model, Params
@@ -104,7 +103,7 @@ def build(
       dataset: what it is trained on.
       settings: how long, and in what batches.
       mesh: of devices, by default the largest data axis that divides the batch.
-      optimizers: of θ, φ and ψ, by default Adam with the paper's learning rates.
+      optimizers: of θ, φ and ψ, by default those of the settings.
 
     Raises:
       data.DataError: for a data set that `data.check` refuses, or that is smaller than a batch.
@@ -130,11 +129,11 @@ def build(
     )
 
     # The compiled pieces: a step, and a loop over steps.
-    ends = rates.stage_ends(steps_per_epoch, settings.num_stages, epochs=settings.epochs)
+    ends = stage_ends(steps_per_epoch, settings.num_stages, epochs=settings.epochs)
     learning_rate = None
     if optimizers is None:
-        learning_rate = rates.paper_learning_rate(ends)
-        optimizers = rates.adam(learning_rate, eps=settings.adam_eps)
+        learning_rate = settings.make_learning_rate(ends)
+        optimizers = settings.make_optimizers(learning_rate)
     train_step = make_train_step(method, optimizers, loss_reduction=settings.loss_reduction)
     batch_fn = dataset.batch_fn
     on_each_device = sharding.replicated(mesh)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from aiwae_jax.train.program import initial_fn
 from aiwae_jax.types import Model, Params, PyTree
 
 _PARAMS = "train.params."  # of a checkpoint's names
+_AVERAGE = re.compile(r"train\.opt_states\.(?P<of>theta|phi)\.(?:\d+\.)+average(?P<name>.*)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,9 +217,14 @@ def _params(
         if name.startswith((f"{_PARAMS}theta", f"{_PARAMS}phi"))
     }
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    averages = {  # of `train.average_weights`, where it was on
+        f"{match['of']}{match['name']}": array
+        for path, array in arrays.items()
+        if (match := _AVERAGE.fullmatch(path))
+    }
     found = []
     for name, (_, leaf) in zip(names, leaves, strict=True):
-        array = arrays.get(f"{_PARAMS}{name}")
+        array = averages.get(name, arrays.get(f"{_PARAMS}{name}"))
         if array is not None and repeat is not None:
             array = array[repeat]
         if array is None or array.shape != leaf.shape:

@@ -1,8 +1,13 @@
 """How long, in what batches, and from which seed a run is trained."""
 
 import dataclasses
+from collections.abc import Sequence
+
+import optax
 
 from aiwae_jax.options import check, option
+from aiwae_jax.train import learning_rates
+from aiwae_jax.train.optimizers import OPTIMIZERS, Optimizers, make_optimizers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,41 @@ class Settings:
         help="Trains N seeds, from the given one on, side by side in one program. Each writes its "
         "own report to repeat_<i>/, the run a summary.json with mean and standard deviation.",
     )
-    adam_eps: float = option(1e-4, above=0, below=1e30, help="Adam's ε (β1 = 0.9, β2 = 0.999).")
+    optimizer: str = option(
+        "adam",
+        choices=tuple(OPTIMIZERS),
+        help="Optimizer of all parameters. Muon makes the momentum of matrices orthogonal, and "
+        "leaves the rest to Adam.",
+    )
+    learning_rate: float | None = option(
+        None, above=0, help="The highest learning rate. Default 0.001; 0.02 for muon."
+    )
+    lr_schedule: str = option(
+        "paper",
+        choices=learning_rates.SCHEDULES,
+        help="How the learning rate goes: by the paper's stages, constant, or from a warm-up down "
+        "to 0 along a cosine, a line, or over the last fifth only (wsd).",
+    )
+    warmup_share: float | None = option(
+        None,
+        at_least=0,
+        below=1,
+        help="Share of all steps in which the learning rate rises; not with the paper's schedule. "
+        "Default 0.05 for schedules that fall to 0.",
+    )
+    clip_norm: float | None = option(
+        None, above=0, help="Norm to which the gradient of θ, of φ and of ψ is shortened."
+    )
+    ema: float = option(
+        0.0,
+        at_least=0,
+        below=1,
+        help="Above 0 an exponential average of the weights with this decay is kept beside them, "
+        "and is what is measured, shown and loaded.",
+    )
+    adam_eps: float = option(
+        1e-4, above=0, below=1e30, help="ε of Adam and AdamW (β1 = 0.9, β2 = 0.999)."
+    )
     loss_reduction: str = option(
         "mean",
         choices=("mean", "sum"),
@@ -52,5 +91,32 @@ class Settings:
 
     def __post_init__(self):
         check(self)
+        if self.lr_schedule == "paper" and self.warmup_share:
+            raise ValueError(
+                "`warmup_share` needs another `lr_schedule` than 'paper', whose first stage has "
+                "the highest rate from the first step on."
+            )
         if self.seed + self.num_repeats > 2**32:
             raise ValueError("`seed` and `num_repeats`: the last seed must be below 2**32.")
+
+    def make_learning_rate(self, ends: Sequence[int]) -> optax.Schedule:
+        """The learning rate by the step, for stages that end at these steps."""
+        peak = self.learning_rate
+        if peak is None:
+            peak = OPTIMIZERS[self.optimizer].learning_rate
+        return learning_rates.make_schedule(self.lr_schedule, peak, ends, self.warmup_share)
+
+    def make_optimizers(self, learning_rate: optax.ScalarOrSchedule) -> Optimizers:
+        """The optimizers of θ, φ and ψ."""
+        return make_optimizers(
+            self.optimizer,
+            learning_rate,
+            eps=self.adam_eps,
+            clip_norm=self.clip_norm,
+            ema=self.ema,
+        )
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether a finished run can go on for more stages as if it had never ended."""
+        return self.epochs is None and self.lr_schedule in learning_rates.OPEN_ENDED

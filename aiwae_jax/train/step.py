@@ -16,7 +16,7 @@ import optax
 
 from aiwae_jax import checks, support, weights
 from aiwae_jax.train import watch
-from aiwae_jax.train.optimizers import Optimizers
+from aiwae_jax.train.optimizers import Optimizers, averaged
 from aiwae_jax.train.watch import TrainInfo
 from aiwae_jax.types import Method, Model, Params, Phase, PyTree
 
@@ -39,6 +39,11 @@ class TrainState(NamedTuple):
     params: Params
     opt_states: Params
     sampler_states: tuple[PyTree, ...]
+
+    @property
+    def weights(self) -> Params:
+        """The parameters that are measured and shown: their average, where one is kept."""
+        return averaged(self.params, self.opt_states)
 
 
 def init_state(
