@@ -377,3 +377,28 @@ def test_mistakes_of_the_command_are_one_line(arguments, message, tmp_path, caps
 def test_arrays_that_are_no_data_set_are_refused(train_rows, test_rows, options, message):
     with pytest.raises(data.DataError, match=message):
         data.from_arrays(train_rows, test_rows, **options)
+
+
+def test_the_average_of_the_weights_is_resumed_and_is_what_is_loaded(tmp_path, monkeypatch):
+    said = {"optimizer": "muon", "lr_schedule": "wsd", "clip_norm": 1.0, "ema": 0.9}
+    whole = own_table.fit(tmp_path / "whole", **said)
+    original = train.trainer.Trainer._advance
+
+    def stopping(self, num_steps):
+        seconds = original(self, num_steps)
+        if self.step >= 7:
+            monkeypatch.setattr(train.trainer.Trainer, "_advance", original)
+            raise KeyboardInterrupt
+        return seconds
+
+    monkeypatch.setattr(train.trainer.Trainer, "_advance", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        own_table.fit(tmp_path / "cut", checkpoint_minutes=1e-6, **said)
+    cut = own_table.fit(tmp_path / "cut", **said)
+    chex.assert_trees_all_equal(whole.params, cut.params)
+    chex.assert_trees_all_equal(
+        whole.params._replace(psi=()),
+        train.load(tmp_path / "cut", own_table.factor_analysis()).params,
+    )
+    plain = own_table.fit(tmp_path / "plain", **(said | {"ema": 0.0}))
+    assert not np.allclose(plain.params.theta["loadings"], whole.params.theta["loadings"])
