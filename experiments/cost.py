@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.extend import core
 
 from aiwae_jax import data, train
@@ -147,7 +148,7 @@ class Cost(NamedTuple):
     """Operations for one training image.
 
     Attributes:
-      step: of a train step.
+      step: of a train step, the optimizers' own products among them: the image's share of those.
       gradient: of log p(x, z) and its gradient in z, for one z.
     """
 
@@ -163,12 +164,31 @@ class Cost(NamedTuple):
 def of(training: Training, dataset: data.Dataset) -> Cost:
     """Counts a configured run's cost per training image."""
     model = build.build_model(training, dataset.mean_image())
-    method, optimizers = build.build_method(training, model), train.adam(1e-3)
+    method, settings = build.build_method(training, model), build.settings_of(training)
+    optimizers = settings.make_optimizers(1e-3)
     key, size = jax.random.key(0), dataset.train.shape[1]
     state = jax.eval_shape(lambda key: train.init_state(key, model, method, optimizers), key)
     x = jax.ShapeDtypeStruct((size,), jnp.float32)
     z = jax.eval_shape(lambda theta, x: model.prior(theta, x).sample(key), state.params.theta, x)
     batch = jax.ShapeDtypeStruct((_BATCH_SIZE, size), jnp.float32)
     step = operations(train.make_train_step(method, optimizers), key, state, batch)
+    updates = sum(
+        _of_update(getattr(optimizers, name), getattr(state.params, name))
+        for phase in method
+        for name in phase.updates
+    )
     log_joint_and_gradient = jax.value_and_grad(model.log_joint, argnums=2)
-    return Cost(step / _BATCH_SIZE, operations(log_joint_and_gradient, state.params.theta, x, z))
+    return Cost(
+        (step - updates) / _BATCH_SIZE + updates / training.batch_size,
+        operations(log_joint_and_gradient, state.params.theta, x, z),
+    )
+
+
+def _of_update(optimizer: optax.GradientTransformation, params: Any) -> float:
+    """Operations of one update, whatever the batch: Muon's Newton-Schulz products, say."""
+
+    def update(params):
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(params, optimizer.init(params), params)
+
+    return operations(update, params)

@@ -72,3 +72,16 @@ def test_aiwae_has_a_force_for_every_leapfrog_step_and_one_to_start():
     # The decoder passes φ's gradient on and has none itself; the encoder's pass serves both phases.
     phi = 2 * DECODER + ENCODER_STEP
     assert found.step == forces + theta + phi
+
+
+def test_muons_own_products_are_counted_exactly_and_shared_by_the_batch():
+    """Five Newton-Schulz iterations of 2 (m m n), 2 m^3 and 2 (m m n) for each m x n matrix."""
+
+    def extra(batch_size):
+        shared = ["--method=vae", "--latent_dim=3", "--hidden_dim=8", f"--batch_size={batch_size}"]
+        return cost_of(*shared, "--optimizer=muon").step - cost_of(*shared).step
+
+    shapes = [(8, 64), (8, 8), (3, 8), (3, 8), (3, 8), (8, 8), (8, 64)]
+    expected = sum(5 * (4 * m * m * n + 2 * m**3) for m, n in shapes)
+    assert extra(10) == pytest.approx(expected / 10, rel=1e-12)
+    assert extra(40) == pytest.approx(expected / 40, rel=1e-12)
