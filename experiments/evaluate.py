@@ -184,7 +184,7 @@ def main(argv: Sequence[str]) -> None:
         model=run.model,
         initial=run.initial,
         params=loop_state.train.weights,
-        epochs=loop_state.num_steps / run.steps_per_epoch,
+        epochs=run.epochs_at(loop_state.num_steps),
         is_finished=facts["is_finished"],
         wall_time=facts["wall_time"],
         data_dir=workdir.absolute(arguments.data_dir) or stored["data_dir"],

@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> None:
     )
     print(config.describe())
     print(
-        f"schedule: {epochs:g} epochs of {run.steps_per_epoch} steps, over a mesh "
-        f"{run.mesh} of {report.environment()['device']}",
+        f"schedule: {epochs:g} epochs of {' then '.join(str(s.steps_per_epoch) for s in run.legs)} "
+        f"steps, over a mesh {run.mesh} of {report.environment()['device']}",
         flush=True,
     )
     if config.is_dry_run:

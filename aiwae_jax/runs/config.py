@@ -40,6 +40,7 @@ class _Config(TypedDict):
     data_dir: NotRequired[str | None]
     model: NotRequired[_Recipe | None]
     method: NotRequired[_Recipe | None]
+    legs: NotRequired[list]
     trains_posterior: NotRequired[bool]
 
 

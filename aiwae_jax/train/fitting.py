@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -13,6 +14,7 @@ from aiwae_jax.runs import config, extras, files
 from aiwae_jax.runs import folder as run_folder
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.train import program as programs
+from aiwae_jax.train.legs import Leg
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.run import Run
 from aiwae_jax.train.settings import Settings
@@ -21,7 +23,7 @@ from aiwae_jax.types import Method, Model
 
 
 def fit(
-    method: Method,
+    method: Method | Sequence[Leg],
     model: Model,
     dataset: data.Dataset,
     folder: str | os.PathLike,
@@ -41,7 +43,8 @@ def fit(
     you change them.
 
     Args:
-      method: from `aiwae_jax.methods` for this very `model`, or a tuple of phases of your own.
+      method: from `aiwae_jax.methods` for this very `model`, or a tuple of phases of your own; or
+        a list of `train.Leg`s, methods that follow one another.
       model: from `aiwae_jax.models`, or a `Model` of your own.
       dataset: from `aiwae_jax.data`.
       folder: of the run: its settings (config.json), checkpoints, metrics.
@@ -92,14 +95,14 @@ def fit(
             params=trainer.loop_state.train.weights,
             config=content,
             num_steps=trainer.step,
-            epochs=trainer.step / program.steps_per_epoch,
+            epochs=program.epochs_at(trainer.step),
             is_finished=True,
             wall_time=trainer.wall_time,
         )
 
 
 def _describe(
-    method: Method,
+    method: Method | Sequence[Leg],
     model: Model,
     dataset: data.Dataset,
     settings: Settings,
@@ -128,8 +131,8 @@ def _check_fn(content: dict[str, Any], dataset: data.Dataset, given: str | os.Pa
         ]
         found += [
             f"`{name}` was built otherwise"
-            for name in ("method", "model")
-            if there.get(name) != content[name]
+            for name in ("method", "legs", "model")
+            if there.get(name) != content.get(name)
         ]
         found += dataset.differences(there["data"])
         if found:

@@ -74,19 +74,20 @@ class RunSteps:
         *,
         steps_per_epoch: int,
         batch_size: int,
+        start: int,
         out_shardings: NamedSharding | None,
     ):
         def watched(key, loop_state, data, num_steps):
             loop_state = run_fn(key, loop_state, data, num_steps)
             # Totals of their own: the loop state's are taken by the next call.
             totals = jax.tree.map(jnp.copy, loop_state.totals)
-            steps_in_epoch = (loop_state.train.step - 1) % steps_per_epoch + 1
+            steps_in_epoch = (loop_state.train.step - 1 - start) % steps_per_epoch + 1
             return loop_state, (watch.is_troubled(totals), totals, steps_in_epoch)
 
         self._run = jax.jit(run_fn, donate_argnums=1, out_shardings=out_shardings)
         self._watched = jax.jit(watched, donate_argnums=1, out_shardings=out_shardings)
         self._check_fn = check_fn
-        self._steps_per_epoch, self._batch_size = steps_per_epoch, batch_size
+        self._steps_per_epoch, self._batch_size, self._start = steps_per_epoch, batch_size, start
         self._watch = watch.Watch()
         self._is_checked = False
 
@@ -126,7 +127,7 @@ class RunSteps:
     def _check_num_steps(self, loop_state: LoopState, num_steps: int) -> None:
         if num_steps in (0, 1):
             return  # crosses no end, whatever the step, which need not be waited for
-        left = self._steps_per_epoch - loop_state.num_steps % self._steps_per_epoch
+        left = self._steps_per_epoch - (loop_state.num_steps - self._start) % self._steps_per_epoch
         if not 0 < num_steps <= left:
             raise ValueError(
                 f"`num_steps` must not cross the end of the epoch, which is {left} steps away; got "
@@ -141,6 +142,8 @@ def make_run_steps(
     num_examples: int,
     batch_size: int,
     sharding: NamedSharding | None = None,
+    start: int = 0,
+    first_epoch: int = 0,
 ) -> RunSteps:
     """Builds a jitted loop over steps within one epoch, data and shuffling on the device.
 
@@ -159,6 +162,9 @@ def make_run_steps(
       batch_size: B <= N.
       sharding: of each batch over devices (`sharding.over_data(mesh)`); data and states are then to
         be replicated on the same mesh, and stay so.
+      start: steps that were done before these, in batches of another size, say; an epoch begins
+        here.
+      first_epoch: passes over the data that were begun before; each has an order of its own.
 
     Returns:
       `run_steps(key, loop_state, data, num_steps) -> loop_state`, with `loop_state` donated and
@@ -179,12 +185,12 @@ def make_run_steps(
                 f"`data` must have `num_examples`={num_examples} rows, got {num_rows}."
             )
         shuffle_key, step_key = jax.random.split(key)
-        epoch = loop_state.train.step // steps_per_epoch
+        epoch = first_epoch + (loop_state.train.step - start) // steps_per_epoch
         order = jax.random.permutation(jax.random.fold_in(shuffle_key, epoch), num_examples)
 
         def body(_, loop_state):
             state, totals = loop_state
-            position = state.step % steps_per_epoch
+            position = (state.step - start) % steps_per_epoch
             indices = jax.lax.dynamic_slice(order, [position * batch_size], [batch_size])
             batch_key, train_key = jax.random.split(jax.random.fold_in(step_key, state.step))
             raw = jax.tree.map(lambda a: a[indices], data)
@@ -209,6 +215,7 @@ def make_run_steps(
         check_data,
         steps_per_epoch=steps_per_epoch,
         batch_size=batch_size,
+        start=start,
         out_shardings=sharding and NamedSharding(sharding.mesh, PartitionSpec()),
     )
 

@@ -1,6 +1,7 @@
 """From a method, a model and data to the compiled pieces of a run."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +13,13 @@ from jax.tree_util import Partial
 from aiwae_jax import data
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
+from aiwae_jax.train.legs import Leg, Stretch, as_legs, index_at, merge, place, view
 from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
-from aiwae_jax.train.optimizers import Optimizers, stage_ends
+from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.settings import Settings
-from aiwae_jax.train.step import check_method, init_state, make_train_step
-from aiwae_jax.types import Method, Model, Params
+from aiwae_jax.train.step import init_state, make_train_step
+from aiwae_jax.train.watch import TrainInfo
+from aiwae_jax.types import BuiltMethod, Method, Model, Params, Phase
 
 
 class Program(NamedTuple):
@@ -28,11 +31,11 @@ class Program(NamedTuple):
       initial: parameters -> (x -> the distribution that evaluation starts from): q, or where φ is
         not trained the prior given x.
       mesh: devices by axis, in words.
-      steps_per_epoch: full batches in the training set.
+      legs: where each of its methods begins and ends; mostly one.
       stage_ends: steps done at the end of each stage.
       init: `init() -> LoopState` at step 0; several repeats have a leading axis for them.
       run_steps: `run_steps(loop_state, num_steps) -> LoopState`.
-      lower: `lower(loop_state)`, its program, not compiled yet.
+      lower: `lower(loop_state, leg=0)`, the program of a leg, not compiled yet.
       learning_rate: `learning_rate(step)`; None for optimizers of your own.
     """
 
@@ -40,26 +43,43 @@ class Program(NamedTuple):
     model: Model
     initial: Callable[[Params], Partial]
     mesh: str
-    steps_per_epoch: int
+    legs: tuple[Stretch, ...]
     stage_ends: list[int]
     init: Callable[[], LoopState]
     run_steps: Callable[[LoopState, int], LoopState]
-    lower: Callable[[LoopState], jax.stages.Lowered]
+    lower: Callable[..., jax.stages.Lowered]
     learning_rate: Callable[[int], float] | None
 
+    def leg_at(self, step: int) -> Stretch:
+        """The leg that the next step belongs to."""
+        return self.legs[index_at(self.legs, step)]
 
-def trains_posterior(method: Method) -> bool:
+    def totals(self, state: LoopState, leg: Stretch) -> TrainInfo:
+        """What a state has summed over the steps of a leg's epoch."""
+        return state.totals if len(self.legs) == 1 else state.totals[self.legs.index(leg)]
+
+    def epochs_at(self, step: int) -> float:
+        """Passes over the data that so many steps are."""
+        return sum(
+            (min(max(step, leg.start), leg.end) - leg.start) / leg.steps_per_epoch
+            for leg in self.legs
+        )
+
+
+def trains_posterior(method: Method | Sequence[Leg]) -> bool:
     """Whether any phase moves φ."""
-    return any("phi" in phase.updates for phase in method)
+    return any("phi" in phase.updates for leg in as_legs(method) for phase in leg.method)
 
 
-def describe(method: Method, model: Model) -> dict[str, Any]:
+def describe(method: Method | Sequence[Leg], model: Model) -> dict[str, Any]:
     """How method and model were built, as config.json has it; None for what is your own."""
-    return {
-        "model": _written(model.built_by),
-        "method": _written(getattr(method, "recipe", None)),
-        "trains_posterior": trains_posterior(method),
-    }
+    legs = as_legs(method)
+    built = [_written(getattr(leg.method, "recipe", None)) for leg in legs]
+    found = {"model": _written(model.built_by), "trains_posterior": trains_posterior(method)}
+    if len(legs) == 1:
+        return found | {"method": built[0]}
+    places = [{"share": leg.share, "batch_size": leg.batch_size} for leg in legs]
+    return found | {"legs": [p | {"method": m} for p, m in zip(places, built, strict=True)]}
 
 
 def _written(recipe: Recipe | None) -> dict[str, Any] | None:
@@ -77,17 +97,24 @@ def initial_fn(model: Model, *, from_posterior: bool) -> Callable[[Params], Part
     return lambda params: Partial(model.prior, params.theta)
 
 
-def _check_support(method: Method, dataset: data.Dataset) -> None:
+def _check_support(phases: Sequence[Phase], dataset: data.Dataset) -> None:
     """Refuses data that the model's likelihood is not of, see `Model.check_data`."""
     if dataset.max_level is not None:
         return  # bits by construction
-    for check in {phase.sampler.check_data for phase in method} - {None}:
+    for check in {phase.sampler.check_data for phase in phases} - {None}:
         for name in ("train", "test"):
             check(np.asarray(data.as_floats(getattr(dataset, name))), name=name)
 
 
+def _on_mesh(method: Method, mesh: Mesh) -> Method:
+    """The same phases, whose particles are split over the mesh."""
+    phases = (p._replace(sampler=sharding.over_particles(p.sampler, mesh)) for p in method)
+    recipe = getattr(method, "recipe", None)
+    return tuple(phases) if recipe is None else BuiltMethod.of(phases, recipe)
+
+
 def build(
-    method: Method,
+    method: Method | Sequence[Leg],
     model: Model,
     dataset: data.Dataset,
     settings: Settings,
@@ -98,7 +125,8 @@ def build(
     """Builds a run; nothing is compiled before it is called.
 
     Args:
-      method: from `aiwae_jax.methods`, or a tuple of phases of your own.
+      method: from `aiwae_jax.methods`, or a tuple of phases of your own; or a list of `Leg`s, which
+        follow one another.
       model: what it trains.
       dataset: what it is trained on.
       settings: how long, and in what batches.
@@ -110,46 +138,69 @@ def build(
       ValueError: for data that the likelihood is not of.
       TypeError: if method, model or data set are something else.
     """
-    check_method(method)
+    legs = as_legs(method)
     if not isinstance(model, Model):
         raise TypeError(f"`model` must be a `types.Model`, got {type(model).__name__}.")
     data.check(dataset)
-    num_examples, batch_size = len(dataset.train), settings.batch_size
-    if batch_size > num_examples:
-        raise data.DataError(
-            f"`batch_size`={batch_size} is larger than the {num_examples} training images of "
-            f"{dataset.title}."
-        )
-    steps_per_epoch = num_examples // batch_size
-    _check_support(method, dataset)
+    num_examples = len(dataset.train)
+    for size in [leg.batch_size or settings.batch_size for leg in legs]:
+        if size > num_examples:
+            raise data.DataError(
+                f"`batch_size`={size} is larger than the {num_examples} training images of "
+                f"{dataset.title}."
+            )
+    stretches, ends = place(legs, settings, num_examples)
     if mesh is None:
-        mesh = sharding.largest_mesh(batch_size, 1)
-    method = tuple(
-        phase._replace(sampler=sharding.over_particles(phase.sampler, mesh)) for phase in method
-    )
+        mesh = sharding.largest_mesh(math.gcd(*(each.batch_size for each in stretches)), 1)
+    legs = tuple(leg._replace(method=_on_mesh(leg.method, mesh)) for leg in legs)
+    phases = tuple(phase for leg in legs for phase in leg.method)
+    _check_support(phases, dataset)
 
-    # The compiled pieces: a step, and a loop over steps.
-    ends = stage_ends(steps_per_epoch, settings.num_stages, epochs=settings.epochs)
+    # The compiled pieces: a step, and a loop over steps, for each leg.
     learning_rate = None
     if optimizers is None:
         learning_rate = settings.make_learning_rate(ends)
         optimizers = settings.make_optimizers(learning_rate)
-    train_step = make_train_step(method, optimizers, loss_reduction=settings.loss_reduction)
     batch_fn = dataset.batch_fn
     on_each_device = sharding.replicated(mesh)
-    run_steps = make_run_steps(
-        train_step,
-        batch_fn,
-        num_examples=num_examples,
-        batch_size=batch_size,
-        sharding=sharding.over_data(mesh),
-    )
+    steps = [
+        make_train_step(leg.method, optimizers, loss_reduction=settings.loss_reduction)
+        for leg in legs
+    ]
+    loops = [
+        make_run_steps(
+            step,
+            batch_fn,
+            num_examples=num_examples,
+            batch_size=stretch.batch_size,
+            sharding=sharding.over_data(mesh),
+            start=stretch.start,
+            first_epoch=stretch.first_epoch,
+        )
+        for step, stretch in zip(steps, stretches, strict=True)
+    ]
     rows = sharding.put(dataset.train, on_each_device)
     like_rows = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
 
     def init(key: jax.Array) -> LoopState:
-        state = init_state(key, model, method, optimizers)
-        return init_loop_state(train_step, state, batch_fn, like_rows, batch_size)
+        state, first, totals = init_state(key, model, phases, optimizers), 0, []
+        for leg, step, stretch in zip(legs, steps, stretches, strict=True):
+            own = state.sampler_states[first : first + len(leg.method)]
+            part = state._replace(sampler_states=own)
+            found = init_loop_state(step, part, batch_fn, like_rows, stretch.batch_size)
+            totals.append(found.totals)
+            first += len(leg.method)
+        return LoopState(state, totals[0] if len(legs) == 1 else tuple(totals))
+
+    def run_leg(index: int) -> Callable:
+        if len(legs) == 1:
+            return loops[0]
+
+        def run(key, state, rows, num_steps):
+            part = view(state, legs, stretches, index)
+            return merge(state, loops[index](key, part, rows, num_steps), legs, index)
+
+        return run
 
     # Repeats are the same under `vmap`, each with the keys that it would have alone.
     init_key, root_key = jax.random.split(jax.random.key(settings.seed))
@@ -159,10 +210,18 @@ def build(
             jnp.stack([jax.random.key(seed) for seed in seeds])
         )
         init = jax.vmap(init)
-        run_steps = jax.vmap(run_steps, in_axes=(0, 0, None, None))
-    # Inside a function of our own it says nothing of what goes wrong; the trainer does.
-    run_steps = jax.jit(run_steps, donate_argnums=1, out_shardings=on_each_device)
+    runs = []
+    for index in range(len(legs)):
+        run = run_leg(index)
+        if settings.num_repeats > 1:
+            run = jax.vmap(run, in_axes=(0, 0, None, None))
+        # Inside a function of our own it says nothing of what goes wrong; the trainer does.
+        runs.append(jax.jit(run, donate_argnums=1, out_shardings=on_each_device))
     root_key = sharding.put(root_key, on_each_device)
+
+    def run_steps(state: LoopState, num_steps: int) -> LoopState:
+        index = 0 if len(legs) == 1 else index_at(stretches, state.num_steps)
+        return runs[index](root_key, state, rows, num_steps)
 
     return Program(
         settings=settings,
@@ -170,10 +229,10 @@ def build(
         or "data:1",
         model=model,
         initial=initial_fn(model, from_posterior=trains_posterior(method)),
-        steps_per_epoch=steps_per_epoch,
+        legs=stretches,
         stage_ends=ends,
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),
-        run_steps=lambda state, num_steps: run_steps(root_key, state, rows, num_steps),
-        lower=lambda state: run_steps.lower(root_key, state, rows, 1),
+        run_steps=run_steps,
+        lower=lambda state, leg=0: runs[leg].lower(root_key, state, rows, 1),
         learning_rate=None if learning_rate is None else lambda step: float(learning_rate(step)),
     )

@@ -172,7 +172,7 @@ def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int =
         params=params,
         config=stored,
         num_steps=num_steps,
-        epochs=num_steps / max(steps_per_epoch, 1),
+        epochs=facts.get("epochs", num_steps / max(steps_per_epoch, 1)),
         is_finished=facts["is_finished"],
         wall_time=facts["wall_time"],
         repeat=repeat,

@@ -121,7 +121,8 @@ def _check_parts(method: Method, optimizers: Optimizers) -> None:
         )
 
 
-def _phase_names(method: Method) -> list[str]:
+def phase_names(method: Method) -> list[str]:
+    """Names the phases by what they update, with their place where that is not enough."""
     names = ["+".join(phase.updates) for phase in method]
     return [f"{i}:{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
@@ -376,7 +377,7 @@ def make_train_step(
             is_usable = finite_rows(batch)
             batch = _harmless(batch, is_usable)
         keys = jax.random.split(key, (len(method), batch_size))
-        for i, (name, phase) in enumerate(zip(_phase_names(method), method, strict=True)):
+        for i, (name, phase) in enumerate(zip(phase_names(method), method, strict=True)):
             sampler_state = state.sampler_states[i]
             state, info[name] = run_phase(keys[i], phase, state, sampler_state, batch, is_usable)
             sampler_states.append(phase.sampler.adapt(sampler_state, info[name]))

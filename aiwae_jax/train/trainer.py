@@ -10,6 +10,7 @@ from aiwae_jax.parallel import processes
 from aiwae_jax.runs import checkpoint, folder, metrics, progress, repeats
 from aiwae_jax.runs.interruption import Interrupted, Interruption
 from aiwae_jax.train import diagnosis, watch
+from aiwae_jax.train.legs import Stretch
 from aiwae_jax.train.loop import epoch_averages
 from aiwae_jax.train.program import Program
 from aiwae_jax.train.step import all_finite
@@ -89,11 +90,16 @@ class Trainer:
         return self._program.stage_ends[-1]
 
     def _is_stage_end(self) -> bool:
-        return self.step in self._program.stage_ends
+        ends = {leg.end for leg in self._program.legs}
+        return self.step in self._program.stage_ends or self.step in ends
 
     def save(self) -> None:
         """Writes a checkpoint of this very step."""
-        facts = {"wall_time": self.wall_time, "is_finished": self.step >= self.total_steps}
+        facts = {
+            "wall_time": self.wall_time,
+            "is_finished": self.step >= self.total_steps,
+            "epochs": self._program.epochs_at(self.step),
+        }
         self._checkpoints.save(self.step, self.loop_state, facts)
         self._saved_at = time.monotonic()
 
@@ -120,12 +126,12 @@ class Trainer:
             return "No checkpoint had been saved yet."
         return f"The last good checkpoint is of step {step}."
 
-    def _check_totals(self, totals: TrainInfo, steps_in_epoch: int) -> None:
+    def _check_totals(self, totals: TrainInfo, steps_in_epoch: int, leg: Stretch) -> None:
         """Says once what went wrong, and stops when all updates of an epoch were skipped."""
-        self._watch.look(totals, steps_in_epoch, num_data=self._settings.batch_size)
+        self._watch.look(totals, steps_in_epoch, num_data=leg.batch_size)
         for phase, info in totals.items():
             num_skipped = int(np.max(info["num_skipped_updates"]))  # over repeats
-            if num_skipped == steps_in_epoch >= min(_MAX_SKIPPED, self._program.steps_per_epoch):
+            if num_skipped == steps_in_epoch >= min(_MAX_SKIPPED, leg.steps_per_epoch):
                 raise NonFiniteError(
                     f"The gradient of {phase} was not finite in any of the {num_skipped} steps "
                     f"before step {self.step}. {self._last_good()}"
@@ -150,14 +156,12 @@ class Trainer:
           NonFiniteError: when parameters are no longer finite; nothing bad is saved.
           files.WorkdirError: when the folder is gone; it is not made again.
         """
-        settings, per_epoch = self._settings, self._program.steps_per_epoch
         bar = progress.Progress("training", self.total_steps, self.step)
         chunk = 1  # the first chunk also compiles, so the second learns the pace
         try:
             while self.step < self.total_steps:
-                num_steps = min(
-                    *(chunk, per_epoch - self.step % per_epoch, self.total_steps - self.step)
-                )
+                leg = self._program.leg_at(self.step)
+                num_steps = min(chunk, leg.left(self.step))
                 seconds = self._advance(num_steps)
                 pace = num_steps / max(seconds, 1e-9)
                 seconds_since_save = time.monotonic() - self._saved_at
@@ -173,13 +177,14 @@ class Trainer:
                 signal_number = interruption.of_any_process()
                 self._claim.check()
 
-                steps_in_epoch = (self.step - 1) % per_epoch + 1
-                self._check_totals(processes.fetch(self.loop_state.totals), steps_in_epoch)
-                averages = epoch_averages(self.loop_state.totals, steps_in_epoch)
-                epoch = self.step / per_epoch
-                if steps_in_epoch == per_epoch:
+                steps_in_epoch = leg.steps_in_epoch(self.step)
+                totals = self._program.totals(self.loop_state, leg)
+                self._check_totals(processes.fetch(totals), steps_in_epoch, leg)
+                averages = epoch_averages(totals, steps_in_epoch)
+                epoch = self._program.epochs_at(self.step)
+                if steps_in_epoch == leg.steps_per_epoch:
                     self._write_metrics(averages, epoch)
-                images_per_second = pace * settings.batch_size * settings.num_repeats
+                images_per_second = pace * leg.batch_size * self._settings.num_repeats
                 bar.update(self.step, _facts_line(_flat_record(averages), epoch, images_per_second))
 
                 if signal_number or is_due or self._is_stage_end():
