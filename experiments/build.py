@@ -1,16 +1,19 @@
 """From a configuration to the compiled pieces of a run."""
 
 import dataclasses
+import math
 from typing import Any
 
 from jax.sharding import Mesh
 
 from aiwae_jax import data, train
 from aiwae_jax.cli.build import build_method, build_model
+from aiwae_jax.cli.curriculum import legs_of
 from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.cli.layout import Layout
 from aiwae_jax.parallel import sharding
-from aiwae_jax.train import program
+from aiwae_jax.train import Leg, program
+from aiwae_jax.train.legs import place
 from aiwae_jax.types import Model
 from experiments.settings import Training
 
@@ -42,7 +45,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
         model,
         dataset,
         settings_of(training),
-        mesh=build_mesh(layout, training.batch_size),
+        mesh=build_mesh(layout, math.gcd(*(own.batch_size for own, _ in legs_of(training)))),
     )
 
 
@@ -50,6 +53,13 @@ def settings_of(training: Training) -> train.Settings:
     """What the library's trainer must know."""
     names = [field.name for field in dataclasses.fields(train.Settings)]
     return train.Settings(**{name: getattr(training, name) for name in names})
+
+
+def total_steps(training: Training, num_examples: int) -> int:
+    """Steps of a whole run."""
+    places = [Leg((), share, own.batch_size) for own, share in legs_of(training)]
+    stretches, _ = place(places, settings_of(training), num_examples)
+    return stretches[-1].end
 
 
 def recipes_of(training: Training, model: Model) -> dict[str, Any]:

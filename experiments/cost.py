@@ -15,6 +15,7 @@ import optax
 from jax.extend import core
 
 from aiwae_jax import data, train
+from aiwae_jax.cli.curriculum import legs_of
 from experiments import build
 from experiments.settings import Training
 
@@ -162,7 +163,12 @@ class Cost(NamedTuple):
 
 
 def of(training: Training, dataset: data.Dataset) -> Cost:
-    """Counts a configured run's cost per training image."""
+    """Counts a configured run's cost per training image, of several legs their mean."""
+    legs = [(_of_leg(own, dataset), share) for own, share in legs_of(training)]
+    return Cost(sum(share * cost.step for cost, share in legs), legs[0][0].gradient)
+
+
+def _of_leg(training: Training, dataset: data.Dataset) -> Cost:
     model = build.build_model(training, dataset.mean_image())
     method, settings = build.build_method(training, model), build.settings_of(training)
     optimizers = settings.make_optimizers(1e-3)

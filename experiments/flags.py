@@ -9,7 +9,7 @@ from absl import flags as absl_flags
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.cli.flags import UsageError as UsageError
 from aiwae_jax.cli.layout import Layout, Processes
-from aiwae_jax.cli.settings import foreign_to
+from aiwae_jax.cli.settings import OF_METHODS, foreign_to
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
 from experiments import completion, settings, workdir
@@ -154,6 +154,8 @@ def arguments_of(config: dict[str, dict[str, Any]]) -> list[str]:
     """
     training = config["training"]
     foreign = foreign_to(training["method"], training["model"])
+    if training.get("curriculum") is not None:
+        foreign |= {"method", *OF_METHODS}
     its_own = {name: value for name, value in training.items() if name not in foreign}
     return [
         *cli.arguments(Training, its_own),

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from absl import flags as absl_flags
 
-from aiwae_jax import data, evaluate, methods, train
+from aiwae_jax import data, evaluate, methods
 from aiwae_jax.cli.flags import one_of
 from aiwae_jax.cli.settings import FLAGS, OF_METHODS, method_options
 from aiwae_jax.runs import progress
-from experiments import cost, flags, workdir
+from experiments import build, cost, flags, workdir
 from experiments import evaluate as evaluate_command
 from experiments.benchmark import limit, timing
 from experiments.config import Config
@@ -85,8 +85,7 @@ def look(folder: pathlib.Path, config: Config, num_examples: int) -> Found:
     if not (folder / "config.json").exists() or workdir.config_differences(folder, config.training):
         return Found(0.0, False)
     training = config.training
-    per_epoch = max(num_examples // training.batch_size, 1)
-    steps = train.stage_ends(per_epoch, training.num_stages, epochs=training.epochs)[-1]
+    steps = build.total_steps(training, num_examples)
     share = min(_latest_step(folder) / steps, 1.0)
     if config.evaluation is None:
         return Found(share, share >= 1.0)

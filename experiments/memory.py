@@ -74,7 +74,8 @@ def check(config: Config, dataset: data.Dataset, run: Program) -> None:
             f"{_gib(free)} can be had; make the networks smaller, or --repeats fewer."
         )
     if of_particles > _WORTH_A_LOOK * free:
-        step = run.lower(shapes).compile().memory_analysis().temp_size_in_bytes * num_devices
+        programs = (run.lower(shapes, leg).compile() for leg in range(len(run.legs)))
+        step = num_devices * max(p.memory_analysis().temp_size_in_bytes for p in programs)
         if kept + step > free:
             raise UsageError(
                 f"--K={training.num_particles} at batch {training.batch_size}: a training step "

@@ -4,12 +4,14 @@ import pathlib
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from aiwae_jax import data, evaluate, forces
 from aiwae_jax.report import measure
 from aiwae_jax.runs import progress
+from aiwae_jax.train.loop import LoopState
 from aiwae_jax.train.program import Program
 from experiments import launch
 from experiments.config import Config
@@ -22,11 +24,41 @@ def describe(config: Config, dataset: data.Dataset, run: Program) -> str:
     """The plan in words: steps, estimated time and memory."""
     state = run.init()
     num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    memory = run.lower(state).compile().memory_analysis()
+    programs = [run.lower(state, leg).compile() for leg in range(len(run.legs))]
+    step_bytes = max(each.memory_analysis().temp_size_in_bytes for each in programs)
     state = run.run_steps(state, 1)
     params = jax.device_get(state.train.params)
     if config.training.num_repeats > 1:
         params = jax.tree.map(lambda a: a[0], params)
+    total, per_step = run.stage_ends[-1], []
+    for leg in run.legs:
+        at_leg = state.train._replace(step=jnp.full_like(state.train.step, leg.start))
+        state, seconds = _time_steps(run, state._replace(train=at_leg))
+        per_step.append(seconds)
+    folder = pathlib.Path(config.workdir).expanduser().absolute()
+    done = round(total * launch.look(folder, config, len(dataset.train)).share_done)
+    left = sum(
+        max(leg.end - max(leg.start, done), 0) * each
+        for leg, each in zip(run.legs, per_step, strict=True)
+    )
+    arrays = dataset.train.nbytes + 2 * num_bytes  # a chunk keeps the state that it started from
+    lines = [
+        f"plan of {folder}",
+        f"  training    {total - done:,} of {total:,} steps, "
+        f"{' then '.join(f'{1e3 * each:.1f}' for each in per_step)} ms each: about "
+        f"{progress.format_seconds(left)}",
+        *_of_evaluation(config, dataset, run, params),
+        f"  memory      {_mib(arrays)} of data and training state on each device, and "
+        f"{_mib(step_bytes)} while a step runs",
+        f"  disk        {_mib(2 * num_bytes)} of checkpoints",
+        "--dry_run: nothing was started or written",
+    ]
+    return "\n".join(lines)
+
+
+def _time_steps(run: Program, state: LoopState) -> tuple[LoopState, float]:
+    """Seconds of a step, and the state after some of them."""
+    state = run.run_steps(state, 1)
     # What a call takes beside its steps, the epoch's permutation say, is there once in a second.
     seconds = {1: [], _NUM_STEPS: []}
     for _ in range(_NUM_TIMED):
@@ -35,21 +67,7 @@ def describe(config: Config, dataset: data.Dataset, run: Program) -> str:
             state = jax.block_until_ready(run.run_steps(state, num_steps))
             measured.append(time.monotonic() - began)
     once, several = map(min, seconds.values())
-    per_step, total = max((several - once) / (_NUM_STEPS - 1), 1e-6), run.stage_ends[-1]
-    folder = pathlib.Path(config.workdir).expanduser().absolute()
-    done = round(total * launch.look(folder, config, len(dataset.train)).share_done)
-    arrays = dataset.train.nbytes + 2 * num_bytes  # a chunk keeps the state that it started from
-    lines = [
-        f"plan of {folder}",
-        f"  training    {total - done:,} of {total:,} steps, {1e3 * per_step:.1f} ms each: about "
-        f"{progress.format_seconds((total - done) * per_step)}",
-        *_of_evaluation(config, dataset, run, params),
-        f"  memory      {_mib(arrays)} of data and training state on each device, and "
-        f"{_mib(memory.temp_size_in_bytes)} while a step runs",
-        f"  disk        {_mib(2 * num_bytes)} of checkpoints",
-        "--dry_run: nothing was started or written",
-    ]
-    return "\n".join(lines)
+    return state, max((several - once) / (_NUM_STEPS - 1), 1e-6)
 
 
 def _of_evaluation(config, dataset, run, params) -> list[str]:

@@ -19,7 +19,7 @@ from experiments.settings import FLAGS, Training
 _WORDS = ("layers", "posterior", "move", "rws_phi", "tempering", "raiko_estimator")
 _NAMED = {
     *("dataset", "method", "num_particles", "num_temperatures", "num_moves", "model", *_WORDS),
-    *("epochs", "batch_size", "seed", "num_repeats", "num_stages"),
+    *("epochs", "batch_size", "seed", "num_repeats", "num_stages", "curriculum"),
 }
 _MOST_SAID = 3  # further fields of a folder's name; more are a hash
 
@@ -42,6 +42,10 @@ def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
     return found + unknown
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 def default_workdir(training: Training) -> str:
     """runs/<dataset>-<method>-K..-T..-b..-seed..., and whatever else is not as usual."""
     said = {name: getattr(training, name) for name in ("dataset", "method", "model")}
@@ -56,6 +60,8 @@ def default_workdir(training: Training) -> str:
         parts.append(f"M{training.num_moves}")
     if training.model != "one_layer":
         parts.append(training.model)
+    if training.curriculum is not None:
+        parts.append(f"curriculum{_digest(training.curriculum)}")
     parts += [
         settings[name].replace(",", "+")
         for name in _WORDS
@@ -67,7 +73,7 @@ def default_workdir(training: Training) -> str:
         if name not in _NAMED and value not in (None, usual[name])
     ]
     if len(others) > _MOST_SAID:
-        others = [hashlib.sha256(" ".join(others).encode()).hexdigest()[:8]]
+        others = [_digest(" ".join(others))]
     parts += others
     if training.epochs is not None:
         parts.append(f"{training.epochs:g}epochs")

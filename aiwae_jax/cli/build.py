@@ -5,15 +5,21 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import methods, models
+from aiwae_jax.cli import curriculum
 from aiwae_jax.cli.settings import Fitting
+from aiwae_jax.train import Leg
 from aiwae_jax.types import Method, Model
 
 _FEW_PIXELS = 4
 
 
-def build_method(fitting: Fitting, model: Model) -> Method:
-    """The configured method, by its builder in `aiwae_jax.methods`."""
-    return methods.BUILDERS[fitting.method](model, **fitting.method_options)
+def build_method(fitting: Fitting, model: Model) -> Method | list[Leg]:
+    """Builds the configured method, by its builder in `aiwae_jax.methods`; or those of all legs."""
+    legs = [
+        Leg(methods.BUILDERS[own.method](model, **own.method_options), share, own.batch_size)
+        for own, share in curriculum.legs_of(fitting)
+    ]
+    return legs if fitting.curriculum else legs[0].method
 
 
 def _vae_sizes(fitting: Fitting) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def build_model(fitting: Fitting, mean_image: np.ndarray) -> Model:
     )
 
 
-def stand_in(fitting: Fitting) -> tuple[Method, Model]:
+def stand_in(fitting: Fitting) -> tuple[Method | list[Leg], Model]:
     """The same method and model of images of a few pixels, before there are data.
 
     Raises:

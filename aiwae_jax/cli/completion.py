@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aiwae_jax import methods, moves
-from aiwae_jax.cli import build
+from aiwae_jax.cli import build, curriculum
 from aiwae_jax.cli.flags import UsageError, refusals, require
 from aiwae_jax.cli.settings import (
     BINARY,
@@ -40,6 +40,8 @@ def complete(
     Raises:
       UsageError: for what cannot be run.
     """
+    if given.get("curriculum") is not None:
+        return curriculum.complete(given, lambda own: complete(kind, own, usual_fn))
     said = {"method": "aiwae", "model": "one_layer"} | given
     for name in given:
         if name in foreign_to(said["method"], said["model"]):

@@ -39,6 +39,13 @@ class Fitting(train.Settings):
     """A method, a model, and how they are trained."""
 
     method: str = option(choices=list(methods.BUILDERS), help="Method. Default aiwae.")
+    curriculum: str | None = option(
+        None,
+        help="Methods one after the other, in the place of --method: each with flags of its own "
+        "after plus signs (those of methods, and batch_size), and its share of --epochs: "
+        "vae:0.3,aiwae+K=1+T=5:0.5,aiwae+K=5+T=11:0.2. Parameters, optimizers and one learning "
+        "rate go through all.",
+    )
     num_particles: int = option(
         flag="K",
         at_least=1,
