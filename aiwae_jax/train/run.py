@@ -98,8 +98,7 @@ class Run:
         """
         checks.key(key)
         keys = jax.random.split(key, checks.integer("num", num, least=1))
-        if self.model.sample is None:
-            raise ValueError("`sample` needs a model with `sample`: exact draws (x', z) of it.")
+        checks.given("model.sample", self.model.sample, "it makes exact draws (x', z)")
         if x is None and self.model.is_conditional:
             raise ValueError(
                 "`x` must be a datum: this model is of a part of it given the rest; use "
