@@ -1,6 +1,7 @@
-"""Builders of `Model`s: continuous latents under images, and binary ones."""
+"""Builders of `Model`s: `vae` of any networks, those of images, and those of binary latents."""
 
 from aiwae_jax.models.binary import half_predictor, sigmoid_belief_network
+from aiwae_jax.models.general import vae
 from aiwae_jax.models.images import INITIALIZATIONS, bernoulli_vae, mean_image_logits, two_layer_vae
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "mean_image_logits",
     "sigmoid_belief_network",
     "two_layer_vae",
+    "vae",
 ]
