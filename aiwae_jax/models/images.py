@@ -141,6 +141,7 @@ def two_layer_vae(
     """
     _check_sizes(data_size, latent_size, hidden_sizes)
     linear, bias = output_bias(initialization, mean_image, data_size)
+    # Four networks, two each way.
     lower, upper = 2 * latent_size, latent_size
     upper_hidden = [max(size // 2, 1) for size in hidden_sizes]
     mlp = functools.partial(networks.mlp, linear=linear)
@@ -160,6 +161,7 @@ def two_layer_vae(
         loc, log_scale = network.apply(params, inputs)
         return distributions.DiagNormal(loc, jnp.exp(log_scale))
 
+    # Functions that the two distributions of z = (h1, h2) bind to their parameters.
     lower_given = functools.partial(diag_normal, lower_prior)
     upper_given = functools.partial(diag_normal, upper_encoder)
 
