@@ -167,6 +167,10 @@ def test_what_cannot_be_built_is_refused():
         TypeError, match=r"`decoder` must have `init\(key\)` and .*networks.Network"
     ):
         models.vae(net, lambda params, z: z, likelihood=bits)
+    with pytest.raises(
+        TypeError, match=r"`likelihood` must be .*`likelihoods.normal\(\)`, got func"
+    ):
+        models.vae(net, net, likelihood=likelihoods.normal)
     with pytest.raises(ValueError, match="`latent_size` must be given"):
         models.vae(net, net, likelihood=bits)
     with pytest.raises(ValueError, match=r"`posterior` must be one of .*got 'spline'"):

@@ -64,7 +64,7 @@ def vae(
 
     Raises:
       ValueError: for an unknown family, or a latent size that nothing says.
-      TypeError: for networks without `init` and `apply`.
+      TypeError: for networks without `init` and `apply`, or what is no likelihood.
     """
     for name, network in (("encoder", encoder), ("decoder", decoder)):
         if not (hasattr(network, "init") and hasattr(network, "apply")):
@@ -72,6 +72,11 @@ def vae(
                 f"`{name}` must have `init(key)` and `apply(params, inputs)`, got "
                 f"{checks.describe(network)}; use `networks.Network(init, apply)`."
             )
+    if not isinstance(likelihood, Likelihood):
+        raise TypeError(
+            "`likelihood` must be a `likelihoods.Likelihood`, such as `likelihoods.normal()`, got "
+            f"{checks.describe(likelihood)}."
+        )
     # What is not given is standard.
     size = getattr(decoder, "size_in", None) if latent_size is None else latent_size
     if size is None and (prior is None or isinstance(posterior, str)):

@@ -136,8 +136,8 @@ def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int =
 
     Args:
       folder: of the run.
-      model: what it trained. Models of this package's builders are built again, from arguments that
-        the folder has; any other must be given.
+      model: what it trained. Models of this package's builders, `models.from_file` among them, are
+        built again, from arguments that the folder has; any other must be given.
       repeat: which one, of a run that trained several side by side.
 
     Raises:
