@@ -28,10 +28,7 @@ def _latent_size(model: Model) -> int:
     Raises:
       ValueError: for a model whose prior does not say it without a datum.
     """
-    if model.prior is None:
-        raise ValueError(
-            "`model` has no `prior`, which says how many latents there are; give it one."
-        )
+    checks.given("model.prior", model.prior, "it says how many latents there are")
     return checks.shape_of(
         "model.prior",
         lambda key: model.prior(model.init(key).theta, None).sample(key),
@@ -45,7 +42,7 @@ def _bounded(raw: chex.Array, largest: float) -> chex.Array:
 
 
 def _raw(value: float, largest: float, shape: tuple[int, ...]) -> chex.Array:
-    """What `_bounded` makes `value` of."""
+    """Inverts `_bounded`, so that it gives `value`."""
     return jnp.full(shape, _logit(value / largest))
 
 

@@ -20,13 +20,6 @@ def _check_num_particles(num_particles: int) -> None:
     checks.integer("num_particles", num_particles, least=1)
 
 
-def _check_has(model: Model, name: str) -> None:
-    if getattr(model, name) is None:
-        raise ValueError(
-            f"`model` has no `{name}`, which these particles are drawn by; give it one."
-        )
-
-
 def importance(model: Model, num_particles: int, *, with_score: bool = True) -> Sampler:
     """Importance sampling from q: z_k ~ q_φ(z|x), w_k = p_θ(x, z_k) / q_φ(z_k|x) (Eq. 3).
 
@@ -99,7 +92,7 @@ def importance_from_prior(
       ValueError: if `num_particles` < 1; for straight-through where latents are not binary.
     """
     _check_num_particles(num_particles)
-    _check_has(model, "prior")
+    checks.given("model.prior", model.prior, "particles are drawn from it")
     is_binary = model.latents == "binary"
     if with_straight_through and not is_binary:
         raise ValueError(
@@ -212,7 +205,7 @@ def annealed(
     if start not in ("posterior", "prior"):
         raise ValueError(f"`start` must be 'posterior' or 'prior', got {start!r}.")
     if start == "prior":
-        _check_has(model, "prior")
+        checks.given("model.prior", model.prior, "`start`='prior' begins there")
     step_sizes = _BASE_STEP_SIZES if chain_space == "base" else moves.MOVES[move].step_sizes
     first_step_size, largest_step_size = step_sizes or (1.0, 1.0)  # idle where there are none
     if initial_step_size is not None:
@@ -360,7 +353,7 @@ def ancestral(model: Model) -> Sampler:
     Raises:
       ValueError: for a model without a `sample`.
     """
-    _check_has(model, "sample")
+    checks.given("model.sample", model.sample, "a dream is drawn by it")
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name

@@ -9,13 +9,13 @@ and `evaluate` add the batch.
 """
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
 
+from aiwae_jax import checks
 from aiwae_jax.recipe import Recipe
 
 PyTree = Any
@@ -195,13 +195,13 @@ class Model(_Model):
             raise ValueError(
                 f"`latents` must be one of {', '.join(LATENTS)}; got {model.latents!r}."
             )
-        _check_takes("prior", model.prior, "theta", "x")
-        _check_takes("sample", model.sample, "key", "theta", "x")
+        checks.takes("prior", model.prior, "theta", "x")
+        checks.takes("sample", model.sample, "key", "theta", "x")
         return model
 
     @classmethod
     def _make(cls, iterable: Iterable[Any]):
-        """Where `_replace` goes through."""
+        """Checks what `_replace` makes, too."""
         return cls(*iterable)
 
     @property
@@ -212,7 +212,7 @@ class Model(_Model):
 
     @property
     def is_conditional(self) -> bool:
-        """Whether it is of a part of x given the rest: whether `sample` fails without an x."""
+        """Tells whether it is of a part of x given the rest: whether `sample` fails without x."""
         if self.sample is None:
             return False
         try:
@@ -222,25 +222,6 @@ class Model(_Model):
         except Exception:  # of any kind; where it is a mistake, the same comes with an x
             return True
         return False
-
-
-def _check_takes(name: str, fn: Callable | None, *arguments: str) -> None:
-    """Raises TypeError for a function of a model that cannot be called with these arguments."""
-    if fn is None:
-        return
-    wanted = ", ".join(arguments)
-    if not callable(fn):
-        raise TypeError(f"`{name}` must be a function of ({wanted}), got {type(fn).__name__}.")
-    try:
-        signature = inspect.signature(fn)
-        signature.bind(*arguments)
-    except ValueError:  # written in C, it has no signature
-        return
-    except TypeError:
-        raise TypeError(
-            f"`{name}` must be a function of ({wanted}), got one of {signature}; a model of all of "
-            "x ignores its x."
-        ) from None
 
 
 Info = Mapping[str, chex.Array]

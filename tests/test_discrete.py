@@ -346,6 +346,30 @@ def test_hmc_as_a_move_is_what_its_letters_say():
     assert not np.allclose(run(moves.hmc(4))[0], run(moves.hmc(4, 0.5))[0])
 
 
+@pytest.mark.parametrize(
+    "move", [moves.hmc(4, 0.3), moves.langevin(2), moves.informed(), moves.gibbs()]
+)
+def test_every_move_steps_on_a_single_density(move):
+    """Of HMC that is `hamiltonian.step`; of the others the transition that chains make."""
+    key, momentum = jax.random.key(3), jnp.array([0.1, -0.2] * 4)
+    state = moves.init(eu.STATES[100], LOG_TARGET, momentum=momentum)
+    found = moves.step(key, state, LOG_TARGET, 0.3, move=move)
+    if move.momentum_persistence:
+        options = {"num_leapfrog_steps": 4, "momentum_persistence": 0.3}
+        expected = hmc.step(key, state, LOG_TARGET, 0.3, **options)
+        with pytest.raises(ValueError, match="needs a state with a momentum"):
+            moves.step(key, moves.init(eu.STATES[100], LOG_TARGET), LOG_TARGET, 0.3, move=move)
+    else:
+        expected = move(key, state, lambda z: hmc.init(z, LOG_TARGET), jax.grad(LOG_TARGET), 0.3)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
+    chex.assert_trees_all_close(
+        found[0],
+        moves.init(found[0].position, LOG_TARGET, momentum=found[0].momentum),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
 def test_hmc_chains_are_those_from_before_there_were_kernels():
     def log_target(z):
         return -0.5 * jnp.sum(jnp.square((z - jnp.array([0.7, -0.4])) / jnp.array([0.5, 0.9])))

@@ -98,8 +98,7 @@ class Run:
         """
         checks.key(key)
         keys = jax.random.split(key, checks.integer("num", num, least=1))
-        if self.model.sample is None:
-            raise ValueError("`sample` needs a model with `sample`: exact draws (x', z) of it.")
+        checks.given("model.sample", self.model.sample, "it makes exact draws (x', z)")
         if x is None and self.model.is_conditional:
             raise ValueError(
                 "`x` must be a datum: this model is of a part of it given the rest; use "
@@ -137,8 +136,8 @@ def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int =
 
     Args:
       folder: of the run.
-      model: what it trained. Models of this package's builders are built again, from arguments that
-        the folder has; any other must be given.
+      model: what it trained. Models of this package's builders, `models.from_file` among them, are
+        built again, from arguments that the folder has; any other must be given.
       repeat: which one, of a run that trained several side by side.
 
     Raises:
