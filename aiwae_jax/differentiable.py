@@ -67,8 +67,7 @@ def _sampler(
 
     return Sampler(
         draw,
-        is_properly_weighted=True,
-        is_reparameterized=True,
+        frozenset({"proper_weights", "gradients"}),
         init_params=init_params,
         check_data=model.check_data,
     )

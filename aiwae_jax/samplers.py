@@ -61,14 +61,10 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
         log_proposal = log_q if model.has_binary_latents else None
         return Particles(x, z, log_weights, posterior, log_proposal), {}
 
-    return Sampler(
-        draw,
-        is_properly_weighted=True,
-        is_reparameterized=not model.has_binary_latents,
-        with_score=with_score,
-        with_log_proposal=model.has_binary_latents,
-        check_data=model.check_data,
-    )
+    gives = {"proper_weights", "log_proposal" if model.has_binary_latents else "gradients"}
+    if not with_score:
+        gives.add("no_score")
+    return Sampler(draw, frozenset(gives), check_data=model.check_data)
 
 
 def importance_from_prior(
@@ -107,13 +103,8 @@ def importance_from_prior(
         log_weights = weights.zero_if_broken(log_p - log_prior)
         return Particles(x, z, log_weights, None, log_prior if with_score else None), {}
 
-    return Sampler(
-        draw,
-        is_properly_weighted=True,
-        is_reparameterized=not with_score,
-        with_log_proposal=with_score,
-        check_data=model.check_data,
-    )
+    gives = {"proper_weights", "log_proposal" if with_score else "gradients"}
+    return Sampler(draw, frozenset(gives), check_data=model.check_data)
 
 
 def _sample_with_frozen_density(posterior, frozen, key):
@@ -254,8 +245,7 @@ def annealed(
 
     return Sampler(
         draw,
-        is_properly_weighted=True,
-        is_reparameterized=False,
+        frozenset({"proper_weights"}),
         init=lambda: jnp.full(num_temperatures - 1, first_step_size),
         adapt=_adapt(target_acceptance, largest_step_size),
         check_data=model.check_data,
@@ -329,8 +319,7 @@ def hmc_from_posterior(
 
     return Sampler(
         draw,
-        is_properly_weighted=False,
-        is_reparameterized=False,
+        frozenset(),
         init=lambda: jnp.full(num_moves, initial_step_size),
         adapt=_adapt(target_acceptance, moves.MOVES["hmc"].step_sizes[1]),
         check_data=model.check_data,
@@ -350,13 +339,14 @@ def ancestral(model: Model) -> Sampler:
         x, z = jax.lax.stop_gradient(model.sample_given(key, params.theta, x))
         return Particles(x, z[None], jnp.zeros(1, z.dtype)), {}
 
-    return Sampler(draw, is_properly_weighted=False, is_reparameterized=False)
+    return Sampler(draw, frozenset())
 
 
 def joined(**samplers: Sampler) -> Sampler:
     """Draws one particle set of each sampler, for `objectives.mean_of` with the same names.
 
-    Its particles and states are dictionaries; its diagnostics end in the names.
+    Its particles and states are dictionaries; its diagnostics end in the names. It gives what all
+    of them give, but there is no one set whose weights could be proper.
     """
 
     def draw(key, params, x, state, *, axis_name=None):
@@ -377,9 +367,8 @@ def joined(**samplers: Sampler) -> Sampler:
 
     return Sampler(
         draw,
-        is_properly_weighted=False,
-        is_reparameterized=all(s.is_reparameterized for s in samplers.values()),
-        with_log_proposal=all(s.with_log_proposal for s in samplers.values()),
+        frozenset.intersection(*(frozenset(s.gives) for s in samplers.values()))
+        - {"proper_weights"},
         init=lambda: {name: sampler.init() for name, sampler in samplers.items()},
         adapt=adapt,
         init_params=init_params_of_all(samplers.values()),

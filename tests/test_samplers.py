@@ -33,7 +33,7 @@ KINDS = {
 def weighting_z_score(model, kind, num=40_000):
     """(mean weight / p(x) - 1) in standard errors."""
     sampler = KINDS[kind](model)
-    assert sampler.is_properly_weighted
+    assert "proper_weights" in sampler.gives
     log_weights = np.asarray(draw_many(sampler, num).log_weights, np.float64)
     exact = float(lg.exact_log_likelihood(lg.params().theta, lg.DATUM))
     means = np.exp(log_weights - exact).mean(axis=1)

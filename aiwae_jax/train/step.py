@@ -165,11 +165,12 @@ def _objective_and_info(
     A datum that is not usable `[B]`, or whose objective is not finite, is counted and left out of
     the sum.
     """
+    has_proper_weights = "proper_weights" in phase.sampler.gives
 
     @partial(jax.vmap, out_axes=(0, 0, None), axis_name="batch")
     def draw_and_judge(key, x):
         particles, info = phase.sampler.draw(key, params, x, sampler_state, axis_name="batch")
-        log_weights = particles.log_weights if phase.sampler.is_properly_weighted else ()
+        log_weights = particles.log_weights if has_proper_weights else ()
         return phase.objective.value(params, particles), log_weights, info
 
     values, log_weights, info = draw_and_judge(keys, batch)
@@ -179,7 +180,7 @@ def _objective_and_info(
     num_counted = jnp.sum(is_counted).astype(total.dtype)
     # NaN where there is no datum to average: not 0, which an epoch's average would take for one.
     info = dict(info, objective=total / num_counted, num_nonfinite_objective=jnp.sum(~is_counted))
-    if phase.sampler.is_properly_weighted:
+    if has_proper_weights:
         bounds = jax.vmap(weights.log_mean_exp)(log_weights)
         # -inf if it is for one datum
         info["log_likelihood_bound"] = jnp.mean(bounds, where=is_usable)

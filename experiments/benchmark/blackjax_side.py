@@ -49,7 +49,7 @@ def annealed(model: Model, cell: problem.Cell, num_leapfrog_steps: int, step_siz
             acceptance = jax.lax.pmean(acceptance, axis_name)
         return Particles(x, z, log_weights, posterior), {"acceptance": acceptance}
 
-    return Sampler(draw, is_properly_weighted=True, is_reparameterized=False)
+    return Sampler(draw, gives=frozenset({"proper_weights"}))
 
 
 def aiwae(cell: problem.Cell) -> Method:
