@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from aiwae_jax import ais, distributions, hamiltonian, hmc, moves, networks, paths, weights
-from aiwae_jax.types import Model, Particles, Posterior, Sampler
+from aiwae_jax.types import Info, Model, Particles, Posterior, Sampler
 
 TEMPERINGS = ("none", "fixed", "learned")
 _LARGEST_STEP_SIZE = 0.5
@@ -33,7 +33,7 @@ def _bounded(raw: chex.Array, largest: float) -> chex.Array:
 
 
 def _raw(value: float, largest: float, shape: tuple[int, ...]) -> chex.Array:
-    """What `_bounded` makes `value` of."""
+    """Inverts `_bounded`: what makes `value`."""
     return jnp.full(shape, _logit(value / largest))
 
 
@@ -63,7 +63,7 @@ def _sampler(
         del state, axis_name
         draw_one = draw_particle(params, x)
         z, log_weights = jax.vmap(draw_one)(jax.random.split(key, num_particles))
-        return Particles(x, z, weights.zero_if_broken(log_weights)), {}
+        return Particles(x, z, weights.zero_if_broken(log_weights)), Info()
 
     return Sampler(
         draw,

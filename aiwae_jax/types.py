@@ -9,12 +9,14 @@ and `evaluate` add the batch.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Set
 from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
 
+from aiwae_jax.info import ChainInfo as ChainInfo
+from aiwae_jax.info import Info as Info
 from aiwae_jax.recipe import Recipe
 
 PyTree = Any
@@ -193,7 +195,6 @@ class Model(NamedTuple):
         return self.conditional_sample(key, theta, x)
 
 
-Info = Mapping[str, chex.Array]
 # What a sampler may give and an objective need of it, and what to do where it is not given.
 NEEDS = {
     # z and the weights carry gradients to the parameters.
@@ -232,9 +233,9 @@ class Sampler(NamedTuple):
     """Draws a particle set for one datum.
 
     Attributes:
-      draw: `draw(key, params, x, state, *, axis_name=None) -> (Particles, info)`. Under a caller's
-        `vmap(..., axis_name=...)` the diagnostics in `info` are reduced over that axis, so that
-        they come out unbatched: means for rates, sums for counts (whose names start with `num_`).
+      draw: `draw(key, params, x, state, *, axis_name=None) -> (Particles, Info)`. Under a caller's
+        `vmap(..., axis_name=...)` the diagnostics are reduced over that axis, so that they come out
+        unbatched: means for rates, sums for counts.
       gives: names of `NEEDS`, what objectives may count on.
       init: `init() -> state`, what the sampler carries from step to step (step sizes).
       adapt: `adapt(state, info) -> state`, after each training step.
@@ -271,7 +272,7 @@ class Objective(NamedTuple):
 def init_params_of_all(
     parts: Iterable[Sampler | Objective],
 ) -> Callable[[chex.PRNGKey], dict[str, PyTree]]:
-    """The `init_params` of several samplers or objectives together."""
+    """Joins the `init_params` of several samplers or objectives."""
     fns = [part.init_params for part in parts if part.init_params is not _no_params]
 
     def init_params(key: chex.PRNGKey) -> dict[str, PyTree]:
@@ -293,7 +294,7 @@ class Phase(NamedTuple):
     objective: Objective
 
     def init_params(self, key: chex.PRNGKey) -> dict[str, PyTree]:
-        """What its sampler and its objective learn by gradient, by name."""
+        """Draws what its sampler and its objective learn by gradient, by name."""
         return init_params_of_all((self.sampler, self.objective))(key)
 
 

@@ -14,7 +14,7 @@ LIBRARY = ROOT / "aiwae_jax"
 # A room looks into rooms of lower floors, and of its own floor where that makes no circle.
 FLOORS = [
     {
-        *("types", "recipe", "weights", "distributions", "networks", "checks", "support"),
+        *("types", "info", "recipe", "weights", "distributions", "networks", "checks", "support"),
         *("fingerprint", "options", "parallel"),
     },
     {"hmc", "discrete", "moves", "forces", "paths", "schedules", "ais"},
