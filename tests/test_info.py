@@ -10,6 +10,7 @@ import own_table
 import pytest
 
 from aiwae_jax import methods, objectives, samplers, train
+from aiwae_jax.report import evaluation, pictures, plots
 from aiwae_jax.runs import metrics
 from aiwae_jax.types import ChainInfo, Info, Params, phase
 
@@ -101,3 +102,41 @@ def test_diagnostics_that_are_no_info_are_refused():
     own = phase(("theta", "phi"), importance._replace(draw=draw), objectives.bound())
     with pytest.raises(TypeError, match=r"must return \(Particles, types.Info\), got .* dict"):
         one_step((own,))
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "betas"),
+    [
+        ("aiwae_wake", lambda: methods.aiwae_wake(MODEL, 2, 4, 1), (1 / 3, 2 / 3, 1.0)),
+        (
+            "a sigmoid schedule",
+            lambda: methods.aiwae(MODEL, 2, 4, 1, schedule="sigmoid"),
+            (0.197735, 0.802265, 1.0),
+        ),
+        ("hoffman", lambda: methods.hoffman(MODEL, 3, 1), None),
+    ],
+)
+def test_moves_of_training_are_drawn_where_they_were_made(
+    name, build, betas, tmp_path, monkeypatch
+):
+    """At their temperatures, in whatever phase; those on one density by their numbers."""
+    run = own_table.fit(tmp_path / "run", model=MODEL, method=build(), epochs=1)
+    drawn, draw = [], plots.acceptance
+
+    def watched(path, columns, title):
+        drawn.append(columns)
+        draw(path, columns, title)
+
+    monkeypatch.setattr(plots, "acceptance", watched)
+    records = metrics.read(run.folder)
+    shown = pictures.Shown(
+        *(run.folder, own_table.table(), MODEL, run.params.theta, run.initial(run.params), None),
+        *(records, {}, "hmc", evaluation.Evaluation()),
+    )
+    assert "acceptance.png" in pictures.draw_missing(shown)
+    ((title, moves),) = drawn[0].items()
+    assert title == "training, last epoch"
+    assert moves.acceptance.shape == moves.step_sizes.shape == (3,)
+    assert (moves.betas is None) == (betas is None), name
+    if betas is not None:
+        np.testing.assert_allclose(moves.betas, betas, rtol=1e-5)
