@@ -16,6 +16,7 @@ FLOORS = [
     {
         *(
             "types",
+            "info",
             "recipe",
             "weights",
             "distributions",

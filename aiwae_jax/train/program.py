@@ -16,7 +16,7 @@ from aiwae_jax.train import optimizers as rates
 from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.settings import Settings
-from aiwae_jax.train.step import check_method, init_state, make_train_step
+from aiwae_jax.train.step import check_method, init_state, make_train_step, phase_names
 from aiwae_jax.types import Method, Model, Params
 
 
@@ -31,6 +31,7 @@ class Program(NamedTuple):
       mesh: devices by axis, in words.
       steps_per_epoch: full batches in the training set.
       stage_ends: steps done at the end of each stage.
+      phases: their names in their order, which a compiled function's dictionaries do not keep.
       init: `init() -> LoopState` at step 0; several repeats have a leading axis for them.
       run_steps: `run_steps(loop_state, num_steps) -> LoopState`.
       lower: `lower(loop_state)`, its program, not compiled yet.
@@ -43,6 +44,7 @@ class Program(NamedTuple):
     mesh: str
     steps_per_epoch: int
     stage_ends: list[int]
+    phases: list[str]
     init: Callable[[], LoopState]
     run_steps: Callable[[LoopState, int], LoopState]
     lower: Callable[[LoopState], jax.stages.Lowered]
@@ -173,6 +175,7 @@ def build(
         initial=initial_fn(model, from_posterior=trains_posterior(method)),
         steps_per_epoch=steps_per_epoch,
         stage_ends=ends,
+        phases=phase_names(method),
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),
         run_steps=lambda state, num_steps: run_steps(root_key, state, rows, num_steps),
         lower=lambda state: run_steps.lower(root_key, state, rows, 1),

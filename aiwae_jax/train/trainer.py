@@ -1,6 +1,7 @@
 """Training to the end in chunks of about a second, with checkpoints and metrics in between."""
 
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from aiwae_jax.train.loop import epoch_averages
 from aiwae_jax.train.program import Program
 from aiwae_jax.train.step import all_finite
 from aiwae_jax.train.watch import TrainInfo
+from aiwae_jax.types import Info
 
 _SECONDS_PER_CHUNK = 1.0
 _MAX_SKIPPED = 100  # updates in a row, from an epoch's start
@@ -26,17 +28,8 @@ class NonFiniteError(RuntimeError):
     """Training ran into NaN or infinite parameters; the last good checkpoint is kept."""
 
 
-def _flat_record(averages: TrainInfo) -> dict[str, np.ndarray]:
-    """Names such as theta/objective, in the order of the phases' names from last to first."""
-    return {
-        f"{phase}/{name}": value
-        for phase, info in sorted(averages.items(), reverse=True)
-        for name, value in sorted(info.items())
-    }
-
-
-def _facts_line(record: dict[str, np.ndarray], epoch: float, images_per_second: float) -> str:
-    """The facts of the first phase that has them; θ's phase comes first."""
+def _facts_line(infos: Sequence[Info], epoch: float, images_per_second: float) -> str:
+    """The facts of the first phase that has them."""
     parts = [f"epoch {epoch:.4g}"]
     for name, label, digits in (
         ("objective", "objective", 2),
@@ -44,7 +37,7 @@ def _facts_line(record: dict[str, np.ndarray], epoch: float, images_per_second: 
         ("acceptance", "accept", 3),
         ("step_sizes", "step", 3),
     ):
-        values = [value for key, value in record.items() if key.endswith(f"/{name}")]
+        values = [info[name] for info in infos if name in info]
         if values:
             parts.append(f"{label} {np.mean(values[0]):.{digits}f}")
     return "  ".join([*parts, f"{images_per_second:,.0f} img/s"])
@@ -124,7 +117,7 @@ class Trainer:
         """Says once what went wrong, and stops when all updates of an epoch were skipped."""
         self._watch.look(totals, steps_in_epoch, num_data=self._settings.batch_size)
         for phase, info in totals.items():
-            num_skipped = int(np.max(info["num_skipped_updates"]))  # over repeats
+            num_skipped = int(np.max(info.counts["num_skipped_updates"]))  # over repeats
             if num_skipped == steps_in_epoch >= min(_MAX_SKIPPED, self._program.steps_per_epoch):
                 raise NonFiniteError(
                     f"The gradient of {phase} was not finite in any of the {num_skipped} steps "
@@ -140,7 +133,9 @@ class Trainer:
         if self._program.learning_rate is not None:
             facts["learning_rate"] = self._program.learning_rate(self.step - 1)
         for repeat, writer in zip(self._repeats, self._metrics, strict=True):
-            writer.write(self.step, facts | _flat_record(repeat.select(averages)))
+            writer.write(
+                self.step, facts | metrics.columns(repeat.select(averages), self._program.phases)
+            )
 
     def train(self, interruption: Interruption) -> None:
         """Trains to the end.
@@ -180,7 +175,8 @@ class Trainer:
                 if steps_in_epoch == per_epoch:
                     self._write_metrics(averages, epoch)
                 images_per_second = pace * settings.batch_size * settings.num_repeats
-                bar.update(self.step, _facts_line(_flat_record(averages), epoch, images_per_second))
+                infos = [averages[phase] for phase in self._program.phases]
+                bar.update(self.step, _facts_line(infos, epoch, images_per_second))
 
                 if signal_number or is_due or self._is_stage_end():
                     self.save()
