@@ -3,14 +3,12 @@
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 if not __package__:  # a script, from whatever folder: `python experiments/evaluate.py`
     sys.path[0] += "/.."
-
-from jax.tree_util import Partial
 
 from aiwae_jax import data
 from aiwae_jax.parallel import processes
@@ -41,7 +39,7 @@ class Trained(NamedTuple):
       training: the configuration of the run.
       dataset: its data.
       model: its model.
-      initial: parameters -> what evaluation starts from, see `aiwae_jax.train.program`.
+      start: what evaluation starts from, see `aiwae_jax.train.program`.
       params: a leading axis for its repeats, if it has several.
       epochs: passes over the data.
       is_finished: whether the run has come to its end.
@@ -52,7 +50,7 @@ class Trained(NamedTuple):
     training: Training
     dataset: data.Dataset
     model: Model
-    initial: Callable[[Params], Partial]
+    start: str
     params: Params
     epochs: float
     is_finished: bool
@@ -124,7 +122,7 @@ def _measurable(trained: Trained, of_repeat: Training, params: Params) -> writer
         config={"training": dataclasses.asdict(of_repeat)},
         dataset=trained.dataset,
         model=trained.model,
-        initial=trained.initial,
+        start=trained.start,
         params=params,
         epochs=trained.epochs,
         is_finished=trained.is_finished,
@@ -192,7 +190,7 @@ def main(argv: Sequence[str]) -> None:
         training=training,
         dataset=dataset,
         model=run.model,
-        initial=run.initial,
+        start=run.start,
         params=loop_state.train.params,
         epochs=loop_state.num_steps / run.steps_per_epoch,
         is_finished=facts["is_finished"],

@@ -4,10 +4,8 @@ import pathlib
 import time
 
 import jax
-import numpy as np
-from jax.tree_util import Partial
 
-from aiwae_jax import data, evaluate, forces
+from aiwae_jax import data, evaluate
 from aiwae_jax.report import measure
 from aiwae_jax.runs import progress
 from aiwae_jax.train.program import Program
@@ -57,11 +55,11 @@ def _of_evaluation(config, dataset, run, params) -> list[str]:
     evaluation = config.evaluation
     if evaluation is None:
         return ["  evaluation  none"]
-    chosen = measure.choose_images(dataset, evaluation)
-    images = np.concatenate([chosen.test, chosen.train])
+    images = measure.choose_images(dataset, evaluation).both
     seconds = evaluate.estimate_seconds(
-        Partial(forces.log_joint_fn(run.model, evaluation.force_precision), params.theta),
-        run.initial(params),
+        evaluate.Target.of(
+            run.model, params, start=run.start, force_precision=evaluation.force_precision
+        ),
         images,
         evaluation.settings(),
         num_data=len(images) + 2 * evaluation.num_simulated,

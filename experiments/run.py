@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
             training=config.training,
             dataset=dataset,
             model=run.model,
-            initial=run.initial,
+            start=run.start,
             params=trainer.loop_state.train.params,
             epochs=epochs,
             is_finished=True,

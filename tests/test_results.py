@@ -5,7 +5,6 @@ import json
 import jax
 import numpy as np
 import pytest
-from jax.tree_util import Partial
 from test_run import METHODS, TINY, copy_of, main
 
 from aiwae_jax import data, evaluate
@@ -56,14 +55,14 @@ def test_joined_to_the_labels_they_are_what_each_class_has_when_it_is_measured_a
     restored, _ = checkpoint.Checkpoints(finished / "checkpoints").restore(built.init())
     params = jax.device_get(restored.train.params)
     arrays = files.read_arrays(finished / "evaluation.npz")
-    functions = Partial(built.model.log_joint, params.theta), built.initial(params)
+    target = evaluate.Target.of(built.model, params, start=built.start)
     evaluation = flags.parse_run(["run", *ALL]).evaluation
     pixels = measure.keys_of(evaluation).test_pixels
     images = np.asarray(data.binarize(pixels, digits.test, digits.max_level))
     nll, labels = arrays["nll_test"], arrays["label_test"]
     rows = np.concatenate([np.flatnonzero(digits.test_labels == label) for label in (0, 1)])
     alone = -evaluate.log_likelihood(
-        jax.random.key(1), *functions, images[rows], evaluation.settings()
+        jax.random.key(1), target, images[rows], evaluation.settings()
     ).log_likelihood
     joined = np.concatenate([nll[labels == label] for label in (0, 1)])
     is_one = digits.test_labels[rows] == 1

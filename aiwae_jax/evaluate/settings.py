@@ -1,6 +1,9 @@
-"""How chains are annealed: one dataclass, whose fields are what can be asked for."""
+"""How chains are annealed: what is asked for, and what was found on pilot chains."""
 
 import dataclasses
+from typing import NamedTuple
+
+import numpy as np
 
 from aiwae_jax import moves, options, paths, schedules
 from aiwae_jax.evaluate import population
@@ -155,3 +158,17 @@ BINARY_SETTINGS = Settings(
     target_acceptance=0.6,
     move="langevin",
 )
+
+
+class Plan(NamedTuple):
+    """Temperatures and step sizes, fixed before the chains that are reported begin.
+
+    Attributes:
+      betas: `[T]` schedule.
+      step_sizes: `[T-2]` of the moves at betas[1:-1] (`adapt="paper"` starts from the first).
+      num_gradients: gradient evaluations of log p(x, z) that the pilots took.
+    """
+
+    betas: np.ndarray
+    step_sizes: np.ndarray
+    num_gradients: int
