@@ -135,7 +135,7 @@ def panels(model: Model, params: Params, images: np.ndarray, label: str) -> list
 
 
 def _facts(panel: dict[str, Any]) -> dict[str, Any]:
-    """What posteriors.json says of a panel."""
+    """Makes of a panel what posteriors.json says."""
     posterior = panel["posterior"]
     mean, covariance = posterior.moments()
     return {

@@ -8,6 +8,7 @@ import pytest
 from test_run import METHODS, TINY, copy_of, main
 
 from aiwae_jax import data, evaluate
+from aiwae_jax.report import images as evaluated
 from aiwae_jax.report import measure, pictures
 from aiwae_jax.runs import checkpoint, files
 from experiments import build, flags, launch, run, workdir
@@ -57,7 +58,7 @@ def test_joined_to_the_labels_they_are_what_each_class_has_when_it_is_measured_a
     arrays = files.read_arrays(finished / "evaluation.npz")
     target = evaluate.Target.of(built.model, params, start=built.start)
     evaluation = flags.parse_run(["run", *ALL]).evaluation
-    pixels = measure.keys_of(evaluation).test_pixels
+    pixels = evaluated.keys_of(evaluation).test_pixels
     images = np.asarray(data.binarize(pixels, digits.test, digits.max_level))
     nll, labels = arrays["nll_test"], arrays["label_test"]
     rows = np.concatenate([np.flatnonzero(digits.test_labels == label) for label in (0, 1)])
@@ -82,7 +83,7 @@ def test_a_subset_says_which_rows_it_is_and_belongs_to_every_larger_one():
 
     def chosen(num):
         evaluation = flags.parse_run(["run", f"--eval_examples={num}"]).evaluation
-        return measure.choose_images(digits, evaluation)
+        return evaluated.choose_images(digits, evaluation)
 
     whole = chosen(0)
     for num in (20, 200, 359, 1000):

@@ -1,4 +1,4 @@
-"""How evaluation is called, on the host and by a `Target`, and what its calls pass along."""
+"""Calls of evaluation are made on the host, by a `Target`, and pass along one `Work`."""
 
 import dataclasses
 import functools

@@ -13,17 +13,17 @@ SECONDS_PER_SEGMENT = 1.0
 
 
 def select(x: PyTree, indices: np.ndarray) -> PyTree:
-    """The rows `indices` of every leaf."""
+    """Takes the rows `indices` of every leaf."""
     return jax.tree.map(lambda a: np.asarray(a)[indices], x)
 
 
 def first(x: PyTree) -> PyTree:
-    """The first datum."""
+    """Takes the first datum."""
     return jax.tree.map(lambda a: a[0], select(x, np.arange(1)))
 
 
 def of(num_data: int, chunk_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Indices `[chunk_size]` of each chunk of data, and how many of them count.
+    """Yields the indices `[chunk_size]` of each chunk of data, and how many of them count.
 
     The last chunk is filled up with repeats of the last datum, whose results are dropped.
     """
@@ -40,7 +40,7 @@ class Pace:
         self._moves_per_second = 0.0
 
     def num_moves(self) -> int:
-        """How many moves the next segment should make, by the clock of process 0."""
+        """Says how many moves the next segment should make, by the clock of process 0."""
         return int(
             processes.of_primary(np.asarray(max(1, int(self._moves_per_second * self._seconds))))
         )
@@ -51,7 +51,7 @@ class Pace:
 
 
 class Placement:
-    """Where data go: as evenly as possible over all devices, those of other processes included.
+    """Places data as evenly as possible over all devices, those of other processes included.
 
     Each process has some of the data, so their number is filled up to a multiple of that of the
     processes; whoever reads the results takes the first `num_data`.
@@ -63,7 +63,7 @@ class Placement:
         self._mesh = sharding.largest_mesh(self._num_filled)
 
     def split(self, tree: PyTree, *, filler: Any = None) -> PyTree:
-        """Rows of each leaf over the devices; filled up with `filler`, by default the last row."""
+        """Lays rows over the devices, filled up with `filler`, by default the last row."""
 
         def fill(array):
             missing = self._num_filled - len(array)
@@ -73,5 +73,5 @@ class Placement:
         return sharding.put(jax.tree.map(fill, tree), sharding.over_data(self._mesh))
 
     def replicate(self, tree: PyTree) -> PyTree:
-        """Each leaf on all devices."""
+        """Lays each leaf on all devices."""
         return sharding.put(tree, sharding.replicated(self._mesh))

@@ -1,4 +1,4 @@
-"""What an evaluation takes: gradient evaluations, memory, and time, by a few moves of it."""
+"""Costs of an evaluation: gradient evaluations, memory, and time, by a few moves of it."""
 
 import time
 
@@ -31,7 +31,7 @@ def num_gradients(settings: Settings, num_data: int) -> int:
 
 @calls.of_target
 def fit_chunk_size(target: Target, x: PyTree, settings: Settings) -> int:
-    """How many data to anneal at once, from the memory of one chain's gradient and of the device.
+    """Chooses how many data to anneal at once, by the memory of a gradient and of the device.
 
     On a CPU the chunk is kept near the size of its caches, which is also faster.
 

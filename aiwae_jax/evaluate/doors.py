@@ -1,4 +1,4 @@
-"""What evaluation asks of its arguments, once and on the host, before any chain begins.
+"""Checks the arguments of evaluation, once and on the host, before any chain begins.
 
 JAX broadcasts shapes and clamps indices, so that a wrong length is a wrong number, and its own
 errors name no argument of ours. Shapes are compared by `jax.eval_shape`; a few values are looked at
@@ -36,7 +36,7 @@ def _describe_datum(x: PyTree, origin: str = "") -> str:
 
 
 class Start(NamedTuple):
-    """What `start` says of the distributions that it returns.
+    """Facts of the distributions that `start` returns.
 
     Attributes:
       latent: shape and dtype of one draw.
@@ -53,7 +53,7 @@ _METHODS = ("sample", "log_prob", "sample_and_log_prob", "transport", "inverse_t
 
 
 def sample_and_log_prob(q: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One draw and its log density, of a `Posterior` or of any `Distribution`."""
+    """Takes one draw and its log density, of a `Posterior` or of any `Distribution`."""
     if hasattr(q, "sample_and_log_prob"):
         return q.sample_and_log_prob(key)
     z = q.sample(key)
@@ -61,13 +61,13 @@ def sample_and_log_prob(q: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _has(q: Any, name: str) -> bool:
-    """Whether `q` has a method of its own, and not the stub that it inherits from the protocol."""
+    """Tells whether `q` has a method of its own, not the stub that the protocol leaves it."""
     method = getattr(type(q), name, None) or getattr(q, name, None)
     return callable(method) and method is not getattr(Posterior, name, None)
 
 
 def look_at_start(start: StartFn, datum: PyTree, origin: str = "") -> Start:
-    """Shapes and methods of `start(datum)`, by abstract evaluation.
+    """Finds shapes and methods of `start(datum)`, by abstract evaluation.
 
     Raises:
       TypeError: for one that returns no distribution over vectors of floats.
@@ -101,7 +101,7 @@ def _needs(start: Start, method: str, why: str) -> None:
 def _choose_space(
     settings: Settings, start: Start, *, is_reversed: bool, with_warning: bool
 ) -> Settings:
-    """`settings` with a `chain_space`, and refused where `start` cannot serve it.
+    """Gives `settings` a `chain_space`, and refuses those where `start` cannot serve it.
 
     Raises:
       ValueError: naming what is missing, and what to use.
@@ -255,7 +255,7 @@ def check_plan(plan: Plan, settings: Settings) -> None:
 
 
 def enter_bound(key: Any, target: Target, x: PyTree, progress_fn: Any) -> None:
-    """The door of importance samples, as `enter`."""
+    """Checks the arguments of importance samples, as `enter`."""
     checks.key(key)
     check_progress(progress_fn)
     checks.num_rows("x", x)
@@ -269,7 +269,7 @@ def enter_bound(key: Any, target: Target, x: PyTree, progress_fn: Any) -> None:
 
 
 def enter_means(start: StartFn, x: PyTree) -> None:
-    """The door of posterior means, as `enter`."""
+    """Checks the arguments of posterior means, as `enter`."""
     checks.num_rows("x", x)
     datum = chunks.first(x)
     found: dict[str, Any] = {}

@@ -71,7 +71,7 @@ class Bidirectional(NamedTuple):
 
     @property
     def is_possible(self) -> bool:
-        """Whether exact draws from the model can give such a gap; if not, neither bound holds.
+        """Tells whether exact draws can give such a gap; if not, neither bound holds.
 
         exp of a lower bound has the mean p(x), exp of minus an upper one 1 / p(x), and given x they
         are independent: over N data exp(-sum of gaps) has the mean 1, so that by Markov's

@@ -34,7 +34,7 @@ _PAPER_LOG_FACTORS = (math.log(1.002), math.log(0.998))
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What one program is compiled for; its fields as in `settings.Settings`."""
+    """Facts that a program is compiled for; its fields as in `settings.Settings`."""
 
     num_chains: int
     num_leapfrog_steps: int
@@ -48,7 +48,7 @@ class Program:
 
 
 class Segment(NamedTuple):
-    """What a stretch of temperatures leaves behind; the first `num_moves` slots count."""
+    """Diagnostics of a stretch of temperatures; the first `num_moves` slots count."""
 
     step_sizes: chex.Array  # [S] as used, or as adapted after the move
     acceptance: chex.Array  # [S]
@@ -212,7 +212,7 @@ def _finish(states, beta):
 
 
 class Annealed(NamedTuple):
-    """What one chunk's chains leave behind, as NumPy arrays.
+    """Results of one chunk's chains, as NumPy arrays.
 
     Attributes:
       log_mean_weight: `[B]` nats, float64 of sums that have lost no digits.

@@ -47,7 +47,7 @@ def draws(key: chex.PRNGKey, sample: SampleFn, num_data: int) -> tuple[PyTree, n
 
 
 def _look_at_sample(sample: SampleFn | None) -> tuple[PyTree, jax.ShapeDtypeStruct]:
-    """The shapes of one draw (x, z); raises for what is none."""
+    """Finds the shapes of one draw (x, z); raises for what is none."""
     checks.function("sample", sample, "`key -> (x, z)`")
     drawn = checks.shape_of("sample", sample, jax.random.key(0), given="a key")
     if not (isinstance(drawn, tuple | list) and len(drawn) == 2):
@@ -70,15 +70,14 @@ def enter(
     x: PyTree | None = None,
     **options: Any,
 ) -> Work:
-    """The door of bounds from both sides: as `doors.enter`, and what `sample` draws fits.
+    """Checks the arguments of bounds from both sides: as `doors.enter`, and that `sample` fits.
 
     Raises:
       TypeError: as `doors.enter` and `simulate`.
       ValueError: as these; for fewer than two data; for weights that bound nothing.
     """
     like_x, like_z = _look_at_sample(target.sample)
-    if checks.integer("num_data", num_data) < 2:
-        raise ValueError(f"`num_data` must be at least 2 for a standard error, got {num_data}.")
+    checks.integer("num_data", num_data, least=2)  # for a standard error
     checks.key(key)
     drawn, _ = draws(key, target.sample, 2)
     work = doors.enter(

@@ -1,4 +1,4 @@
-"""What is measured, in one place: log p(x, z), where chains begin, and exact draws."""
+"""The target of an evaluation: log p(x, z), where chains begin, and exact draws."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,8 +15,6 @@ from aiwae_jax.types import Model, Params, PyTree
 LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
 StartFn = Callable[[PyTree], Any]
 SampleFn = Callable[[chex.PRNGKey], tuple[PyTree, chex.Array]]
-
-STARTS = ("posterior", "prior")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +69,7 @@ class Target:
         force_precision: str = "float32",
         contexts: PyTree | None = None,
     ) -> "Target":
-        """A model at its parameters.
+        """Makes one of a model at its parameters.
 
         Args:
           model: the model.
@@ -84,16 +82,14 @@ class Target:
         Raises:
           ValueError: for another start, or a precision that the model has not.
         """
-        if start not in STARTS:
-            raise ValueError(f"`start` must be one of {', '.join(STARTS)}; got {start!r}.")
-        is_trained = start == "posterior"
-        return cls(
-            Partial(forces.log_joint_fn(model, force_precision), params.theta),
-            Partial(model.posterior, params.phi)
-            if is_trained
-            else Partial(model.prior_given, params.theta),
-            _sample_of(model, params.theta, contexts),
-        )
+        starts = {
+            "posterior": Partial(model.posterior, params.phi),
+            "prior": Partial(model.prior_given, params.theta),
+        }
+        if start not in starts:
+            raise ValueError(f"`start` must be one of {', '.join(starts)}; got {start!r}.")
+        log_joint = Partial(forces.log_joint_fn(model, force_precision), params.theta)
+        return cls(log_joint, starts[start], _sample_of(model, params.theta, contexts))
 
 
 def _as_partial(name: str, fn: Callable) -> Partial:

@@ -58,13 +58,13 @@ def equal_variance_schedule(
 
 
 def _pilot_sizes(settings: Settings, num_data: int) -> tuple[int, int]:
-    """How many data the pilots use, and the temperatures of their own grid, of bounded size."""
+    """Counts the data that pilots use, and the temperatures of their own grid, of bounded size."""
     num_temperatures = int(np.clip(settings.num_temperatures, *_PILOT_TEMPERATURES))
     return min(settings.num_pilot_data, num_data), num_temperatures
 
 
 def num_pilot_moves(settings: Settings, num_data: int) -> int:
-    """Moves of all pilot chains in both passes."""
+    """Counts the moves of all pilot chains in both passes."""
     if settings.adapt == "paper":
         return 0
     num_pilot_data, num_temperatures = _pilot_sizes(settings, num_data)
@@ -132,7 +132,7 @@ def _new_plan(key: chex.PRNGKey, work: Work, x: PyTree, *, with_warning: bool) -
     num_pilot_data, num_pilot_temperatures = _pilot_sizes(settings, num_data)
     indices = np.linspace(0, num_data - 1, num_pilot_data).round().astype(np.int32)
     chunk = Chunk(indices, chunks.select(x, indices), num_pilot_data)
-    program = settings.program(num_chains=settings.num_pilot_chains)
+    program = settings.program(settings.num_pilot_chains)
     gradients_per_move = num_pilot_data * program.num_chains * program.num_leapfrog_steps
     num_gradients = num_pilot_moves(settings, num_data) * settings.num_leapfrog_steps
     count = work.counter(num_gradients)

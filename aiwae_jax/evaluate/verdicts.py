@@ -1,4 +1,4 @@
-"""Whether results can be trusted, and the words for those that cannot: what broke, and where."""
+"""Tells results that can be trusted from those that cannot, and says what broke, and where."""
 
 import warnings
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _WHAT_TO_LOOK_AT = (
 
 
 def rows(is_bad: np.ndarray) -> str:
-    """Which rows of `[N]` are meant, in words."""
+    """Says in words which rows of `[N]` are meant."""
     found = np.flatnonzero(is_bad)
     named = ", ".join(map(str, found[:_NUM_NAMED]))
     more = ", ..." if len(found) > _NUM_NAMED else ""
@@ -28,7 +28,7 @@ def rows(is_bad: np.ndarray) -> str:
 def is_broken(
     num_nonfinite: np.ndarray, num_zero_weight: np.ndarray, num_chains: int, num_moves: int
 ) -> np.ndarray:
-    """`[N]` whether a datum's chains broke, by the two shares above.
+    """Tells `[N]` whether a datum's chains broke, by the two shares above.
 
     Args:
       num_nonfinite: `[N]` moves rejected for a non-finite energy.

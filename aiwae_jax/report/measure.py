@@ -6,12 +6,12 @@ from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import data, evaluate
 from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.report.images import Keys, choose_images, keys_of
 from aiwae_jax.runs import progress
 from aiwae_jax.runs.interruption import Interrupted, Interruption
 
@@ -21,89 +21,7 @@ _NLL_NOTES = {
     True: "AIS, step sizes tuned on pilot chains and frozen; a stochastic upper bound",
     False: "AIS, step sizes adapted on the reported chains, the authors' rule: biased",
 }
-_KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 _STEPS = 1000  # of a progress bar
-
-
-class Keys(NamedTuple):
-    """The keys of an evaluation."""
-
-    test_order: jax.Array
-    train_order: jax.Array
-    test_pixels: jax.Array
-    train_pixels: jax.Array
-    tuning: jax.Array
-    nll: jax.Array
-    gap: jax.Array
-    bound: jax.Array
-
-
-def keys_of(evaluation: Evaluation) -> Keys:
-    """All keys, from the evaluation's seed.
-
-    The tag keeps them apart from a training's keys, whose seed may be the same number.
-    """
-    root = jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG)
-    return Keys(*jax.random.split(root, len(Keys._fields)))
-
-
-class Images(NamedTuple):
-    """The images of an evaluation, binarized.
-
-    Attributes:
-      test: `[N, X]`.
-      train: `[N, X]`.
-      test_index: `[N]`, their rows in the test set.
-      train_index: `[N]`, in the training set.
-      all_test: the whole test set, for the active units.
-    """
-
-    test: np.ndarray
-    train: np.ndarray
-    test_index: np.ndarray
-    train_index: np.ndarray
-    all_test: np.ndarray
-
-    @property
-    def both(self) -> np.ndarray:
-        """`[2 N, X]`: those of the test set, and then those of the training set."""
-        return np.concatenate([self.test, self.train])
-
-
-def _choose_rows(key: jax.Array, num_there: int, num: int) -> np.ndarray:
-    """Rows of a data set: all in their own order, or some by a permutation of all.
-
-    So that a larger number of images contains the smaller.
-    """
-    if num == num_there:
-        return np.arange(num)
-    return np.asarray(jax.random.permutation(key, num_there))[:num]
-
-
-def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> Images:
-    """Chooses and binarizes the evaluated images once, from the evaluation seed alone.
-
-    Every run on the same data and seed sees the same images and the same pixels.
-    """
-    num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(dataset.train))
-    keys = keys_of(evaluation)
-    draw = dataset.batch_fn
-    all_test = np.asarray(draw(keys.test_pixels, jnp.asarray(dataset.test)))
-    test_index = _choose_rows(keys.test_order, len(dataset.test), num)
-    train_index = _choose_rows(keys.train_order, len(dataset.train), num)
-    train = np.asarray(draw(keys.train_pixels, jnp.asarray(dataset.train[train_index])))
-    return Images(all_test[test_index], train, test_index, train_index, all_test)
-
-
-def _identity(images: Images, dataset: data.Dataset) -> dict[str, np.ndarray]:
-    """Which image each number of evaluation.npz is of, and its label where there are labels."""
-    found = {}
-    for part, index in (("test", images.test_index), ("train", images.train_index)):
-        found[f"index_{part}"] = index
-        labels = getattr(dataset, f"{part}_labels")
-        if labels is not None:
-            found[f"label_{part}"] = np.asarray(labels)[index]
-    return found
 
 
 class Watch:
@@ -157,7 +75,7 @@ class Watch:
 
 
 class Measured(NamedTuple):
-    """What came out.
+    """Results of an evaluation.
 
     Attributes:
       entries: for report.json.
@@ -179,7 +97,7 @@ def _chunk_size(target: evaluate.Target, images: np.ndarray, evaluation: Evaluat
 
 
 class _Chosen(NamedTuple):
-    """How the NLL is to be estimated.
+    """Settings of the NLL that were chosen, and the gap at them.
 
     Attributes:
       settings: of the chains.
@@ -284,6 +202,7 @@ def measure(
     Raises:
       Interrupted: on SIGINT, SIGTERM or SIGHUP; finished chunks are in the store.
     """
+    # The images, and the model that sees them.
     keys, images = keys_of(evaluation), choose_images(dataset, evaluation)
     both, num = images.both, len(images.test)
     if evaluation.num_examples > num:
@@ -291,6 +210,8 @@ def measure(
             f"{evaluation.num_examples} were asked for, and there are only {num}: all are measured"
         )
     target = target_fn(force_precision=evaluation.force_precision, contexts=both)
+
+    # How long it will take.
     began = time.monotonic()
     chunk_size = _chunk_size(target, both, evaluation)
     seconds = evaluate.estimate_seconds(
@@ -306,6 +227,8 @@ def measure(
         + (" at the first setting of the search" if evaluation.target_gap else ""),
         flush=True,
     )
+
+    # The settings first, on pilots; then what is reported, with keys of its own.
     options = {"store": store, "chunk_size": chunk_size}
     with watch:
         chosen = _choose(keys, target, both, evaluation, watch, **options)
@@ -363,13 +286,13 @@ def measure(
     if chosen.gap is not None:
         arrays["simulated_lower_bound"] = chosen.gap.forward.log_likelihood
         arrays["simulated_upper_bound"] = chosen.gap.reverse.log_likelihood
-    return Measured(entries, _identity(images, dataset) | per_image | quality | arrays)
+    return Measured(entries, images.identity(dataset) | per_image | quality | arrays)
 
 
 def _describe_chains(
     likelihood: evaluate.Likelihood, settings: evaluate.Settings
 ) -> dict[str, Any]:
-    """How the chains of the NLL went, and what they took."""
+    """Says how the chains of the NLL went, and what they took."""
     rates = likelihood.acceptance
     # A Gibbs sweep takes no gradient.
     per_image = None if settings.move == "gibbs" else evaluate.num_gradients(settings, 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from aiwae_jax import data, evaluate, recipe
 from aiwae_jax.parallel import processes
-from aiwae_jax.report import contents, measure, page, pictures, text
+from aiwae_jax.report import contents, images, measure, page, pictures, text
 from aiwae_jax.report.environment import environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import extras, files, folder, metrics, repeats, store
@@ -153,7 +153,7 @@ def drawn(
                 measurable.model,
                 measurable.params.theta,
                 measurable.target().start,
-                measure.choose_images(measurable.dataset, evaluation).test,
+                images.choose_images(measurable.dataset, evaluation).test,
                 metrics.read(where),
                 arrays,
                 measurable.move,
