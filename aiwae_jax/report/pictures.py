@@ -29,7 +29,7 @@ class Shown(NamedTuple):
       dataset: its data.
       model: its model.
       theta: of one model.
-      initial: what its evaluation started from.
+      start: x -> what its evaluation started from.
       test_images: `[N, X]`, binarized, of which the first are shown.
       records: of the training's metrics.
       arrays: of evaluation.npz; without them the evaluation's moves are left out.
@@ -41,7 +41,7 @@ class Shown(NamedTuple):
     dataset: data.Dataset
     model: Model
     theta: PyTree
-    initial: Partial
+    start: Partial
     test_images: np.ndarray
     records: list[dict[str, Any]]
     arrays: dict[str, np.ndarray]
@@ -96,7 +96,7 @@ def _reconstructions(shown: Shown, path: pathlib.Path) -> bool:
     @jax.jit
     @jax.vmap
     def reconstruct(key, x):
-        q = shown.initial(x)
+        q = shown.start(x)
         z = q.sample(key) if shown.model.latents == "binary" else q.mean()
         return shown.mean_image(z, x)
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jax.tree_util import Partial
 
 from aiwae_jax import data
 from aiwae_jax.parallel import sharding
@@ -17,7 +16,7 @@ from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.step import check_method, init_state, make_train_step, phase_names
-from aiwae_jax.types import Method, Model, Params
+from aiwae_jax.types import Method, Model
 
 
 class Program(NamedTuple):
@@ -26,8 +25,8 @@ class Program(NamedTuple):
     Attributes:
       settings: what it was built by.
       model: the model.
-      initial: parameters -> (x -> the distribution that evaluation starts from): q, or where φ is
-        not trained the prior given x.
+      start: what evaluation starts from, see `evaluate.Target.of`: "posterior", or where φ is not
+        trained "prior".
       mesh: devices by axis, in words.
       steps_per_epoch: full batches in the training set.
       stage_ends: steps done at the end of each stage.
@@ -40,7 +39,7 @@ class Program(NamedTuple):
 
     settings: Settings
     model: Model
-    initial: Callable[[Params], Partial]
+    start: str
     mesh: str
     steps_per_epoch: int
     stage_ends: list[int]
@@ -71,13 +70,6 @@ def _written(recipe: Recipe | None) -> dict[str, Any] | None:
         return recipe and recipe.to_json()
     except TypeError:
         return None
-
-
-def initial_fn(model: Model, *, from_posterior: bool) -> Callable[[Params], Partial]:
-    """What evaluation starts its chains and importance samples from, see `Program.initial`."""
-    if from_posterior:
-        return lambda params: Partial(model.posterior, params.phi)
-    return lambda params: Partial(model.prior, params.theta)
 
 
 def _check_support(method: Method, dataset: data.Dataset) -> None:
@@ -172,7 +164,7 @@ def build(
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
         or "data:1",
         model=model,
-        initial=initial_fn(model, from_posterior=trains_posterior(method)),
+        start="posterior" if trains_posterior(method) else "prior",
         steps_per_epoch=steps_per_epoch,
         stage_ends=ends,
         phases=phase_names(method),

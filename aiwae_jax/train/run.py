@@ -3,19 +3,17 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from aiwae_jax import checks, evaluate, models, recipe
 from aiwae_jax.data.dataset import as_floats
 from aiwae_jax.runs import checkpoint, config, extras, files
-from aiwae_jax.train.program import initial_fn
 from aiwae_jax.types import Model, Params, PyTree
 
 _PARAMS = "train.params."  # of a checkpoint's names
@@ -50,10 +48,13 @@ class Run:
     repeat: int = 0
 
     @property
-    def initial(self) -> Callable[[Params], Partial]:
-        """Parameters -> (x -> what chains start from): q, or the prior where q is not trained."""
-        from_posterior = self.config.get("trains_posterior", True)
-        return initial_fn(self.model, from_posterior=from_posterior)
+    def start(self) -> str:
+        """What evaluation starts from: "posterior", or where q is not trained "prior"."""
+        return "posterior" if self.config.get("trains_posterior", True) else "prior"
+
+    def target(self, **options: Any) -> evaluate.Target:
+        """What `evaluate` measures: the model at these parameters; see `evaluate.Target.of`."""
+        return evaluate.Target.of(self.model, self.params, start=self.start, **options)
 
     def encode(self, x: chex.Array) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x), each `[N, D]`, for rows `x` `[N, X]`."""
@@ -115,10 +116,7 @@ class Run:
         **options: Any,
     ) -> evaluate.Likelihood:
         """Annealed estimates of log p(x), a row each; see `evaluate.log_likelihood`."""
-        log_joint = Partial(self.model.log_joint, self.params.theta)
-        x = _rows("x", x)
-        initial = self.initial(self.params)
-        return evaluate.log_likelihood(key, log_joint, initial, x, settings, **options)
+        return evaluate.log_likelihood(key, self.target(), _rows("x", x), settings, **options)
 
 
 def _rows(name: str, rows: chex.Array) -> chex.Array:
