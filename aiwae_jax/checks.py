@@ -4,6 +4,7 @@ Each check names the argument, the rule, what was received and what to do, and c
 shape. Values are looked at where they are known: tracers are let through.
 """
 
+import inspect
 import math
 import operator
 from collections.abc import Callable
@@ -13,10 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax.types import PyTree
 
-
-def is_traced(tree: PyTree) -> bool:
+def is_traced(tree: Any) -> bool:
     """Whether any leaf is a tracer, whose value nobody knows yet."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
@@ -29,7 +28,7 @@ def describe(value: Any) -> str:
     return text if len(text) <= 80 else type(value).__name__
 
 
-def num_rows(name: str, tree: PyTree) -> int:
+def num_rows(name: str, tree: Any) -> int:
     """The length N of the leading axis that all leaves of a tree share; tracers have one too.
 
     JAX clamps indices beyond an array's end, so that a shorter leaf would repeat its last row.
@@ -122,10 +121,34 @@ def numbers(name: str, value: Any) -> None:
         raise TypeError(f"`{name}` must be of numbers, got {describe(value)}.")
 
 
+def given(name: str, value: Any, why: str) -> None:
+    """Raises ValueError for what was left out, and is needed here."""
+    if value is None:
+        raise ValueError(f"`{name}` must be given, for {why}.")
+
+
 def function(name: str, value: Any, signature: str) -> None:
     """Raises TypeError for what cannot be called."""
     if not callable(value):
         raise TypeError(f"`{name}` must be a function {signature}, got {describe(value)}.")
+
+
+def takes(name: str, fn: Callable | None, *arguments: str) -> None:
+    """Raises TypeError for a function of a model that cannot be called with these arguments."""
+    if fn is None:
+        return
+    wanted = ", ".join(arguments)
+    function(name, fn, f"of ({wanted})")
+    try:
+        signature = inspect.signature(fn)
+        signature.bind(*arguments)
+    except ValueError:  # written in C, it has no signature
+        return
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must be a function of ({wanted}), got one of {signature}; a model of all of "
+            "x ignores its x."
+        ) from None
 
 
 def key(value: Any, name: str = "key") -> None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from aiwae_jax import ais, checks, distributions, hamiltonian, moves, networks, paths, weights
 from aiwae_jax.moves import hamiltonian as hmc
-from aiwae_jax.types import Model, Particles, Posterior, Sampler
+from aiwae_jax.types import Info, Model, Particles, Posterior, Sampler
 
 TEMPERINGS = ("none", "fixed", "learned")
 _LARGEST_STEP_SIZE = 0.5
@@ -28,10 +28,7 @@ def _latent_size(model: Model) -> int:
     Raises:
       ValueError: for a model whose prior does not say it without a datum.
     """
-    if model.prior is None:
-        raise ValueError(
-            "`model` has no `prior`, which says how many latents there are; give it one."
-        )
+    checks.given("model.prior", model.prior, "it says how many latents there are")
     return checks.shape_of(
         "model.prior",
         lambda key: model.prior(model.init(key).theta, None).sample(key),
@@ -45,7 +42,7 @@ def _bounded(raw: chex.Array, largest: float) -> chex.Array:
 
 
 def _raw(value: float, largest: float, shape: tuple[int, ...]) -> chex.Array:
-    """What `_bounded` makes `value` of."""
+    """Inverts `_bounded`, so that it gives `value`."""
     return jnp.full(shape, _logit(value / largest))
 
 
@@ -75,12 +72,11 @@ def _sampler(
         del state, axis_name
         draw_one = draw_particle(params, x)
         z, log_weights = jax.vmap(draw_one)(jax.random.split(key, num_particles))
-        return Particles(x, z, weights.zero_if_broken(log_weights)), {}
+        return Particles(x, z, weights.zero_if_broken(log_weights)), Info()
 
     return Sampler(
         draw,
-        is_properly_weighted=True,
-        is_reparameterized=True,
+        frozenset({"proper_weights", "gradients"}),
         init_params=init_params,
         check_data=model.check_data,
     )

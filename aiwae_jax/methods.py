@@ -16,7 +16,7 @@
 | VIMCO | importance(K), vimco | same phase |
 | NVIL | importance(1), nvil | same phase, and ψ |
 | Tang & Salakhutdinov | importance_from_prior(K), log_joint | |
-| its annealed kin | annealed(K, T) from the prior, log_joint | |
+| the same, annealed | annealed(K, T) from the prior, log_joint | |
 | Raiko et al. | importance_from_prior(K), centered_log_joint; or straight-through, bound | |
 
 The last five are for binary latents, which wake-sleep and AIWAE serve too: there AIWAE's φ phase is

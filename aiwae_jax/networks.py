@@ -78,7 +78,7 @@ _bfloat16_matmul.defvjp(
 
 
 def _bfloat16_dot_general(x, kernel, dimension_numbers, **_):
-    """What `nnx.Linear` asks of `dot_general`, for one input."""
+    """Stands in for `dot_general` in `nnx.Linear`, for one input."""
     chex.assert_rank(x, 1)
     del dimension_numbers
     return _bfloat16_matmul(x, kernel)
@@ -159,10 +159,12 @@ class Network(NamedTuple):
       init: `init(key) -> params`, a nested dict of arrays.
       apply: `apply(params, inputs, precision="float32") -> tuple of outputs`, `precision` being a
         key of `PRECISIONS`.
+      size_in: size of the inputs, where it is known.
     """
 
     init: Callable[[chex.PRNGKey], PyTree]
     apply: Callable[..., tuple[chex.Array, ...]]
+    size_in: int | None = None
 
 
 def mlp(
@@ -208,7 +210,7 @@ def mlp(
     ) -> tuple[chex.Array, ...]:
         return nnx.merge(graphdef(precision), params)(inputs)
 
-    return Network(init, apply)
+    return Network(init, apply, size_in)
 
 
 def autoregressive(size: int, context_size: int, hidden_size: int) -> Network:

@@ -36,10 +36,7 @@ def elbo(model: Model) -> Objective:
         return jnp.mean(log_likelihood) - distributions.kl_divergence(posterior, prior)
 
     return Objective(
-        value,
-        trains=("theta", "phi", "psi"),
-        needs_reparameterized=True,
-        needs_properly_weighted=True,
+        value, trains=("theta", "phi", "psi"), needs=frozenset({"gradients", "proper_weights"})
     )
 
 
@@ -51,10 +48,7 @@ def bound() -> Objective:
         return weights.log_mean_exp(particles.log_weights)
 
     return Objective(
-        value,
-        trains=("theta", "phi", "psi"),
-        needs_reparameterized=True,
-        needs_properly_weighted=True,
+        value, trains=("theta", "phi", "psi"), needs=frozenset({"gradients", "proper_weights"})
     )
 
 
@@ -150,11 +144,7 @@ def dreg() -> Objective:
         return jnp.where(jnp.any(is_used), total, -jnp.inf)
 
     return Objective(
-        value,
-        trains=("phi",),
-        needs_reparameterized=True,
-        needs_properly_weighted=True,
-        needs_no_score=True,
+        value, trains=("phi",), needs=frozenset({"gradients", "proper_weights", "no_score"})
     )
 
 
@@ -193,9 +183,6 @@ def _combined(objectives: Iterable[Objective], value: Callable) -> Objective:
     return Objective(
         value,
         trains=tuple(sorted({name for o in objectives for name in o.trains})),
-        needs_reparameterized=any(o.needs_reparameterized for o in objectives),
-        needs_properly_weighted=any(o.needs_properly_weighted for o in objectives),
-        needs_no_score=any(o.needs_no_score for o in objectives),
-        needs_log_proposal=any(o.needs_log_proposal for o in objectives),
+        needs=frozenset().union(*(o.needs for o in objectives)),
         init_params=init_params_of_all(objectives),
     )

@@ -130,9 +130,10 @@ def recorded(
     return decorate
 
 
-def _attach(model, recipe: Recipe):
+def attach(model, recipe: Recipe):
+    """The same model with a recipe."""
     parts = tuple(model._replace(recipe=None))
     return model._replace(recipe=dataclasses.replace(recipe, parts=parts))
 
 
-of_model = recorded(_attach)
+of_model = recorded(attach)

@@ -2,12 +2,13 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import ais, checks, distributions, forces, moves, paths, weights
+from aiwae_jax import ais, checks, distributions, forces, moves, paths, schedules, weights
 from aiwae_jax.moves import hamiltonian as hmc
-from aiwae_jax.types import Model, Particles, Sampler, init_params_of_all
+from aiwae_jax.types import ChainInfo, Info, Model, Particles, Sampler, init_params_of_all
 
 TARGET_ACCEPTANCE = 0.6  # the authors'
 _BASE_STEP_SIZES = (
@@ -18,13 +19,6 @@ _BASE_STEP_SIZES = (
 
 def _check_num_particles(num_particles: int) -> None:
     checks.integer("num_particles", num_particles, least=1)
-
-
-def _check_has(model: Model, name: str) -> None:
-    if getattr(model, name) is None:
-        raise ValueError(
-            f"`model` has no `{name}`, which these particles are drawn by; give it one."
-        )
 
 
 def importance(model: Model, num_particles: int, *, with_score: bool = True) -> Sampler:
@@ -68,16 +62,12 @@ def importance(model: Model, num_particles: int, *, with_score: bool = True) -> 
         log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
         log_weights = weights.zero_if_broken(log_p - log_q)
         log_proposal = log_q if is_binary else None
-        return Particles(x, z, log_weights, posterior, log_proposal), {}
+        return Particles(x, z, log_weights, posterior, log_proposal), Info()
 
-    return Sampler(
-        draw,
-        is_properly_weighted=True,
-        is_reparameterized=not is_binary,
-        with_score=with_score,
-        with_log_proposal=is_binary,
-        check_data=model.check_data,
-    )
+    gives = {"proper_weights", "log_proposal" if is_binary else "gradients"}
+    if not with_score:
+        gives.add("no_score")
+    return Sampler(draw, frozenset(gives), check_data=model.check_data)
 
 
 def importance_from_prior(
@@ -99,7 +89,7 @@ def importance_from_prior(
       ValueError: if `num_particles` < 1; for straight-through where latents are not binary.
     """
     _check_num_particles(num_particles)
-    _check_has(model, "prior")
+    checks.given("model.prior", model.prior, "particles are drawn from it")
     is_binary = model.latents == "binary"
     if with_straight_through and not is_binary:
         raise ValueError(
@@ -116,15 +106,10 @@ def importance_from_prior(
         log_prior = jax.vmap(prior.log_prob)(z)
         log_p = jax.vmap(lambda z_k: model.log_joint(params.theta, x, z_k))(z)
         log_weights = weights.zero_if_broken(log_p - log_prior)
-        return Particles(x, z, log_weights, None, log_prior if with_score else None), {}
+        return Particles(x, z, log_weights, None, log_prior if with_score else None), Info()
 
-    return Sampler(
-        draw,
-        is_properly_weighted=True,
-        is_reparameterized=not with_score,
-        with_log_proposal=with_score,
-        check_data=model.check_data,
-    )
+    gives = {"proper_weights", "log_proposal" if with_score else "gradients"}
+    return Sampler(draw, frozenset(gives), check_data=model.check_data)
 
 
 def _sample_with_frozen_density(posterior, frozen, key):
@@ -176,8 +161,8 @@ def annealed(
     gradients are stopped at the parameters that enter the chains, so that nothing is stored for a
     backward pass and memory does not grow with T.
 
-    Its state is the step sizes `[T-1]`; its info holds `acceptance` and `step_sizes`, both `[T-1]`,
-    and `num_nonfinite`.
+    Its state is the step sizes `[T-1]`; its info holds the `chain` of the moves at betas[1:], and
+    the count `num_nonfinite`.
 
     Args:
       model: the model; its posterior needs `sample` and `log_prob`.
@@ -203,16 +188,18 @@ def annealed(
         no other precision, for an unknown schedule, space, start or move, or one that cannot serve
         the model's latents.
     """
+    # Checked once: what moves, at which temperatures, in which space, in what steps and chunks.
     _check_num_particles(num_particles)
     move = move or moves.DEFAULTS[model.latents]
     moves.check(move, model.latents)
     built = moves.build(move, num_leapfrog_steps)
     betas = ais.make_schedule(schedule, num_temperatures)
+    betas_of_moves = schedules.numbers(schedule, num_temperatures)[1:]
     paths.check_space(chain_space, model)
     if start not in ("posterior", "prior"):
         raise ValueError(f"`start` must be 'posterior' or 'prior', got {start!r}.")
     if start == "prior":
-        _check_has(model, "prior")
+        checks.given("model.prior", model.prior, "`start`='prior' begins there")
     step_sizes = _BASE_STEP_SIZES if chain_space == "base" else moves.MOVES[move].step_sizes
     first_step_size, largest_step_size = step_sizes or (1.0, 1.0)  # idle where there are none
     if initial_step_size is not None:
@@ -225,6 +212,7 @@ def annealed(
     log_joint = forces.log_joint_fn(model, force_precision)
 
     def draw(key, params, x, state, *, axis_name=None):
+        # The path: no gradient enters it, so that nothing is kept for a way back.
         params = jax.lax.stop_gradient(params)
         if start == "posterior":
             initial = model.posterior(params.phi, x)  # the encoder, once per datum
@@ -232,6 +220,7 @@ def annealed(
             initial = model.prior(params.theta, x)
         path = paths.SPACES[chain_space](partial(log_joint, params.theta), lambda x: initial, x)
 
+        # One particle on the path; its diagnostics are reduced over all of them, inside the scan.
         def chain(chain_key, position):
             return ais.run_chain(
                 chain_key,
@@ -244,6 +233,7 @@ def annealed(
                 axis_name="particle" if axis_name is None else ("particle", axis_name),
             )
 
+        # Some particles, from their starts to their latents.
         def draw_chunk(keys):
             initial_keys, chain_keys = keys
             starts = jax.vmap(path.sample)(initial_keys)
@@ -251,6 +241,7 @@ def annealed(
             positions, log_weights, info = chains(chain_keys, starts)
             return jax.vmap(path.to_latent)(positions), log_weights, info
 
+        # All K at once, or chunk by chunk.
         keys = jax.random.split(key, (2, num_particles))
         if chunk == num_particles:
             z, log_weights, info = draw_chunk(keys)
@@ -263,16 +254,23 @@ def annealed(
             log_weights = jnp.swapaxes(log_weights, 0, 1).reshape(num_particles)
             info = ais.AISInfo(info.acceptance.mean(axis=0), info.num_nonfinite.sum())
         # Without the posterior, whose parameters are stopped: φ's objective must make its own.
-        return Particles(x, z, log_weights), {**info._asdict(), "step_sizes": state}
+        return Particles(x, z, log_weights), _of_chain(info, state, betas_of_moves)
 
     return Sampler(
         draw,
-        is_properly_weighted=True,
-        is_reparameterized=False,
+        frozenset({"proper_weights"}),
         init=lambda: jnp.full(num_temperatures - 1, first_step_size),
         adapt=_adapt(target_acceptance, largest_step_size),
         check_data=model.check_data,
     )
+
+
+def _of_chain(
+    info: ais.AISInfo, step_sizes: chex.Array, betas: tuple[float, ...] | None = None
+) -> Info:
+    """Diagnostics of a chain's moves."""
+    chain = ChainInfo(info.acceptance, step_sizes, betas)
+    return Info(counts={"num_nonfinite": info.num_nonfinite}, chain=chain)
 
 
 def _adapt(target_acceptance: float, largest_step_size: float):
@@ -280,7 +278,7 @@ def _adapt(target_acceptance: float, largest_step_size: float):
 
     def adapt(step_sizes, info):
         return hmc.adapt_step_size(
-            step_sizes, info["acceptance"], target=target_acceptance, largest=largest_step_size
+            step_sizes, info.chain.acceptance, target=target_acceptance, largest=largest_step_size
         )
 
     return adapt
@@ -338,12 +336,11 @@ def hmc_from_posterior(
         end, info = jax.lax.scan(body, start, (jnp.arange(num_moves), state))
         info = info._replace(num_nonfinite=info.num_nonfinite.sum())
         particles = Particles(x, end.position[None], jnp.zeros(1, end.position.dtype))
-        return particles, {**info._asdict(), "step_sizes": state}
+        return particles, _of_chain(info, state)
 
     return Sampler(
         draw,
-        is_properly_weighted=False,
-        is_reparameterized=False,
+        frozenset(),
         init=lambda: jnp.full(num_moves, initial_step_size),
         adapt=_adapt(target_acceptance, moves.MOVES["hmc"].step_sizes[1]),
         check_data=model.check_data,
@@ -360,45 +357,40 @@ def ancestral(model: Model) -> Sampler:
     Raises:
       ValueError: for a model without a `sample`.
     """
-    _check_has(model, "sample")
+    checks.given("model.sample", model.sample, "a dream is drawn by it")
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name
         x, z = jax.lax.stop_gradient(model.sample(key, params.theta, x))
-        return Particles(x, z[None], jnp.zeros(1, z.dtype)), {}
+        return Particles(x, z[None], jnp.zeros(1, z.dtype)), Info()
 
-    return Sampler(draw, is_properly_weighted=False, is_reparameterized=False)
+    return Sampler(draw, frozenset())
 
 
 def joined(**samplers: Sampler) -> Sampler:
     """Draws one particle set of each sampler, for `objectives.mean_of` with the same names.
 
-    Its particles and states are dictionaries; its diagnostics end in the names.
+    Its particles and states are dictionaries, its diagnostics the parts of one `Info`. It gives
+    what all of them give, but there is no one set whose weights could be proper.
     """
 
     def draw(key, params, x, state, *, axis_name=None):
         keys = jax.random.split(key, len(samplers))
-        found, info = {}, {}
+        found, parts = {}, {}
         for each, (name, sampler) in zip(keys, samplers.items(), strict=True):
-            found[name], its_info = sampler.draw(each, params, x, state[name], axis_name=axis_name)
-            info[name] = its_info
-        return found, {f"{key}_{n}": v for n, each in info.items() for key, v in each.items()}
-
-    def adapt(state, info):
-        def its_own(name):
-            return {
-                k.removesuffix(f"_{name}"): v for k, v in info.items() if k.endswith(f"_{name}")
-            }
-
-        return {name: s.adapt(state[name], its_own(name)) for name, s in samplers.items()}
+            found[name], parts[name] = sampler.draw(
+                each, params, x, state[name], axis_name=axis_name
+            )
+        return found, Info(parts=parts)
 
     return Sampler(
         draw,
-        is_properly_weighted=False,
-        is_reparameterized=all(s.is_reparameterized for s in samplers.values()),
-        with_log_proposal=all(s.with_log_proposal for s in samplers.values()),
+        frozenset.intersection(*(frozenset(s.gives) for s in samplers.values()))
+        - {"proper_weights"},
         init=lambda: {name: sampler.init() for name, sampler in samplers.items()},
-        adapt=adapt,
+        adapt=lambda state, info: {
+            name: sampler.adapt(state[name], info.parts[name]) for name, sampler in samplers.items()
+        },
         init_params=init_params_of_all(samplers.values()),
         check_data=next((s.check_data for s in samplers.values() if s.check_data), None),
     )

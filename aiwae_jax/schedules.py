@@ -46,6 +46,12 @@ def make_schedule(schedule: str, num_temperatures: int) -> chex.Array:
     return SCHEDULES[schedule](num_temperatures)
 
 
+def numbers(schedule: str, num_temperatures: int) -> tuple[float, ...]:
+    """The same as T plain numbers, also where a caller's `jit` builds what asks for them."""
+    with jax.ensure_compile_time_eval():
+        return tuple(make_schedule(schedule, num_temperatures).tolist())
+
+
 def check_num_temperatures(num_temperatures: int) -> None:
     """Raises ValueError unless T >= 2, TypeError unless it is an integer."""
     checks.integer("num_temperatures", num_temperatures)

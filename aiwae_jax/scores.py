@@ -59,10 +59,7 @@ def vimco() -> Objective:
         return bound + _score(signal, particles.log_proposal)
 
     return Objective(
-        value,
-        trains=("theta", "phi"),
-        needs_properly_weighted=True,
-        needs_log_proposal=True,
+        value, trains=("theta", "phi"), needs=frozenset({"proper_weights", "log_proposal"})
     )
 
 
@@ -121,8 +118,7 @@ def nvil(baseline: Baseline) -> Objective:
     return Objective(
         value,
         trains=("theta", "phi", "psi"),
-        needs_properly_weighted=True,
-        needs_log_proposal=True,
+        needs=frozenset({"proper_weights", "log_proposal"}),
         init_params=baseline.init_params,
     )
 
@@ -142,4 +138,4 @@ def centered_log_joint(model: Model) -> Objective:
             jnp.full(num, -1.0 / num, log_proposal.dtype), log_proposal
         )
 
-    return log_joint._replace(value=value, needs_log_proposal=True)
+    return log_joint._replace(value=value, needs=frozenset({"log_proposal"}))

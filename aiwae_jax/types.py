@@ -9,13 +9,15 @@ and `evaluate` add the batch.
 """
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Set
 from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
 
+from aiwae_jax import checks
+from aiwae_jax.info import ChainInfo as ChainInfo
+from aiwae_jax.info import Info as Info
 from aiwae_jax.recipe import Recipe
 
 PyTree = Any
@@ -195,13 +197,13 @@ class Model(_Model):
             raise ValueError(
                 f"`latents` must be one of {', '.join(LATENTS)}; got {model.latents!r}."
             )
-        _check_takes("prior", model.prior, "theta", "x")
-        _check_takes("sample", model.sample, "key", "theta", "x")
+        checks.takes("prior", model.prior, "theta", "x")
+        checks.takes("sample", model.sample, "key", "theta", "x")
         return model
 
     @classmethod
     def _make(cls, iterable: Iterable[Any]):
-        """Where `_replace` goes through."""
+        """Checks what `_replace` makes, too."""
         return cls(*iterable)
 
     @property
@@ -212,7 +214,7 @@ class Model(_Model):
 
     @property
     def is_conditional(self) -> bool:
-        """Whether it is of a part of x given the rest: whether `sample` fails without an x."""
+        """Tells whether it is of a part of x given the rest: whether `sample` fails without x."""
         if self.sample is None:
             return False
         try:
@@ -224,26 +226,24 @@ class Model(_Model):
         return False
 
 
-def _check_takes(name: str, fn: Callable | None, *arguments: str) -> None:
-    """Raises TypeError for a function of a model that cannot be called with these arguments."""
-    if fn is None:
-        return
-    wanted = ", ".join(arguments)
-    if not callable(fn):
-        raise TypeError(f"`{name}` must be a function of ({wanted}), got {type(fn).__name__}.")
-    try:
-        signature = inspect.signature(fn)
-        signature.bind(*arguments)
-    except ValueError:  # written in C, it has no signature
-        return
-    except TypeError:
-        raise TypeError(
-            f"`{name}` must be a function of ({wanted}), got one of {signature}; a model of all of "
-            "x ignores its x."
-        ) from None
-
-
-Info = Mapping[str, chex.Array]
+# What a sampler may give and an objective need of it, and what to do where it is not given.
+NEEDS = {
+    # z and the weights carry gradients to the parameters.
+    "gradients": "`objective` differentiates through the samples, but `sampler` stops gradients, "
+    "or its latents are binary and have none; use a reparameterized sampler (importance on "
+    "continuous latents), or the objective `log_joint` for θ, and for φ `log_posterior`, "
+    "`scores.vimco` or `scores.nvil`.",
+    # The particles have their `log_proposal`.
+    "log_proposal": "`objective` weighs the score of what the particles were drawn from, and "
+    "`sampler` moves them, or differentiates through them; use importance on binary latents, or "
+    "for continuous ones `bound` or `dreg`.",
+    # E[mean exp(log_weights)] = p(x).
+    "proper_weights": "`objective` is a bound only for properly weighted particles, and `sampler` "
+    "does not weight properly; use importance or annealed particles.",
+    # Gradients without the score ∂ log q_φ(z)/∂φ at fixed z.
+    "no_score": "`objective` takes the gradient of log w through z alone, and `sampler` has the "
+    "score of q in it; use importance(..., with_score=False).",
+}
 
 
 def _no_state() -> PyTree:
@@ -264,13 +264,10 @@ class Sampler(NamedTuple):
     """Draws a particle set for one datum.
 
     Attributes:
-      draw: `draw(key, params, x, state, *, axis_name=None) -> (Particles, info)`. Under a caller's
-        `vmap(..., axis_name=...)` the diagnostics in `info` are reduced over that axis, so that
-        they come out unbatched: means for rates, sums for counts (whose names start with `num_`).
-      is_properly_weighted: whether E[mean exp(log_weights)] = p(x).
-      is_reparameterized: whether z and the weights carry gradients to the parameters.
-      with_score: whether those gradients hold the score ∂ log q_φ(z)/∂φ at fixed z.
-      with_log_proposal: whether its particles have their `log_proposal`.
+      draw: `draw(key, params, x, state, *, axis_name=None) -> (Particles, Info)`. Under a caller's
+        `vmap(..., axis_name=...)` the diagnostics are reduced over that axis, so that they come out
+        unbatched: means for rates, sums for counts.
+      gives: names of `NEEDS`, what objectives may count on.
       init: `init() -> state`, what the sampler carries from step to step (step sizes).
       adapt: `adapt(state, info) -> state`, after each training step.
       init_params: `init_params(key) -> {name: parameters}`, what the sampler learns by gradient. It
@@ -279,10 +276,7 @@ class Sampler(NamedTuple):
     """
 
     draw: Callable[..., tuple[Particles, Info]]
-    is_properly_weighted: bool
-    is_reparameterized: bool
-    with_score: bool = True
-    with_log_proposal: bool = False
+    gives: Set[str]
     init: Callable[[], PyTree] = _no_state
     adapt: Callable[[PyTree, Info], PyTree] = _keep_state
     init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
@@ -296,26 +290,20 @@ class Objective(NamedTuple):
       value: `value(params, particles) -> []`, nats. It is -inf, without gradient, where no particle
         has a positive weight.
       trains: the parameters for which its gradient means something.
-      needs_reparameterized: whether that gradient flows through z and the weights.
-      needs_properly_weighted: whether it is a bound only for properly weighted particles.
-      needs_no_score: whether its gradient counts on weights without the score of q.
-      needs_log_proposal: whether it weighs the score of what the particles were drawn from.
+      needs: names of `NEEDS`, what its sampler must give for that.
       init_params: as in `Sampler`, for what the objective learns by gradient (a baseline).
     """
 
     value: Callable[[Params, Particles], chex.Array]
     trains: tuple[str, ...]
-    needs_reparameterized: bool = False
-    needs_properly_weighted: bool = False
-    needs_no_score: bool = False
-    needs_log_proposal: bool = False
+    needs: Set[str] = frozenset()
     init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
 
 
 def init_params_of_all(
     parts: Iterable[Sampler | Objective],
 ) -> Callable[[chex.PRNGKey], dict[str, PyTree]]:
-    """The `init_params` of several samplers or objectives together."""
+    """Joins the `init_params` of several samplers or objectives."""
     fns = [part.init_params for part in parts if part.init_params is not _no_params]
 
     def init_params(key: chex.PRNGKey) -> dict[str, PyTree]:
@@ -337,7 +325,7 @@ class Phase(NamedTuple):
     objective: Objective
 
     def init_params(self, key: chex.PRNGKey) -> dict[str, PyTree]:
-        """What its sampler and its objective learn by gradient, by name."""
+        """Draws what its sampler and its objective learn by gradient, by name."""
         return init_params_of_all((self.sampler, self.objective))(key)
 
 
@@ -361,6 +349,14 @@ class BuiltMethod(tuple):
         return built
 
 
+def _check_names(field: str, names: Set[str]) -> None:
+    """Refuses what is no name of `NEEDS`."""
+    if not isinstance(names, Set) or not names <= NEEDS.keys():
+        raise ValueError(
+            f"`{field}` must be a set of names among {', '.join(NEEDS)}; got {names!r}."
+        )
+
+
 def phase(updates: tuple[str, ...], sampler: Sampler, objective: Objective) -> Phase:
     """Composes a phase, and refuses compositions that would silently learn nothing or nonsense.
 
@@ -370,8 +366,8 @@ def phase(updates: tuple[str, ...], sampler: Sampler, objective: Objective) -> P
       objective: what it maximises.
 
     Raises:
-      ValueError: when the sampler cannot serve the objective, or the objective has no gradient for
-        one of `updates`.
+      ValueError: when the sampler does not give what the objective needs, or the objective has no
+        gradient for one of `updates`.
     """
     for name in updates:
         if name not in PARAM_NAMES:
@@ -386,27 +382,9 @@ def phase(updates: tuple[str, ...], sampler: Sampler, objective: Objective) -> P
             "`updates` names 'psi', but neither this sampler nor this objective learns anything by "
             "gradient; leave it out."
         )
-    if objective.needs_reparameterized and not sampler.is_reparameterized:
-        raise ValueError(
-            "`objective` differentiates through the samples, but `sampler` stops gradients, or its "
-            "latents are binary and have none; use a reparameterized sampler (importance on "
-            "continuous latents), or the objective `log_joint` for θ, and for φ `log_posterior`, "
-            "`scores.vimco` or `scores.nvil`."
-        )
-    if objective.needs_log_proposal and not sampler.with_log_proposal:
-        raise ValueError(
-            "`objective` weighs the score of what the particles were drawn from, and `sampler` "
-            "moves them, or differentiates through them; use importance on binary latents, or for "
-            "continuous ones `bound` or `dreg`."
-        )
-    if objective.needs_properly_weighted and not sampler.is_properly_weighted:
-        raise ValueError(
-            "`objective` is a bound only for properly weighted particles, and `sampler` does not "
-            "weight properly; use importance or annealed particles."
-        )
-    if objective.needs_no_score and sampler.with_score:
-        raise ValueError(
-            "`objective` takes the gradient of log w through z alone, and `sampler` has the score "
-            "of q in it; use importance(..., with_score=False)."
-        )
+    _check_names("gives", sampler.gives)
+    _check_names("needs", objective.needs)
+    for name, sentence in NEEDS.items():
+        if name in objective.needs - sampler.gives:
+            raise ValueError(sentence)
     return Phase(tuple(updates), sampler, objective)

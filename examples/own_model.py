@@ -62,13 +62,9 @@ def main(num_steps: int = 1500):
     print(f"after {num_steps} steps: acceptance {info['theta']['acceptance'].mean():.2f}")
 
     for name, theta in (("true", true_theta), ("learned", state.params.theta)):
-        found = evaluate.log_likelihood(
-            jax.random.key(4),
-            jax.tree_util.Partial(log_joint, theta),
-            jax.tree_util.Partial(posterior, state.params.phi),
-            data[:100],
-            evaluate.Settings(num_temperatures=100),
-        )
+        target = evaluate.Target.of(MODEL, state.params._replace(theta=theta))
+        settings = evaluate.Settings(num_temperatures=100)
+        found = evaluate.log_likelihood(jax.random.key(4), target, data[:100], settings)
         mean, error = evaluate.mean_and_standard_error(found.log_likelihood)
         print(f"log p(x) under the {name} parameters: {mean:.2f} ± {error:.2f} nats")
 

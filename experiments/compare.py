@@ -1,8 +1,8 @@
 """Methods side by side at equal cost: `python -m experiments.compare --dataset=digits`.
 
 Every method is trained twice: for the same number of epochs, and for the same number of decoder
-gradient evaluations, that of the dearest method. All are measured by the same AIS on the same
-images.
+gradient evaluations, that of the most expensive method. All are measured by the same AIS on the
+same images.
 """
 
 import csv
@@ -99,7 +99,7 @@ def _define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_list(
         "budgets",
         list(_BUDGETS),
-        "At equal epochs, at as many gradient evaluations as the dearest method's, or both.",
+        "At equal epochs, at as many gradient evaluations as the most expensive method's, or both.",
         flag_values=fv,
     )
 
@@ -132,13 +132,13 @@ def gradients_per_image(variants: Sequence[Variant]) -> dict[str, float]:
 
 def cells_of(variants: Sequence[Variant], budgets: Sequence[str]) -> dict[tuple[str, str], list]:
     """(variant, budget) -> arguments; where both budgets are the same, one run serves both."""
-    dearest = max(variant.cost.step for variant in variants)
+    most = max(variant.cost.step for variant in variants)
     found = {}
     for variant in variants:
         training = flags.parse_run(["run", *variant.arguments]).training
         for budget in budgets:
             its_own = []
-            stretch = dearest / variant.cost.step
+            stretch = most / variant.cost.step
             folder = re.sub(r"[^\w.=-]+", "-", variant.name)
             if budget == "gradients" and stretch > 1.0:
                 its_own.append(f"--epochs={training.total_epochs * stretch:.6g}")

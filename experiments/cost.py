@@ -25,8 +25,8 @@ _BATCH_SIZE = 2  # of the step that is counted
 def operations(fn: Callable, *args: Any) -> float:
     """Floating-point operations of all matrix products in `fn(*args)`; nothing is computed.
 
-    Loops count with their trip count, branches with the dearest. What is computed twice from the
-    same inputs, and what nobody uses, counts as the compiler has it: once, and not at all.
+    Loops count with their trip count, branches with the most expensive. What is computed twice from
+    the same inputs, and what nobody uses, counts as the compiler has it: once, and not at all.
 
     Args:
       fn: traceable.

@@ -3,14 +3,12 @@
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 if not __package__:  # a script, from whatever folder: `python experiments/evaluate.py`
     sys.path[0] += "/.."
-
-from jax.tree_util import Partial
 
 from aiwae_jax import data
 from aiwae_jax.cli import command, devices
@@ -20,40 +18,27 @@ from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import checkpoint, files, folder
 from aiwae_jax.runs import repeats as run_repeats
 from aiwae_jax.runs.interruption import Interruption
-from aiwae_jax.types import Model, Params
+from aiwae_jax.train.program import Program
 from experiments import against, build, contents, flags, repeats, report, workdir
 from experiments.settings import Training
 
 
-class Trained(NamedTuple):
-    """What there is to measure, and the facts that a report states of it.
-
-    Attributes:
-      training: the configuration of the run.
-      dataset: its data.
-      model: its model.
-      initial: parameters -> what evaluation starts from, see `aiwae_jax.train.program`.
-      params: a leading axis for its repeats, if it has several.
-      epochs: passes over the data.
-      is_finished: whether the run has come to its end.
-      wall_time: of all repeats together.
-      data_dir: where its data were found, if it was said.
-    """
-
-    training: Training
-    dataset: data.Dataset
-    model: Model
-    initial: Callable[[Params], Partial]
-    params: Params
-    epochs: float
-    is_finished: bool
-    wall_time: dict[str, float]
-    data_dir: str | None
+def measurable(training: Training, run: Program, **facts: Any) -> writer.Measurable:
+    """A run with all of its repeats, as a report takes it; `facts` are its other fields."""
+    return writer.Measurable(
+        config={"training": dataclasses.asdict(training)},
+        model=run.model,
+        start=run.start,
+        move=training.move or "hmc",
+        num_repeats=training.num_repeats,
+        **facts,
+    )
 
 
 def write_reports(
     where: pathlib.Path,
-    trained: Trained,
+    training: Training,
+    trained: writer.Measurable,
     evaluation: Evaluation,
     interruption: Interruption,
 ) -> None:
@@ -64,24 +49,27 @@ def write_reports(
       WorkdirError: if another process is measuring this run.
     """
     with folder.claim_evaluation(where) as claim:
-        _write_reports(claim, trained, evaluation, interruption)
+        _write_reports(claim, training, trained, evaluation, interruption)
         processes.wait_for_all()  # while process 0 draws
 
 
 def _write_reports(
     claim: folder.Claim,
-    trained: Trained,
+    training: Training,
+    trained: writer.Measurable,
     evaluation: Evaluation,
     interruption: Interruption,
 ) -> None:
     params = processes.fetch(trained.params)  # training and evaluation may use different devices
-    training, reports = trained.training, []
+    reports = []
     for repeat in run_repeats.of(claim.folder, training.seed, training.num_repeats):
         of_repeat = repeats.training_of(training, repeat)
         content = writer.first_or_measured(
             claim,
             repeat,
-            _measurable(trained, of_repeat, repeat.select(params)),
+            trained._replace(
+                config={"training": dataclasses.asdict(of_repeat)}, params=repeat.select(params)
+            ),
             evaluation,
             interruption,
             read_fn=contents.read_report,
@@ -100,30 +88,11 @@ def _write_reports(
         summary = {
             **repeats.summarize(reports, list(text.METRICS)),
             "epochs": trained.epochs,
-            "config": {
-                "training": dataclasses.asdict(training),
-                "evaluation": dataclasses.asdict(evaluation),
-            },
+            "config": {**trained.config, "evaluation": dataclasses.asdict(evaluation)},
             "data": reports[0]["data"],
         }
         files.write_json(claim.folder / "summary.json", summary)
         print(text.summary_table(summary, reports[0]))
-
-
-def _measurable(trained: Trained, of_repeat: Training, params: Params) -> writer.Measurable:
-    return writer.Measurable(
-        config={"training": dataclasses.asdict(of_repeat)},
-        dataset=trained.dataset,
-        model=trained.model,
-        initial=trained.initial,
-        params=params,
-        epochs=trained.epochs,
-        is_finished=trained.is_finished,
-        wall_time=trained.wall_time,
-        data_dir=trained.data_dir,
-        move=of_repeat.move or "hmc",
-        num_repeats=trained.training.num_repeats,
-    )
 
 
 def find_reports(
@@ -178,11 +147,10 @@ def main(argv: Sequence[str]) -> None:
     if restored is None:
         raise workdir.WorkdirError(f"--workdir={arguments.workdir} has no checkpoint yet.")
     loop_state, facts = restored
-    trained = Trained(
-        training=training,
+    trained = measurable(
+        training,
+        run,
         dataset=dataset,
-        model=run.model,
-        initial=run.initial,
         params=loop_state.train.weights,
         epochs=run.epochs_at(loop_state.num_steps),
         is_finished=facts["is_finished"],
@@ -190,7 +158,7 @@ def main(argv: Sequence[str]) -> None:
         data_dir=workdir.absolute(arguments.data_dir) or stored["data_dir"],
     )
     with Interruption() as interruption:
-        write_reports(where, trained, evaluation, interruption)
+        write_reports(where, training, trained, evaluation, interruption)
     print(f"report and pictures: {where}")
 
 

@@ -5,11 +5,9 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.tree_util import Partial
 
-from aiwae_jax import data, evaluate, forces
-from aiwae_jax.report import measure
+from aiwae_jax import data, evaluate
+from aiwae_jax.report import images
 from aiwae_jax.runs import progress
 from aiwae_jax.train.loop import LoopState
 from aiwae_jax.train.program import Program
@@ -75,19 +73,19 @@ def _of_evaluation(config, dataset, run, params) -> list[str]:
     evaluation = config.evaluation
     if evaluation is None:
         return ["  evaluation  none"]
-    chosen = measure.choose_images(dataset, evaluation)
-    images = np.concatenate([chosen.test, chosen.train])
+    both = images.choose_images(dataset, evaluation).both
     seconds = evaluate.estimate_seconds(
-        Partial(forces.log_joint_fn(run.model, evaluation.force_precision), params.theta),
-        run.initial(params),
-        images,
+        evaluate.Target.of(
+            run.model, params, start=run.start, force_precision=evaluation.force_precision
+        ),
+        both,
         evaluation.settings(),
-        num_data=len(images) + 2 * evaluation.num_simulated,
+        num_data=len(both) + 2 * evaluation.num_simulated,
     )
     search = " at the first setting of the search" if evaluation.target_gap else ""
     num = config.training.num_repeats
     return [
-        f"  evaluation  {len(images)} images and {evaluation.num_simulated} simulated, "
+        f"  evaluation  {len(both)} images and {evaluation.num_simulated} simulated, "
         f"{evaluation.num_chains} chains x {evaluation.num_temperatures} temperatures"
         + (f", {num} seeds" if num > 1 else "")
         + f": about {progress.format_seconds(num * seconds)}{search}, and L_"

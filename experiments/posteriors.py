@@ -77,9 +77,10 @@ def restore(
 
 
 @partial(jax.jit, static_argnames="num_leapfrog_steps")
-def _anneal(key, x, log_joint_fn, posterior_fn, betas, step_sizes, *, num_leapfrog_steps):
+def _anneal(key, x, functions, betas, step_sizes, *, num_leapfrog_steps):
     """Annealed particles of one datum: (`[_NUM_CHAINS, 2]`, log weights)."""
-    q = posterior_fn(x)
+    log_joint, start = functions
+    q = start(x)
 
     def chain(key):
         start_key, chain_key = jax.random.split(key)
@@ -87,7 +88,7 @@ def _anneal(key, x, log_joint_fn, posterior_fn, betas, step_sizes, *, num_leapfr
             chain_key,
             q.sample(start_key),
             q.log_prob,
-            partial(log_joint_fn, x),
+            partial(log_joint, x),
             betas,
             step_sizes,
             num_leapfrog_steps=num_leapfrog_steps,
@@ -100,18 +101,18 @@ def _anneal(key, x, log_joint_fn, posterior_fn, betas, step_sizes, *, num_leapfr
 
 def panels(model: Model, params: Params, images: np.ndarray, label: str) -> list[dict[str, Any]]:
     """For each image: its grid posterior, q's mean and deviations, and annealed particles."""
-    functions = Partial(model.log_joint, params.theta), Partial(model.posterior, params.phi)
+    target = evaluate.Target.of(model, params)
     tune_key, *keys = jax.random.split(jax.random.key(_SEED), 1 + len(images))
-    plan = evaluate.tune(tune_key, *functions, images, _SETTINGS)
+    plan = evaluate.tune(tune_key, target, images, _SETTINGS)
     found = []
     bar = progress.Progress(label, len(images))
     for number, (key, x) in enumerate(zip(keys, images, strict=True)):
         posterior = grid.posterior_on_grid(Partial(model.log_joint, params.theta, x))
-        q = functions[1](x)
+        q = target.start(x)
         z, log_weights = _anneal(
             key,
             x,
-            *functions,
+            target.functions,
             plan.betas.astype(np.float32),
             plan.step_sizes.astype(np.float32),
             num_leapfrog_steps=_SETTINGS.num_leapfrog_steps,
@@ -135,7 +136,7 @@ def panels(model: Model, params: Params, images: np.ndarray, label: str) -> list
 
 
 def _facts(panel: dict[str, Any]) -> dict[str, Any]:
-    """What posteriors.json says of a panel."""
+    """Makes of a panel what posteriors.json says."""
     posterior = panel["posterior"]
     mean, covariance = posterior.moments()
     return {

@@ -51,18 +51,17 @@ def main(argv: Sequence[str]) -> None:
         if config.evaluation is None:
             print(f"trained; --eval=none. The run is in {folder}")
             return
-        trained = evaluate.Trained(
-            training=config.training,
+        trained = evaluate.measurable(
+            config.training,
+            run,
             dataset=dataset,
-            model=run.model,
-            initial=run.initial,
             params=trainer.loop_state.train.weights,
             epochs=epochs,
             is_finished=True,
             wall_time=trainer.wall_time,
             data_dir=workdir.absolute(config.data_dir),
         )
-        evaluate.write_reports(folder, trained, config.evaluation, interruption)
+        evaluate.write_reports(folder, config.training, trained, config.evaluation, interruption)
     print(f"report and pictures: {folder}")
 
 

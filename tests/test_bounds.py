@@ -12,7 +12,7 @@ import scipy.stats
 from jax.tree_util import Partial
 
 from aiwae_jax import distributions, evaluate
-from aiwae_jax.evaluate import bounds, likelihood, population
+from aiwae_jax.evaluate import calls, gap, likelihood, population
 from aiwae_jax.moves import hamiltonian as hmc
 
 PARAMS = lg.params()
@@ -43,11 +43,13 @@ def sharp_sample(key):
     return PARAMS.theta["weight"] @ z + PARAMS.theta["bias"] + noise, z
 
 
+TARGET = evaluate.Target(LOG_JOINT, POSTERIOR, sample_fn)
+
+
 def enclose(num_temperatures, num_data=200, initial=POSTERIOR, **changes):
     settings = dataclasses.replace(SMALL, num_temperatures=num_temperatures, **changes)
-    return evaluate.bidirectional(
-        jax.random.key(0), LOG_JOINT, initial, sample_fn, settings, num_data=num_data
-    )
+    target = evaluate.Target(LOG_JOINT, initial, sample_fn)
+    return evaluate.bidirectional(jax.random.key(0), target, settings, num_data=num_data)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def simulated(found, key=0):
     """The data that `bidirectional` simulated."""
     data_key = jax.random.split(jax.random.key(key), 5)[0]
     num_data = len(found.forward.log_likelihood)
-    return evaluate.simulate(data_key, sample_fn, num_data)[0]
+    return evaluate.simulate(data_key, TARGET, num_data)[0]
 
 
 def reverse_bias_z_score(num=4000, **changes):
@@ -86,11 +88,9 @@ def reverse_bias_z_score(num=4000, **changes):
     draws = np.random.default_rng(0).multivariate_normal(mean, covariance, num)
     settings = dataclasses.replace(SMALL, num_temperatures=6, **changes)
     x = np.tile(lg.DATUM, (num, 1))
-    plan = evaluate.tune(jax.random.key(1), LOG_JOINT, POSTERIOR, x, settings)
-    found = likelihood.anneal(
-        *(jax.random.key(2), LOG_JOINT, POSTERIOR, x, draws.astype(np.float32)),
-        *(settings, plan, num, {}, None),
-    )
+    plan = evaluate.tune(jax.random.key(1), TARGET, x, settings)
+    work = calls.Work(TARGET, settings, chunk_size=num)
+    found = likelihood.anneal(jax.random.key(2), work, plan, x, draws.astype(np.float32))
     exact = float(lg.exact_log_likelihood(PARAMS.theta, lg.DATUM))
     ratio = np.exp(exact - found.log_likelihood.astype(np.float64))
     return abs(ratio.mean() - 1) / (ratio.std(ddof=1) / num**0.5)
@@ -114,8 +114,9 @@ def test_reverse_weights_are_unbiased_for_one_over_the_likelihood(changes):
 def test_reverse_unbiasedness_test_catches_chains_that_run_forwards(monkeypatch):
     real = population.run
 
-    def run(key, indices, x, functions, betas, *args, latents=None, **options):
-        return real(key, indices, x, functions, np.sort(betas), *args, latents=latents, **options)
+    def run(key, functions, chunk, course, *args, **options):
+        course = course._replace(betas=np.sort(course.betas))
+        return real(key, functions, chunk, course, *args, **options)
 
     monkeypatch.setattr(population, "run", run)
     assert reverse_bias_z_score(chain_space="latent") > 6.0
@@ -125,9 +126,7 @@ def largest_difference_of_acceptance():
     """Between forward and reverse chains at the same intermediate distribution."""
     found = evaluate.bidirectional(
         jax.random.key(0),
-        Partial(sharp_log_joint),
-        PRIOR,
-        sharp_sample,
+        evaluate.Target(sharp_log_joint, PRIOR, sharp_sample),
         dataclasses.replace(SMALL, num_temperatures=40, num_chains=8, chain_space="latent"),
         num_data=100,
     )
@@ -145,10 +144,11 @@ def test_reverse_chains_visit_the_same_distributions_with_the_same_step_sizes():
 def test_mirror_test_catches_a_schedule_that_is_not_mirrored(monkeypatch):
     real = population.run
 
-    def run(key, indices, x, functions, betas, step_sizes, kernel, **options):
-        if options.get("latents") is not None:
-            betas, step_sizes = 1.0 - betas[::-1], step_sizes[::-1]
-        return real(key, indices, x, functions, betas, step_sizes, kernel, **options)
+    def run(key, functions, chunk, course, *args, **options):
+        if chunk.latents is not None:
+            betas, step_sizes = 1.0 - course.betas[::-1], course.step_sizes[::-1]
+            course = course._replace(betas=betas, step_sizes=step_sizes)
+        return real(key, functions, chunk, course, *args, **options)
 
     monkeypatch.setattr(population, "run", run)
     assert largest_difference_of_acceptance() > 0.3
@@ -170,7 +170,7 @@ def test_found_reaches_its_target_on_fresh_data():
     settings = dataclasses.replace(SMALL, num_temperatures=4)
     found = evaluate.reach_gap(
         jax.random.key(0),
-        *(LOG_JOINT, POSTERIOR, sample_fn, settings),
+        *(TARGET, settings),
         target_gap=0.1,
         num_data=400,
     )
@@ -192,7 +192,7 @@ def test_found_reaches_its_target_on_fresh_data():
 @pytest.mark.parametrize("num_degrees", [1, 2, 3, 5, 10, 49, 199])
 def test_students_quantile(num_degrees):
     expected = scipy.stats.t.ppf(0.975, num_degrees)
-    found = bounds._student_t(bounds._OF_95_PERCENT, num_degrees)
+    found = gap._student_t(gap._OF_95_PERCENT, num_degrees)
     assert found == pytest.approx(expected, rel=1e-9)
 
 
@@ -204,7 +204,8 @@ def test_search_goes_on_where_a_datum_has_no_weight_at_all():
     with pytest.warns(UserWarning, match=r"of 10 data \(rows .* say nothing"):
         found = evaluate.reach_gap(
             jax.random.key(0),
-            *(broken, POSTERIOR, sample_fn, dataclasses.replace(SMALL, num_temperatures=4)),
+            evaluate.Target(broken, POSTERIOR, sample_fn),
+            dataclasses.replace(SMALL, num_temperatures=4),
             num_data=10,
             max_temperatures=6,
         )
@@ -215,7 +216,7 @@ def test_search_goes_on_where_a_datum_has_no_weight_at_all():
 def test_found_that_cannot_be_had_says_so():
     found = evaluate.reach_gap(
         jax.random.key(0),
-        *(LOG_JOINT, POSTERIOR, sample_fn, dataclasses.replace(SMALL, num_temperatures=4)),
+        *(TARGET, dataclasses.replace(SMALL, num_temperatures=4)),
         target_gap=1e-4,
         num_data=10,
         max_temperatures=8,
@@ -225,7 +226,7 @@ def test_found_that_cannot_be_had_says_so():
 
 
 def test_interrupted_found_continues_without_repeating(monkeypatch):
-    arguments = (LOG_JOINT, POSTERIOR, sample_fn, dataclasses.replace(SMALL, num_temperatures=4))
+    arguments = (TARGET, dataclasses.replace(SMALL, num_temperatures=4))
     options = {"target_gap": 0.1, "num_data": 40, "chunk_size": 20}
     store = {}
     first = evaluate.reach_gap(jax.random.key(0), *arguments, **options, store=store)
@@ -241,14 +242,7 @@ def test_interrupted_found_continues_without_repeating(monkeypatch):
         (partial(enclose, 4, num_data=1), "`num_data` must be at least 2"),
         (partial(enclose, 4, adapt="paper", schedule="linear"), "biases the weights"),
         (
-            partial(
-                evaluate.reach_gap,
-                jax.random.key(0),
-                LOG_JOINT,
-                POSTERIOR,
-                sample_fn,
-                target_gap=0.0,
-            ),
+            partial(evaluate.reach_gap, jax.random.key(0), TARGET, target_gap=0.0),
             "`target_gap` must be positive, got 0.0",
         ),
     ],
@@ -279,9 +273,8 @@ def test_annealing_finds_the_mode_that_plain_hmc_from_q_misses():
         num_temperatures=100, num_chains=64, num_leapfrog_steps=5, chain_space="latent"
     )
     x = np.full((num, 1), 1.5, np.float32)
-    found = evaluate.log_likelihood(
-        jax.random.key(0), Partial(two_modes), Partial(lambda x: q), x, settings
-    )
+    target = evaluate.Target(two_modes, lambda x: q)
+    found = evaluate.log_likelihood(jax.random.key(0), target, x, settings)
     ratio = np.exp(found.log_likelihood.astype(np.float64) - 1.5)
     annealed = (ratio.mean() - 1.0) / (ratio.std(ddof=1) / num**0.5)
     assert abs(annealed) < 4.0

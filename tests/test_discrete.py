@@ -287,19 +287,13 @@ def test_bidirectional_bounds_enclose_the_exact_likelihood(move, is_conditional)
         move=move,
         num_pilot_data=8,
     )
-    found = evaluate.bidirectional(
-        jax.random.key(4),
+    target = evaluate.Target(
         functools.partial(model.log_joint, params.theta),
         functools.partial(model.posterior, params.phi),
         lambda key: model.sample(key, params.theta, eu.DATUM),
-        settings,
-        num_data=300,
     )
-    x, _ = evaluate.simulate(
-        jax.random.split(jax.random.key(4), 5)[0],
-        lambda key: model.sample(key, params.theta, eu.DATUM),
-        300,
-    )
+    found = evaluate.bidirectional(jax.random.key(4), target, settings, num_data=300)
+    x, _ = evaluate.simulate(jax.random.split(jax.random.key(4), 5)[0], target, 300)
     exact = exact_log_likelihoods(model, params.theta, x)
     below = np.asarray(exact) - found.forward.log_likelihood
     above = found.reverse.log_likelihood - np.asarray(exact)
@@ -313,8 +307,10 @@ def test_an_estimate_of_real_data_is_that_of_the_exact_sum():
     settings = evaluate.BINARY_SETTINGS
     found = evaluate.log_likelihood(
         jax.random.key(6),
-        functools.partial(eu.NETWORK.log_joint, THETA),
-        functools.partial(eu.NETWORK.posterior, PHI),
+        evaluate.Target(
+            functools.partial(eu.NETWORK.log_joint, THETA),
+            functools.partial(eu.NETWORK.posterior, PHI),
+        ),
         np.asarray(eu.DATA),
         evaluate.Settings(**{**vars(settings), "num_temperatures": 200, "num_chains": 32}),
     )
@@ -344,6 +340,30 @@ def test_hmc_as_a_move_is_what_its_letters_say():
     said = {"num_leapfrog_steps": 4, "momentum_persistence": 0.5}
     chex.assert_trees_all_equal(run(None, **said), run(moves.hmc(**said)))
     assert not np.allclose(run(moves.hmc(4))[0], run(moves.hmc(4, 0.5))[0])
+
+
+@pytest.mark.parametrize(
+    "move", [moves.hmc(4, 0.3), moves.langevin(2), moves.informed(), moves.gibbs()]
+)
+def test_every_move_steps_on_a_single_density(move):
+    """Of HMC that is `hamiltonian.step`; of the others the transition that chains make."""
+    key, momentum = jax.random.key(3), jnp.array([0.1, -0.2] * 4)
+    state = moves.init(eu.STATES[100], LOG_TARGET, momentum=momentum)
+    found = moves.step(key, state, LOG_TARGET, 0.3, move=move)
+    if move.momentum_persistence:
+        options = {"num_leapfrog_steps": 4, "momentum_persistence": 0.3}
+        expected = hmc.step(key, state, LOG_TARGET, 0.3, **options)
+        with pytest.raises(ValueError, match="needs a state with a momentum"):
+            moves.step(key, moves.init(eu.STATES[100], LOG_TARGET), LOG_TARGET, 0.3, move=move)
+    else:
+        expected = move(key, state, lambda z: hmc.init(z, LOG_TARGET), jax.grad(LOG_TARGET), 0.3)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
+    chex.assert_trees_all_close(
+        found[0],
+        moves.init(found[0].position, LOG_TARGET, momentum=found[0].momentum),
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 def test_hmc_chains_are_those_from_before_there_were_kernels():
@@ -412,19 +432,20 @@ def test_what_continuous_latents_need_not_is_refused_with_an_alternative():
 
 
 def test_an_evaluation_whose_move_cannot_move_the_latents_is_refused():
-    functions = (
+    target = evaluate.Target(
         functools.partial(eu.NETWORK.log_joint, THETA),
         functools.partial(eu.NETWORK.posterior, PHI),
     )
     x = np.asarray(eu.DATA)
     settings = evaluate.Settings(chain_space="latent")
     with pytest.raises(ValueError, match=r"cannot move binary latents.*'langevin'"):
-        evaluate.log_likelihood(jax.random.key(0), *functions, x, settings)
+        evaluate.log_likelihood(jax.random.key(0), target, x, settings)
     with pytest.raises(ValueError, match="latents = 'binary'"):
         evaluate.log_likelihood(
             jax.random.key(0),
-            lambda x, z: -jnp.sum(z**2),
-            lambda x: distributions.standard_normal(2),
+            evaluate.Target(
+                lambda x, z: -jnp.sum(z**2), lambda x: distributions.standard_normal(2)
+            ),
             x,
             evaluate.BINARY_SETTINGS,
         )

@@ -1,8 +1,10 @@
 """What evaluation refuses at its doors, and that it names the argument."""
 
 import dataclasses
+import re
 from functools import partial
 
+import eight_units as eu
 import jax
 import jax.numpy as jnp
 import linear_gaussian as lg
@@ -11,7 +13,7 @@ import pytest
 from jax.tree_util import Partial
 
 from aiwae_jax import ais, distributions, evaluate, models, moves
-from aiwae_jax.evaluate import grid, population
+from aiwae_jax.evaluate import Target, grid, population
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
@@ -28,7 +30,7 @@ SMALL = evaluate.Settings(
 NORMAL = distributions.standard_normal(lg.D)
 VAE = models.bernoulli_vae(6, 2, hidden_sizes=(4,), initialization="torch")
 VAE_PARAMS = VAE.init(KEY)
-VAE_FUNCTIONS = Partial(VAE.log_joint, VAE_PARAMS.theta), Partial(VAE.posterior, VAE_PARAMS.phi)
+VAE_FUNCTIONS = evaluate.Target.of(VAE, VAE_PARAMS).functions
 BITS = np.random.default_rng(0).integers(0, 2, (12, 6)).astype(np.float32)
 
 
@@ -49,6 +51,9 @@ def sample_fn(key):
     return lg.sample(key, PARAMS.theta)
 
 
+TARGET = Target(LOG_JOINT, POSTERIOR, sample_fn)
+
+
 def only(x):
     """The posterior, as another library would write it."""
     q = POSTERIOR(x)
@@ -56,23 +61,23 @@ def only(x):
 
 
 def tune(log_joint, initial, x, settings=SMALL):
-    return evaluate.tune(KEY, log_joint, initial, x, settings)
+    return evaluate.tune(KEY, Target(log_joint, initial), x, settings)
 
 
 def log_likelihood(log_joint, initial, x, settings=SMALL, **options):
-    return evaluate.log_likelihood(KEY, log_joint, initial, x, settings, **options)
+    return evaluate.log_likelihood(KEY, Target(log_joint, initial), x, settings, **options)
 
 
 def importance_bound(log_joint, initial, x):
-    return evaluate.importance_bound(KEY, log_joint, initial, x, num_samples=50)
+    return evaluate.importance_bound(KEY, Target(log_joint, initial), x, num_samples=50)
 
 
 def estimate_seconds(log_joint, initial, x):
-    return evaluate.estimate_seconds(log_joint, initial, x, SMALL)
+    return evaluate.estimate_seconds(Target(log_joint, initial), x, SMALL)
 
 
 def fit_chunk_size(log_joint, initial, x):
-    return evaluate.fit_chunk_size(log_joint, initial, x, SMALL)
+    return evaluate.fit_chunk_size(Target(log_joint, initial), x, SMALL)
 
 
 DOORS = [log_likelihood, tune, importance_bound, estimate_seconds, fit_chunk_size]
@@ -86,8 +91,8 @@ every_door = pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name
         (None, r"`x` must be an array whose leading axis counts the data.*got NoneType"),
         (DATA.tolist(), r"`x\[0\]\[0\]` must be an array.*make one by `np.asarray\(x\)`"),
         (list(DATA), r"one datum x of 12 leaves \(a list is a pytree.*`np.stack\(x\)`"),
-        (DATA[0], r"`initial` fails with one datum x of shape \[\]"),
-        (DATA[:, :2], r"`initial` fails with one datum x of shape \[2\]"),
+        (DATA[0], r"`start` fails with one datum x of shape \[\]"),
+        (DATA[:, :2], r"`start` fails with one datum x of shape \[2\]"),
         (DATA[:0], "`x` must hold at least one datum, got none"),
         (np.array([["a"]]), "`x` must be of numbers, got <U1"),
         (np.float32(3.0), "`x` must be an array whose leading axis.*a single number"),
@@ -115,15 +120,15 @@ def test_one_datum_without_its_axis_is_named_where_it_would_be_broadcast(door):
 @pytest.mark.parametrize(
     ("log_joint", "message"),
     [
-        (None, r"`log_joint_fn` must be a function `\(x, z\) -> \[\]`, got NoneType"),
-        (lambda x, z: z, r"`log_joint_fn\(x, z\)` must return one number \[\], .* shape \[2\]"),
-        (lambda x, z: z[:1], r"`log_joint_fn\(x, z\)` must return one number .* shape \[1\]"),
-        (lambda x, z: jnp.argmax(z), r"`log_joint_fn\(x, z\)` must return a float, .* int32"),
-        (lambda x, z: None, r"`log_joint_fn\(x, z\)` must return one float .* NoneType"),
-        (lg.log_joint, r"`log_joint_fn` fails with one datum x .*missing 1 required"),
-        (lambda x, z: np.sum(np.asarray(z)), "`log_joint_fn` fails with .*TracerArrayConversion"),
-        (lambda z, x: LOG_JOINT(x, z), r"`log_joint_fn` fails with one datum x of shape \[3\] and"),
-        (Partial(lambda a, x, z: 0.0, "tanh"), "`log_joint_fn` is a `Partial` of str 'tanh'"),
+        (None, r"`log_joint` must be a function `\(x, z\) -> \[\]`, got NoneType"),
+        (lambda x, z: z, r"`log_joint\(x, z\)` must return one number \[\], .* shape \[2\]"),
+        (lambda x, z: z[:1], r"`log_joint\(x, z\)` must return one number .* shape \[1\]"),
+        (lambda x, z: jnp.argmax(z), r"`log_joint\(x, z\)` must return a float, .* int32"),
+        (lambda x, z: None, r"`log_joint\(x, z\)` must return one float .* NoneType"),
+        (lg.log_joint, r"`log_joint` fails with one datum x .*missing 1 required"),
+        (lambda x, z: np.sum(np.asarray(z)), "`log_joint` fails with .*TracerArrayConversion"),
+        (lambda z, x: LOG_JOINT(x, z), r"`log_joint` fails with one datum x of shape \[3\] and"),
+        (Partial(lambda a, x, z: 0.0, "tanh"), "`log_joint` is a `Partial` of str 'tanh'"),
     ],
 )
 def test_functions_that_are_no_log_joint_are_refused(door, log_joint, message):
@@ -135,13 +140,13 @@ def test_functions_that_are_no_log_joint_are_refused(door, log_joint, message):
 @pytest.mark.parametrize(
     ("initial", "message"),
     [
-        (NORMAL, "`initial` must be a function `x -> Posterior`, got DiagNormal"),
-        (lambda x: jnp.zeros(2), "`initial` must return a distribution .* without `sample`"),
+        (NORMAL, "`start` must be a function `x -> Posterior`, got DiagNormal"),
+        (lambda x: jnp.zeros(2), "`start` must return a distribution .* without `sample`"),
         (
             lambda x: distributions.DiagNormal(jnp.zeros(()), jnp.ones(())),
-            r"drawn from what `initial` returns \(DiagNormal\), must be a vector .* shape \[\]",
+            r"drawn from what `start` returns \(DiagNormal\), must be a vector .* shape \[\]",
         ),
-        (lambda x: distributions.standard_normal(1), r"`log_joint_fn` fails with .*z of shape \[1"),
+        (lambda x: distributions.standard_normal(1), r"`log_joint` fails with .*z of shape \[1"),
         (
             lambda x: distributions.DiagNormal(jnp.zeros((2, 2)), jnp.ones((2, 2))),
             r"must be a vector \[D\], one particle, got shape \[2, 2\]",
@@ -162,7 +167,7 @@ def test_log_probabilities_of_single_coordinates_are_refused(door):
             return -0.5 * z**2
 
     settings = {} if door is importance_bound else {"settings": latent()}
-    with pytest.raises(ValueError, match=r"`initial\(x\).log_prob\(z\)` must return one number"):
+    with pytest.raises(ValueError, match=r"`start\(x\).log_prob\(z\)` must return one number"):
         door(LOG_JOINT, lambda x: Batch(jnp.zeros(2), jnp.ones(2)), DATA, **settings)
 
 
@@ -184,19 +189,76 @@ def test_a_latent_of_another_size_is_not_broadcast():
     def log_joint(x, z):
         return NORMAL.log_prob(z) + jnp.sum(x)
 
-    with pytest.raises(ValueError, match=r"`log_joint_fn` fails with .*z of shape \[1\]"):
+    with pytest.raises(ValueError, match=r"`log_joint` fails with .*z of shape \[1\]"):
         log_likelihood(log_joint, lambda x: distributions.standard_normal(1), DATA)
+
+
+@pytest.mark.parametrize(
+    ("call", "form"),
+    [
+        (
+            lambda: evaluate.log_likelihood(KEY, LOG_JOINT, POSTERIOR, DATA, SMALL),
+            "log_likelihood(key, target, x, settings)",
+        ),
+        (
+            lambda: evaluate.tune(KEY, log_joint_fn=LOG_JOINT, initial=POSTERIOR, x=DATA),
+            "tune(key, target, x, settings)",
+        ),
+        (
+            lambda: evaluate.bidirectional(KEY, LOG_JOINT, POSTERIOR, sample_fn, SMALL),
+            "bidirectional(key, target, settings)",
+        ),
+        (
+            lambda: evaluate.reach_gap(KEY, LOG_JOINT, POSTERIOR, sample_fn, x=DATA),
+            "reach_gap(key, target, settings)",
+        ),
+        (
+            lambda: evaluate.importance_bound(KEY, LOG_JOINT, POSTERIOR, DATA),
+            "importance_bound(key, target, x)",
+        ),
+        (lambda: evaluate.active_units(POSTERIOR, DATA), "active_units(target, x)"),
+        (lambda: evaluate.simulate(KEY, sample_fn, 3), "simulate(key, target, num_data)"),
+        (
+            lambda: evaluate.estimate_seconds(LOG_JOINT, POSTERIOR, DATA, SMALL),
+            "estimate_seconds(target, x, settings)",
+        ),
+        (
+            lambda: evaluate.fit_chunk_size(LOG_JOINT, POSTERIOR, DATA, SMALL),
+            "fit_chunk_size(target, x, settings)",
+        ),
+    ],
+)
+def test_calls_by_functions_are_shown_the_form_by_a_target(call, form):
+    message = rf"`target` must be an `evaluate.Target`, got .*`evaluate.{re.escape(form)}` with"
+    with pytest.raises(TypeError, match=message) as caught:
+        call()
+    assert "`target = evaluate.Target(log_joint, start, sample)`" in str(caught.value)
+
+
+def test_a_target_of_a_model_has_what_the_model_has():
+    target = Target.of(VAE, VAE_PARAMS)
+    assert target.sample is not None
+    z = jnp.zeros(2)
+    assert target.log_joint(BITS[0], z) == VAE.log_joint(VAE_PARAMS.theta, BITS[0], z)
+    prior = Target.of(VAE, VAE_PARAMS, start="prior")
+    assert prior.start(BITS[0]).log_prob(z) == NORMAL.log_prob(z)
+    assert Target.of(eu.PREDICTOR, eu.params(eu.PREDICTOR)).sample is None
+    given = Target.of(eu.PREDICTOR, eu.params(eu.PREDICTOR), contexts=eu.DATA)
+    x, _ = evaluate.simulate(KEY, given, 5)
+    assert x.shape == (5, *np.shape(eu.DATUM))
+    with pytest.raises(ValueError, match="`start` must be one of posterior, prior; got 'q'"):
+        Target.of(VAE, VAE_PARAMS, start="q")
 
 
 @pytest.mark.parametrize("key", [0, jax.random.split(KEY, 3), np.zeros(2)])
 def test_what_is_no_key_is_refused(key):
     for call in (
-        partial(evaluate.log_likelihood, key, LOG_JOINT, POSTERIOR, DATA, SMALL),
-        partial(evaluate.tune, key, LOG_JOINT, POSTERIOR, DATA, SMALL),
-        partial(evaluate.importance_bound, key, LOG_JOINT, POSTERIOR, DATA),
-        partial(evaluate.bidirectional, key, LOG_JOINT, POSTERIOR, sample_fn, SMALL),
-        partial(evaluate.reach_gap, key, LOG_JOINT, POSTERIOR, sample_fn, SMALL),
-        partial(evaluate.simulate, key, sample_fn, 3),
+        partial(evaluate.log_likelihood, key, TARGET, DATA, SMALL),
+        partial(evaluate.tune, key, TARGET, DATA, SMALL),
+        partial(evaluate.importance_bound, key, TARGET, DATA),
+        partial(evaluate.bidirectional, key, TARGET, SMALL),
+        partial(evaluate.reach_gap, key, TARGET, SMALL),
+        partial(evaluate.simulate, key, TARGET, 3),
         partial(
             ais.run_chain, key, jnp.zeros(2), *[NORMAL.log_prob] * 2, ais.linear_schedule(4), 0.1
         ),
@@ -210,10 +272,10 @@ def test_what_is_no_key_is_refused(key):
     [
         lambda x: log_likelihood(LOG_JOINT, POSTERIOR, x).log_likelihood,
         lambda x: importance_bound(LOG_JOINT, POSTERIOR, x).bound,
-        lambda x: evaluate.active_units(POSTERIOR, x)[1],
+        lambda x: evaluate.active_units(TARGET, x)[1],
         lambda x: tune(lambda x, z: LOG_JOINT(x, z), POSTERIOR, DATA).betas,
-        lambda x: evaluate.bidirectional(KEY, LOG_JOINT, POSTERIOR, sample_fn, SMALL).gap,
-        lambda x: evaluate.simulate(KEY, sample_fn, 3)[1],
+        lambda x: evaluate.bidirectional(KEY, TARGET, SMALL).gap,
+        lambda x: evaluate.simulate(KEY, TARGET, 3)[1],
     ],
 )
 def test_evaluation_under_jit_says_that_it_cannot_be(call):
@@ -294,7 +356,7 @@ def test_a_bernoulli_likelihood_of_other_values_is_refused(x, message):
         return 0.5 * bits, z
 
     with pytest.raises(ValueError, match="`x` must be 0s and 1s"):
-        evaluate.bidirectional(KEY, log_joint, posterior, draw, SMALL, num_data=3)
+        evaluate.bidirectional(KEY, Target(log_joint, posterior, draw), SMALL, num_data=3)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, bool, np.float64])
@@ -328,8 +390,8 @@ def test_what_is_not_modelled_by_bernoullis_may_have_any_values():
 @pytest.mark.parametrize(
     ("scale", "message"),
     [
-        (0.0, "`initial` gives its own draws no finite log probability in all of 16 draws"),
-        (np.nan, "`initial` draws z that are not finite in all of 16 draws for 4 data"),
+        (0.0, "`start` gives its own draws no finite log probability in all of 16 draws"),
+        (np.nan, "`start` draws z that are not finite in all of 16 draws for 4 data"),
     ],
 )
 @pytest.mark.parametrize("chain_space", ["base", "latent"])
@@ -338,7 +400,7 @@ def test_a_scale_that_is_none_is_refused(scale, message, chain_space):
     initial = lambda x: distributions.DiagNormal(jnp.zeros(2), jnp.full(2, scale))  # noqa: E731
     with pytest.raises(ValueError, match=message):
         log_likelihood(LOG_JOINT, initial, DATA, settings)
-    with pytest.raises(ValueError, match="`log_joint_fn` is NaN or "):
+    with pytest.raises(ValueError, match="`log_joint` is NaN or "):
         log_likelihood(lambda x, z: jnp.nan * z[0], lambda x: NORMAL, DATA, settings)
 
 
@@ -365,7 +427,7 @@ def triangle(x, z):
 def test_spins_are_no_bits(move):
     settings = dataclasses.replace(SMALL, move=move, momentum_persistence=0.0)
     initial = lambda x: Coins([-1.0, 1.0], latents="binary")  # noqa: E731
-    with pytest.raises(ValueError, match=r"flips bits 0 and 1, and `initial` draws -1; turn spins"):
+    with pytest.raises(ValueError, match=r"flips bits 0 and 1, and `start` draws -1; turn spins"):
         log_likelihood(triangle, initial, DATA, settings)
 
 
@@ -384,7 +446,7 @@ def test_the_triangle_as_bits_has_the_value_that_is_summed_by_hand():
 
 @pytest.mark.parametrize("sides", [[0.0, 1.0], [-1.0, 1.0], [2.0, 5.0]])
 def test_hmc_does_not_move_whole_numbers(sides):
-    with pytest.raises(ValueError, match=r"`initial` draws whole numbers only .*BINARY_SETTINGS"):
+    with pytest.raises(ValueError, match=r"`start` draws whole numbers only .*BINARY_SETTINGS"):
         log_likelihood(triangle, lambda x: Coins(sides, latents="continuous"), DATA, latent())
 
 
@@ -402,9 +464,9 @@ def test_a_distribution_of_two_methods_is_annealed_in_latent_space_which_is_said
         rtol=1e-6,  # fp32's last place
     )
     with pytest.warns(UserWarning, match="no `transport`") as caught:
-        gap = evaluate.bidirectional(KEY, LOG_JOINT, only, sample_fn, SMALL, num_data=10)
+        gap = evaluate.bidirectional(KEY, Target(LOG_JOINT, only, sample_fn), SMALL, num_data=10)
     assert len(caught) == 1
-    same = evaluate.bidirectional(KEY, LOG_JOINT, POSTERIOR, sample_fn, latent(), num_data=10)
+    same = evaluate.bidirectional(KEY, TARGET, latent(), num_data=10)
     np.testing.assert_allclose(gap.gap, same.gap, rtol=0, atol=1e-4)
 
 
@@ -423,9 +485,9 @@ def test_a_space_that_was_asked_for_and_cannot_be_had_is_refused():
 
     assert np.isfinite(log_likelihood(LOG_JOINT, one_way, DATA).mean)
     with pytest.raises(ValueError, match=r"no `inverse_transport`, .*use `chain_space='latent'`"):
-        evaluate.bidirectional(KEY, LOG_JOINT, one_way, sample_fn, base)
+        evaluate.bidirectional(KEY, Target(LOG_JOINT, one_way, sample_fn), base)
     with pytest.warns(UserWarning, match="no `inverse_transport`, so the chains move z itself"):
-        evaluate.bidirectional(KEY, LOG_JOINT, one_way, sample_fn, SMALL, num_data=5)
+        evaluate.bidirectional(KEY, Target(LOG_JOINT, one_way, sample_fn), SMALL, num_data=5)
 
 
 def test_the_default_space_names_what_a_store_keeps_as_the_choice_does():
@@ -511,20 +573,23 @@ def test_grids_of_wrong_arguments_are_refused(changes, message):
         (lambda: evaluate.mean_and_standard_error([]), "`values` must be a vector of at least one"),
         (lambda: evaluate.mean_and_standard_error(None), "`values` must be of numbers"),
         (
-            lambda: evaluate.estimate_seconds(LOG_JOINT, POSTERIOR, DATA, SMALL, num_data=0),
+            lambda: evaluate.estimate_seconds(TARGET, DATA, SMALL, num_data=0),
             "`num_data` must be at least 1, got 0",
         ),
         (
-            lambda: evaluate.importance_bound(KEY, LOG_JOINT, POSTERIOR, DATA, num_samples=2.5),
+            lambda: evaluate.importance_bound(KEY, TARGET, DATA, num_samples=2.5),
             "`num_samples` must be an integer",
         ),
         (
-            lambda: evaluate.active_units(POSTERIOR, DATA, threshold=np.nan),
+            lambda: evaluate.active_units(TARGET, DATA, threshold=np.nan),
             "`threshold` must be finite",
         ),
-        (lambda: evaluate.active_units(only, DATA), r"a method `mean\(\)`, .*SampleAndLogProb"),
-        (lambda: evaluate.active_units(POSTERIOR, DATA[0]), "`initial` fails with one datum"),
-        (lambda: evaluate.simulate(KEY, sample_fn, 2.5), "`num_data` must be an integer"),
+        (
+            lambda: evaluate.active_units(Target(LOG_JOINT, only), DATA),
+            r"a method `mean\(\)`, .*SampleAndLogProb",
+        ),
+        (lambda: evaluate.active_units(TARGET, DATA[0]), "`start` fails with one datum"),
+        (lambda: evaluate.simulate(KEY, TARGET, 2.5), "`num_data` must be an integer"),
     ],
 )
 def test_small_helpers_name_their_arguments(call, message):

@@ -44,8 +44,9 @@ def test_a_store_does_not_answer_for_a_function_that_was_corrected(is_named):
 
     def estimate(log_joint_fn):
         fn = Partial(log_joint_fn) if is_named else log_joint_fn
+        target = evaluate.Target(fn, lambda x: prior)
         return evaluate.log_likelihood(
-            *(jax.random.key(0), fn, lambda x: prior, x, settings), plan=plan, store=store
+            *(jax.random.key(0), target, x, settings), plan=plan, store=store
         ).mean
 
     wrong = estimate(lambda x, z: prior.log_prob(z) + 5.0)

@@ -174,7 +174,7 @@ def test_a_model_without_samples_has_a_report_without_a_gap(tmp_path):
 def test_only_what_can_be_drawn_is_drawn(finished):
     _, run = finished
     without = dataclasses.replace(run, model=own_table.factor_analysis(with_sample=False))
-    with pytest.raises(ValueError, match="`sample` needs a model with `sample`"):
+    with pytest.raises(ValueError, match=r"`model.sample` must be given, for"):
         without.sample(jax.random.key(0), 2)
     conditional = dataclasses.replace(run, model=eu.PREDICTOR, params=eu.params(eu.PREDICTOR))
     with pytest.raises(ValueError, match="`x` must be a datum"):

@@ -189,15 +189,17 @@ def test_mean_weight_is_the_evidence(name, kind):
 @pytest.mark.parametrize("name", ["planar", "iaf"])
 def test_likelihood_from_a_flow_has_both_its_bounds(name):
     model, theta = linear_gaussian_with(name), lg.params().theta
-    functions = Partial(model.log_joint, theta), Partial(lambda x: model.posterior(None, x))
+    target = evaluate.Target(
+        Partial(model.log_joint, theta),
+        lambda x: model.posterior(None, x),
+        Partial(model.sample, theta=theta),
+    )
     settings = evaluate.Settings(num_temperatures=1000, num_chains=32)
     data = np.stack([lg.DATUM, -lg.DATUM])
-    found = evaluate.log_likelihood(jax.random.key(1), *functions, data, settings)
+    found = evaluate.log_likelihood(jax.random.key(1), target, data, settings)
     exact = [lg.exact_log_likelihood(theta, x) for x in data]
     np.testing.assert_allclose(found.log_likelihood, exact, atol=0.05)
-    found = evaluate.bidirectional(
-        jax.random.key(2), *functions, Partial(model.sample, theta=theta), settings, num_data=10
-    )
+    found = evaluate.bidirectional(jax.random.key(2), target, settings, num_data=10)
     assert abs(found.gap) < 0.05
 
 

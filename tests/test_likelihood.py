@@ -13,13 +13,14 @@ import pytest
 from jax.tree_util import Partial
 
 from aiwae_jax import ais, distributions, evaluate, paths
-from aiwae_jax.evaluate import likelihood, population
+from aiwae_jax.evaluate import chunks, cost, population
 from aiwae_jax.evaluate import settings as chains
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
 POSTERIOR = Partial(lg.posterior, PARAMS.phi)
 PRIOR = Partial(lambda x: distributions.standard_normal(lg.D))
+TARGET = evaluate.Target(LOG_JOINT, POSTERIOR)
 _KEYS = jax.random.split(jax.random.key(0), 30)
 DATA = np.asarray(jax.jit(jax.vmap(lambda key: lg.sample(key, PARAMS.theta)[0]))(_KEYS))
 EXACT = np.asarray(
@@ -41,8 +42,7 @@ OPTIONS = {
 def estimate(key=0, initial=POSTERIOR, chunk_size=None, progress_fn=None, **changes):
     return evaluate.log_likelihood(
         jax.random.key(key),
-        LOG_JOINT,
-        initial,
+        evaluate.Target(LOG_JOINT, initial),
         DATA,
         dataclasses.replace(SMALL, **changes),
         chunk_size=chunk_size,
@@ -67,7 +67,7 @@ def test_acceptance_is_near_its_target_at_every_temperature():
 
 def test_results_do_not_depend_on_chunks_or_segments(monkeypatch):
     whole = estimate(chunk_size=30)
-    monkeypatch.setattr(population.Pace, "num_moves", lambda self: 1)
+    monkeypatch.setattr(chunks.Pace, "num_moves", lambda self: 1)
     cut = estimate(chunk_size=7)
     np.testing.assert_allclose(whole.log_likelihood, cut.log_likelihood, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(whole.plan.step_sizes, cut.plan.step_sizes, rtol=1e-5)
@@ -109,8 +109,7 @@ def bias_z_score(num_replications=2000, chunk_size=None, **changes):
     settings = dataclasses.replace(SMALL, num_temperatures=6, num_chains=4, **changes)
     found = evaluate.log_likelihood(
         jax.random.key(1),
-        LOG_JOINT,
-        POSTERIOR,
+        TARGET,
         np.tile(DATA[:2], (num_replications, 1)),
         settings,
         chunk_size=chunk_size or 2 * num_replications,
@@ -154,7 +153,7 @@ def test_unbiasedness_test_catches_a_step_size_that_depends_on_the_particle(monk
 def test_chains_of_a_population_match_run_chain(option):
     """The population loop and `ais.run_chain` give the same weights for the same keys."""
     settings = dataclasses.replace(SMALL, num_chains=1, num_temperatures=5, **OPTIONS[option])
-    found = evaluate.log_likelihood(jax.random.key(0), LOG_JOINT, POSTERIOR, DATA, settings)
+    found = evaluate.log_likelihood(jax.random.key(0), TARGET, DATA, settings)
     run_key = jax.random.split(jax.random.key(0))[1]
     path = paths.SPACES[settings.chain_space](LOG_JOINT, POSTERIOR, jnp.asarray(DATA[3]))
     keys = jax.random.split(jax.random.fold_in(run_key, 3), (2, 1))
@@ -187,8 +186,7 @@ def test_adaptive_schedule_lowers_the_variance_where_the_path_is_uneven():
     variances = {
         schedule: evaluate.log_likelihood(
             jax.random.key(0),
-            sharp,
-            PRIOR,
+            evaluate.Target(sharp, PRIOR),
             DATA,
             dataclasses.replace(SMALL, schedule=schedule),
         ).log_weight_variance.mean()
@@ -215,8 +213,7 @@ def test_one_program_whatever_the_lengths():
     theta = jax.tree.map(lambda a: 0.9 * a, PARAMS.theta)
     evaluate.log_likelihood(
         jax.random.key(0),
-        Partial(lg.log_joint, theta),
-        POSTERIOR,
+        evaluate.Target(Partial(lg.log_joint, theta), POSTERIOR),
         DATA,
         dataclasses.replace(SMALL, num_temperatures=50),
         chunk_size=30,
@@ -228,15 +225,13 @@ def test_one_program_whatever_the_lengths():
             SMALL, num_chains=num_chains, num_leapfrog_steps=num_leapfrog_steps
         ).program()
         x = np.zeros((num_data, lg.X), np.float32)
-        functions = LOG_JOINT, POSTERIOR
         indices = np.arange(num_data)
         start = partial(population._start, program=program)
-        keys, states = jax.eval_shape(start, jax.random.key(0), indices, x, None, *functions)
-        slots = np.zeros(population.SEGMENT_SIZE)
+        keys, states = jax.eval_shape(start, jax.random.key(0), indices, x, None, TARGET.functions)
+        data = population._Data(keys, x, indices >= 0)
+        stretch = population.Course(np.linspace(0, 1, 3), np.zeros(1)).stretch(0, 1)
         lowered = population._anneal.lower(
-            *(states, np.float32(0.1), keys, x, indices >= 0, *functions),
-            *(np.int32(1), np.int32(1), slots, slots, np.int32(0), np.float32(0.6)),
-            program=program,
+            states, np.float32(0.1), data, TARGET.functions, stretch, program=program
         )
         return len(lowered.as_text().splitlines())
 
@@ -261,7 +256,7 @@ def test_killed_evaluation_continues_to_the_same_bits_and_repeats_nothing(monkey
 
     def evaluate_again():
         return evaluate.log_likelihood(
-            jax.random.key(0), LOG_JOINT, POSTERIOR, DATA, SMALL, chunk_size=10, store=store
+            jax.random.key(0), TARGET, DATA, SMALL, chunk_size=10, store=store
         )
 
     with pytest.raises(_Killed):
@@ -278,8 +273,9 @@ def test_store_gives_nothing_back_for_another_question():
     store = {}
 
     def ask(key=0, data=DATA[:5], settings=SMALL, log_joint=LOG_JOINT):
+        target = evaluate.Target(log_joint, POSTERIOR)
         return evaluate.log_likelihood(
-            jax.random.key(key), log_joint, POSTERIOR, data, settings, chunk_size=4, store=store
+            jax.random.key(key), target, data, settings, chunk_size=4, store=store
         )
 
     first = ask()
@@ -311,7 +307,7 @@ def test_store_gives_nothing_back_for_another_question():
 )
 def test_plan_of_other_settings_is_refused(plan):
     with pytest.raises(ValueError, match=r"`plan` has|`betas` must be a vector"):
-        evaluate.log_likelihood(jax.random.key(0), LOG_JOINT, POSTERIOR, DATA, SMALL, plan=plan)
+        evaluate.log_likelihood(jax.random.key(0), TARGET, DATA, SMALL, plan=plan)
 
 
 @pytest.mark.slow
@@ -319,9 +315,7 @@ def test_diagnostics_leave_out_what_fills_up_the_last_chunk():
     data = DATA[:11].copy()
     data[-1] = 40.0  # an outlier, whose repeats would dominate the last chunk
     whole, cut = (
-        evaluate.log_likelihood(
-            jax.random.key(0), LOG_JOINT, POSTERIOR, data, SMALL, chunk_size=size
-        )
+        evaluate.log_likelihood(jax.random.key(0), TARGET, data, SMALL, chunk_size=size)
         for size in (11, 8)
     )
     np.testing.assert_allclose(whole.acceptance, cut.acceptance, atol=1e-4)
@@ -331,8 +325,8 @@ def test_diagnostics_leave_out_what_fills_up_the_last_chunk():
 def test_chunks_fit_the_memory_budget(monkeypatch):
     sizes = {}
     for budget in (2**14, 2**16, 2**30):
-        monkeypatch.setattr(likelihood, "_CPU_CHUNK_BYTES", budget)
-        sizes[budget] = evaluate.fit_chunk_size(LOG_JOINT, POSTERIOR, DATA, SMALL)
+        monkeypatch.setattr(cost, "_CPU_CHUNK_BYTES", budget)
+        sizes[budget] = evaluate.fit_chunk_size(TARGET, DATA, SMALL)
     assert 1 <= sizes[2**14] < sizes[2**16] < sizes[2**30] == len(DATA)
 
 
@@ -345,7 +339,7 @@ def test_likelihood_gives_mean_and_standard_error():
 
 def test_no_data_and_impossible_chunks_are_refused():
     with pytest.raises(ValueError, match="`x` must hold at least one datum"):
-        evaluate.log_likelihood(jax.random.key(0), LOG_JOINT, POSTERIOR, DATA[:0], SMALL)
+        evaluate.log_likelihood(jax.random.key(0), TARGET, DATA[:0], SMALL)
     with pytest.raises(ValueError, match="`chunk_size` must be at least 1, got -1"):
         estimate(chunk_size=-1)
 
@@ -371,7 +365,9 @@ def test_adapting_on_the_reported_chain_biases_where_tuned_and_frozen_does_not(m
     def z_score(settings, num, chunk_size, plan=None):
         found = evaluate.log_likelihood(
             jax.random.key(3),
-            *(LOG_JOINT, PRIOR, np.tile(lg.DATUM, (num, 1)), settings),
+            evaluate.Target(LOG_JOINT, PRIOR),
+            np.tile(lg.DATUM, (num, 1)),
+            settings,
             plan=plan,
             chunk_size=chunk_size,
         )

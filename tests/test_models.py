@@ -123,7 +123,7 @@ def test_a_model_without_prior_or_sample_does_what_needs_neither():
         lambda: samplers.ancestral(model),
         lambda: methods.hvae(model)[0].init_params(jax.random.key(0)),
     ):
-        with pytest.raises(ValueError, match=r"`model` has no `(prior|sample)`, which"):
+        with pytest.raises(ValueError, match=r"`model.(prior|sample)` must be given, for"):
             build()
 
 

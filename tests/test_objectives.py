@@ -1,5 +1,8 @@
 """Objectives against Eq. 1 to 5 written out in NumPy, and what they must not do."""
 
+import itertools
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,7 +10,7 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import distributions, methods, objectives, samplers, weights
+from aiwae_jax import distributions, methods, objectives, samplers, types, weights
 from aiwae_jax.types import Particles, phase
 
 MODEL = lg.model()
@@ -254,7 +257,7 @@ def test_a_particle_without_weight_at_a_broken_place_leaves_the_gradient_clean()
         (
             lambda: phase(
                 ("theta",),
-                samplers.importance(MODEL, 2)._replace(is_properly_weighted=False),
+                samplers.importance(MODEL, 2)._replace(gives=frozenset({"gradients"})),
                 objectives.bound(),
             ),
             "only for properly weighted",
@@ -282,6 +285,32 @@ def test_a_particle_without_weight_at_a_broken_place_leaves_the_gradient_clean()
 def test_mismatched_phases_are_refused_when_built(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_names_that_no_table_has_are_refused_and_known_ones_listed():
+    sampler, objective = samplers.importance(MODEL, 2), objectives.bound()
+    build = {
+        "gives": lambda wrong: phase(("phi",), sampler._replace(gives=wrong), objective),
+        "needs": lambda wrong: phase(("phi",), sampler, objective._replace(needs=wrong)),
+    }
+    for field, wrong in itertools.product(build, ({"gradient"}, "gradients", True)):
+        got = re.escape(repr(wrong))
+        message = f"`{field}` must be a set of names among gradients, log_.*; got {got}"
+        with pytest.raises(ValueError, match=message):
+            build[field](wrong)
+
+
+def test_a_new_name_is_one_line_of_the_table_and_its_use(monkeypatch):
+    monkeypatch.setitem(types.NEEDS, "antithetic", "`objective` pairs particles; pair them.")
+    objective = objectives.bound()
+    objective = objective._replace(needs=objective.needs | {"antithetic"})
+    sampler = samplers.importance(MODEL, 2)
+    with pytest.raises(ValueError, match="`objective` pairs particles; pair them"):
+        phase(("phi",), sampler, objective)
+    paired = sampler._replace(gives=sampler.gives | {"antithetic"})
+    assert phase(("phi",), paired, objective).updates == ("phi",)
+    assert "antithetic" in objectives.mean_of(a=objective, b=objectives.bound()).needs
+    assert "antithetic" not in samplers.joined(a=paired, b=sampler).gives
 
 
 def phi_gradients(sampler, objective, num=20_000, key=8):

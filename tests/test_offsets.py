@@ -131,9 +131,7 @@ def test_bounds_of_an_evaluation_keep_their_digits():
     for c in (0.0, -1e5, 1e5):
         found = evaluate.bidirectional(
             jax.random.key(1),
-            Partial(log_joint, jnp.float32(c)),
-            prior,
-            sample,
+            evaluate.Target(Partial(log_joint, jnp.float32(c)), prior, sample),
             settings,
             num_data=10,
             plan=plan,
@@ -154,8 +152,9 @@ def test_log_densities_that_fp32_cannot_resolve_are_named():
     evaluate_it = partial(
         evaluate.log_likelihood,
         jax.random.key(0),
-        lambda x, z: log_prior(z) + jnp.sum(x),
-        lambda x: distributions.standard_normal(D),
+        evaluate.Target(
+            lambda x, z: log_prior(z) + jnp.sum(x), lambda x: distributions.standard_normal(D)
+        ),
         settings=settings,
         plan=plan,
     )
@@ -172,8 +171,10 @@ def test_rounding_is_that_of_the_chains_which_count():
     plan = evaluate.Plan(np.linspace(0, 1, 2), np.zeros(0), 0)
     found = evaluate.log_likelihood(
         jax.random.key(0),
-        lambda x, z: log_prior(z) + jnp.where(z[0] > 0.0, -1e7, 0.0),
-        lambda x: distributions.standard_normal(D),
+        evaluate.Target(
+            lambda x, z: log_prior(z) + jnp.where(z[0] > 0.0, -1e7, 0.0),
+            lambda x: distributions.standard_normal(D),
+        ),
         np.zeros((3, 1), np.float32),
         evaluate.Settings(num_temperatures=2, num_chains=16),
         plan=plan,
@@ -200,9 +201,10 @@ def test_a_gap_of_rounding_alone_is_possible():
 
     settings = evaluate.Settings(num_temperatures=2)
     plan = evaluate.Plan(np.linspace(0, 1, 2), np.zeros(0), 0)
+    target = evaluate.Target(log_joint, posterior, sample)
     with pytest.warns(UserWarning, match="are so large that neighbouring numbers differ"):
         found = evaluate.bidirectional(
-            *(jax.random.key(0), log_joint, posterior, sample, settings), num_data=1_000, plan=plan
+            jax.random.key(0), target, settings, num_data=1_000, plan=plan
         )
     assert found.gap < -0.0104, "else the test could not fail"
     assert found.is_possible
@@ -276,8 +278,9 @@ z, log_weight, info = ais.run_chain(
     jax.random.key(0), jnp.zeros(2), prior.log_prob, f, ais.linear_schedule(3), 0.1)
 assert {z.dtype, log_weight.dtype, info.acceptance.dtype} == {np.dtype("float64")}
 found = evaluate.log_likelihood(
-    jax.random.key(0), lambda x, z: prior.log_prob(z) - jnp.sum((x - z)**2) - 1e9,
-    lambda x: prior, np.zeros((2, 2)),
+    jax.random.key(0),
+    evaluate.Target(lambda x, z: prior.log_prob(z) - jnp.sum((x - z)**2) - 1e9, lambda x: prior),
+    np.zeros((2, 2)),
     evaluate.Settings(num_temperatures=30, num_chains=32))
 expected = -1e9 - np.log(3.0)  # the integral of N(z; 0, I) exp(-|z|²) over the plane is 1/3
 assert np.all(abs(found.log_likelihood - expected) < 0.2), found.log_likelihood - expected

@@ -71,9 +71,8 @@ def test_bare_jax_linen_and_equinox_evaluate_to_the_same_value():
     plan = evaluate.Plan(np.linspace(0.0, 1.0, 40), np.full(38, 0.3), num_gradients=0)
     for weights, logits_fn in decoders():
         log_joint = Partial(log_joint_of(logits_fn), weights)
-        found = evaluate.log_likelihood(
-            jax.random.key(0), log_joint, PRIOR, IMAGES, SMALL, plan=plan
-        )
+        target = evaluate.Target(log_joint, PRIOR)
+        found = evaluate.log_likelihood(jax.random.key(0), target, IMAGES, SMALL, plan=plan)
         values.append(found.log_likelihood)
     np.testing.assert_allclose(values[1], values[0], rtol=1e-4)
     np.testing.assert_allclose(values[2], values[0], rtol=1e-4)
@@ -113,7 +112,7 @@ def test_convolutional_decoder_and_gaussian_likelihood(likelihood):
 
     found = evaluate.bidirectional(
         jax.random.key(1),
-        *(Partial(log_joint, weights), PRIOR, Partial(sample, weights)),
+        evaluate.Target(Partial(log_joint, weights), PRIOR, Partial(sample, weights)),
         evaluate.Settings(num_temperatures=100, num_chains=4, num_leapfrog_steps=3),
         num_data=30,
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import evaluate, forces, methods, models, train
-from aiwae_jax.evaluate import population, variational
+from aiwae_jax.evaluate import population, posterior
 
 PLATFORMS = ("cuda", "tpu")
 VAE = models.bernoulli_vae(6, 2, hidden_sizes=(3,), initialization="torch")
@@ -100,7 +100,7 @@ def compiled_functions(module):
     return {name: fn for name, fn in vars(module).items() if isinstance(fn, jax.stages.Wrapped)}
 
 
-ANNEALING, OF_POSTERIOR = map(compiled_functions, (population, variational))
+ANNEALING, OF_POSTERIOR = map(compiled_functions, (population, posterior))
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def lowered(monkeypatch):
 
         return call
 
-    for module, functions in ((population, ANNEALING), (variational, OF_POSTERIOR)):
+    for module, functions in ((population, ANNEALING), (posterior, OF_POSTERIOR)):
         for name, fn in functions.items():
             monkeypatch.setattr(module, name, lowering(name, fn))
     return modules
@@ -130,9 +130,10 @@ def zeros(shape):
 def anneal(functions, space, *options):
     """One chunk of data through three temperatures."""
     program = population.Program(2, 2, space, *options)
-    plan = np.linspace(0.0, 1.0, 3), np.full(1, 0.1)
-    functions = tuple(map(population.as_partial, functions))
-    population.run(jax.random.key(0), np.arange(4), IMAGES, functions, *plan, program)
+    course = population.Course(np.linspace(0.0, 1.0, 3), np.full(1, 0.1))
+    chunk = population.Chunk(np.arange(4), IMAGES, 4)
+    functions = evaluate.Target(*functions).functions
+    population.run(jax.random.key(0), functions, chunk, course, program)
 
 
 def functions_of(model, log_joint):
@@ -156,9 +157,9 @@ def test_annealing_of_binary_latents_lowers(lowered, move):
 
 @pytest.mark.parametrize("model", [VAE, NETWORK], ids=["normal", "binary"])
 def test_what_a_posterior_tells_lowers(lowered, model):
-    functions = functions_of(model, model.log_joint)
-    evaluate.importance_bound(jax.random.key(1), *functions, IMAGES, num_samples=50)
-    evaluate.active_units(functions[1], IMAGES)
+    target = evaluate.Target(*functions_of(model, model.log_joint))
+    evaluate.importance_bound(jax.random.key(1), target, IMAGES, num_samples=50)
+    evaluate.active_units(target, IMAGES)
     assert lowered.keys() == OF_POSTERIOR.keys()
 
 

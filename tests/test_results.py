@@ -5,10 +5,10 @@ import json
 import jax
 import numpy as np
 import pytest
-from jax.tree_util import Partial
 from test_run import METHODS, TINY, copy_of, main
 
 from aiwae_jax import data, evaluate
+from aiwae_jax.report import images as evaluated
 from aiwae_jax.report import measure, pictures
 from aiwae_jax.runs import checkpoint, files
 from experiments import build, flags, launch, run, workdir
@@ -56,14 +56,14 @@ def test_joined_to_the_labels_they_are_what_each_class_has_when_it_is_measured_a
     restored, _ = checkpoint.Checkpoints(finished / "checkpoints").restore(built.init())
     params = jax.device_get(restored.train.params)
     arrays = files.read_arrays(finished / "evaluation.npz")
-    functions = Partial(built.model.log_joint, params.theta), built.initial(params)
+    target = evaluate.Target.of(built.model, params, start=built.start)
     evaluation = flags.parse_run(["run", *ALL]).evaluation
-    pixels = measure.keys_of(evaluation).test_pixels
+    pixels = evaluated.keys_of(evaluation).test_pixels
     images = np.asarray(data.binarize(pixels, digits.test, digits.max_level))
     nll, labels = arrays["nll_test"], arrays["label_test"]
     rows = np.concatenate([np.flatnonzero(digits.test_labels == label) for label in (0, 1)])
     alone = -evaluate.log_likelihood(
-        jax.random.key(1), *functions, images[rows], evaluation.settings()
+        jax.random.key(1), target, images[rows], evaluation.settings()
     ).log_likelihood
     joined = np.concatenate([nll[labels == label] for label in (0, 1)])
     is_one = digits.test_labels[rows] == 1
@@ -83,7 +83,7 @@ def test_a_subset_says_which_rows_it_is_and_belongs_to_every_larger_one():
 
     def chosen(num):
         evaluation = flags.parse_run(["run", f"--eval_examples={num}"]).evaluation
-        return measure.choose_images(digits, evaluation)
+        return evaluated.choose_images(digits, evaluation)
 
     whole = chosen(0)
     for num in (20, 200, 359, 1000):

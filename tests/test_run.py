@@ -17,7 +17,7 @@ import pytest
 
 from aiwae_jax import data
 from aiwae_jax.data import dataset
-from aiwae_jax.report import measure
+from aiwae_jax.report import images
 from aiwae_jax.report.text import METRICS
 from aiwae_jax.runs import checkpoint, files, store
 from experiments import build, evaluate, flags, run, workdir
@@ -191,7 +191,7 @@ def test_keys_of_training_and_evaluation_differ_though_the_seeds_are_equal():
     settings = flags.parse_run(["run"]).evaluation
     root = jax.random.key(0)
     training = jax.random.split(root)
-    everything = [*measure.keys_of(settings), *training, *jax.random.split(training[1]), root]
+    everything = [*images.keys_of(settings), *training, *jax.random.split(training[1]), root]
     data_of_keys = {tuple(np.asarray(jax.random.key_data(key))) for key in everything}
     assert len(data_of_keys) == len(everything)
 
@@ -199,12 +199,12 @@ def test_keys_of_training_and_evaluation_differ_though_the_seeds_are_equal():
 def test_evaluated_images_depend_on_the_evaluation_seed_alone():
     digits = data.load("digits")
     settings = flags.parse_run(["run", "--eval_examples=20"]).evaluation
-    first = measure.choose_images(digits, settings)
-    chex.assert_trees_all_equal(first, measure.choose_images(digits, settings))
+    first = images.choose_images(digits, settings)
+    chex.assert_trees_all_equal(first, images.choose_images(digits, settings))
     more = flags.parse_run(["run", "--eval_examples=30"]).evaluation
-    np.testing.assert_array_equal(measure.choose_images(digits, more)[0][:20], first[0])
+    np.testing.assert_array_equal(images.choose_images(digits, more)[0][:20], first[0])
     other = flags.parse_run(["run", "--eval_examples=20", "--eval_seed=1"]).evaluation
-    assert not np.array_equal(measure.choose_images(digits, other)[0], first[0])
+    assert not np.array_equal(images.choose_images(digits, other)[0], first[0])
 
 
 # --------------------------------------------------------------------------------- interruption

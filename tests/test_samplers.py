@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import models, samplers, weights
+from aiwae_jax.types import ChainInfo, Info
 
 MODEL = lg.model()
 
@@ -33,7 +34,7 @@ KINDS = {
 def weighting_z_score(model, kind, num=40_000):
     """(mean weight / p(x) - 1) in standard errors."""
     sampler = KINDS[kind](model)
-    assert sampler.is_properly_weighted
+    assert "proper_weights" in sampler.gives
     log_weights = np.asarray(draw_many(sampler, num).log_weights, np.float64)
     exact = float(lg.exact_log_likelihood(lg.params().theta, lg.DATUM))
     means = np.exp(log_weights - exact).mean(axis=1)
@@ -201,7 +202,7 @@ def test_diagnostics_are_reduced_over_particles_and_the_callers_batch():
 
 def test_adaptation_moves_each_temperature_its_own_way():
     sampler = samplers.annealed(MODEL, 1, 4)
-    adapted = sampler.adapt(sampler.init(), {"acceptance": jnp.array([0.9, 0.1, 0.7])})
+    adapted = sampler.adapt(sampler.init(), Info(chain=ChainInfo(jnp.array([0.9, 0.1, 0.7]))))
     np.testing.assert_allclose(adapted, [0.1002, 0.0998, 0.1002], rtol=1e-5)
 
 

@@ -50,14 +50,13 @@ for name in sys.argv[2:]:
         assert state.train.step.sharding.is_fully_replicated
         leaves = jax.tree.leaves(state)  # parameters, step sizes, and all diagnostics
         found[f"{name} {num_steps}"] = np.concatenate([np.ravel(a) for a in leaves])
+target = evaluate.Target.of(lg.model(), lg.params())
 found["log_likelihood"] = evaluate.log_likelihood(
-    jax.random.key(2), Partial(lg.log_joint, lg.params().theta),
-    Partial(lg.posterior, lg.params().phi), batch,
+    jax.random.key(2), target, batch,
     evaluate.Settings(num_temperatures=8, num_chains=2),
     plan=evaluate.Plan(np.linspace(0, 1, 8), np.full(6, 0.3), 0), chunk_size=8).log_likelihood
 found["bound"] = evaluate.importance_bound(
-    jax.random.key(3), Partial(lg.log_joint, lg.params().theta),
-    Partial(lg.posterior, lg.params().phi), batch, num_samples=50, chunk_size=8).bound
+    jax.random.key(3), target, batch, num_samples=50, chunk_size=8).bound
 np.savez(sys.argv[1], **found)
 """
 MESHES = ["8x1", "4x2", "4x1", "1x2"]

@@ -14,7 +14,17 @@ LIBRARY = ROOT / "aiwae_jax"
 # A room looks into rooms of lower floors, and of its own floor where that makes no circle.
 FLOORS = [
     {
-        *("types", "recipe", "weights", "distributions", "networks", "checks", "support"),
+        *(
+            "types",
+            "info",
+            "recipe",
+            "weights",
+            "distributions",
+            "likelihoods",
+            "networks",
+            "checks",
+            "support",
+        ),
         *("fingerprint", "options", "parallel"),
     },
     {"moves", "forces", "paths", "schedules", "ais"},

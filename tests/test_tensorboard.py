@@ -32,7 +32,9 @@ def points_of(folder):
 
 def write(writer, *steps, scale=1.0):
     for step in steps:
-        writer.write(step, {"loss": scale * step, "rates": [0.5, np.nan, step], "lost": np.nan})
+        constant = {"theta/betas": [0.5, 1.0]}  # no curve
+        moving = {"loss": scale * step, "rates": [0.5, np.nan, step], "lost": np.nan}
+        writer.write(step, moving | constant)
 
 
 def test_an_epoch_is_in_the_file_when_it_was_written_whatever_comes_then(tmp_path):

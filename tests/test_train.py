@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from aiwae_jax import methods, models, train
-from aiwae_jax.types import Params
+from aiwae_jax.types import Info, Params
 
 MODEL = lg.model()
 METHODS = {
@@ -295,12 +295,12 @@ def test_every_step_has_new_randomness():
 
     def train_step(key, state, batch):
         note(key)
-        return state._replace(step=state.step + 1), {"phase": {"n": jnp.zeros(())}}
+        return state._replace(step=state.step + 1), {"phase": Info(rates={"n": jnp.zeros(())})}
 
     data = jnp.zeros((10, lg.X))
     run = train.make_run_steps(train_step, batch_fn, num_examples=10, batch_size=3)
     state = train.TrainState(jnp.zeros((), jnp.int32), lg.params(), (), ())
-    loop_state = train.LoopState(state, {"phase": {"n": jnp.zeros(())}})
+    loop_state = train.LoopState(state, {"phase": Info(rates={"n": jnp.zeros(())})})
     for _ in range(3):
         loop_state = run(jax.random.key(0), loop_state, data, 3)
     jax.block_until_ready(loop_state)

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from aiwae_jax import data, methods, models, train
-from aiwae_jax.types import Params
+from aiwae_jax.types import ChainInfo, Info, Params
 
 MODEL = lg.model()
 VAE = methods.vae(MODEL)
@@ -497,10 +497,10 @@ def test_moves_that_are_all_rejected_are_said_once():
 
 
 def test_a_few_rejected_moves_are_chance():
-    info = {"theta": {"acceptance": np.zeros(2)}}
+    info = {"theta": Info(chain=ChainInfo(np.zeros(2)))}
     found = train.Watch()
     found.look(info, num_data=10)
-    found.look({"theta": {"acceptance": np.array([0.0, 0.1])}}, num_data=10)
+    found.look({"theta": Info(chain=ChainInfo(np.array([0.0, 0.1])))}, num_data=10)
     found.look(info, num_data=40)
     with pytest.warns(UserWarning, match="All moves of theta were rejected"):
         found.look(info, num_data=10)
@@ -530,8 +530,7 @@ def test_what_is_not_finished_is_looked_at_when_it_is():
             return np.array(True)
 
     found, flag = train.Watch(), Flag()
-    bad = {"theta": {"num_skipped_updates": np.array(1)}}
-    good = {"theta": {"num_skipped_updates": np.array(0)}}
+    good, bad = ({"theta": Info(counts={"num_skipped_updates": np.array(num)})} for num in (0, 1))
     found.follow(np_flag(False), good)
     found.follow(flag, bad)
     found.follow(np_flag(False), good)

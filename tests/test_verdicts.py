@@ -11,7 +11,7 @@ import scipy.stats
 from jax.tree_util import Partial
 
 from aiwae_jax import distributions, evaluate
-from aiwae_jax.evaluate import bounds, verdicts
+from aiwae_jax.evaluate import gap, verdicts
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
@@ -32,6 +32,9 @@ def sample_fn(key):
     return lg.sample(key, PARAMS.theta)
 
 
+TARGET = evaluate.Target(LOG_JOINT, POSTERIOR, sample_fn)
+
+
 def turned_round(key):
     x, z = sample_fn(key)
     return x, z[::-1]
@@ -47,7 +50,8 @@ def too_wide(key):
 
 
 def enclose(sample_fn, num_data=60, initial=POSTERIOR, settings=SMALL):
-    return evaluate.bidirectional(KEY, LOG_JOINT, initial, sample_fn, settings, num_data=num_data)
+    target = evaluate.Target(LOG_JOINT, initial, sample_fn)
+    return evaluate.bidirectional(KEY, target, settings, num_data=num_data)
 
 
 def with_gaps(gaps, level=-100.0):
@@ -65,7 +69,7 @@ def with_gaps(gaps, level=-100.0):
 
 @pytest.mark.parametrize("wrong_fn", [turned_round, of_other_weights, too_wide])
 def test_samples_of_another_model_give_an_impossible_gap_which_is_said(wrong_fn):
-    with pytest.warns(UserWarning, match=r"gap of -\d.* is impossible .*`sample_fn` does not draw"):
+    with pytest.warns(UserWarning, match=r"gap of -\d.* is impossible .*`sample` does not draw"):
         found = enclose(wrong_fn)
     assert not found.is_possible
     assert found.gap < 0.0
@@ -73,10 +77,9 @@ def test_samples_of_another_model_give_an_impossible_gap_which_is_said(wrong_fn)
 
 def test_an_impossible_gap_is_never_reached():
     """Nor searched for any longer: no number of temperatures will mend it."""
+    target = evaluate.Target(LOG_JOINT, POSTERIOR, turned_round)
     with pytest.warns(UserWarning, match="is impossible") as caught:
-        found = evaluate.reach_gap(
-            KEY, LOG_JOINT, POSTERIOR, turned_round, SMALL, num_data=60, max_temperatures=50
-        )
+        found = evaluate.reach_gap(KEY, target, SMALL, num_data=60, max_temperatures=50)
     assert len(caught) == 1
     assert found.result.gap_upper_end <= found.target_gap
     assert not found.is_reached
@@ -92,7 +95,7 @@ def test_an_initial_whose_density_is_not_that_of_its_draws_is_found_out():
         return Wrong(*POSTERIOR(x))
 
     settings = dataclasses.replace(SMALL, chain_space="latent", num_temperatures=3)
-    with pytest.warns(UserWarning, match=r"or `log_prob` of what `initial` returns is not that"):
+    with pytest.warns(UserWarning, match=r"or `log_prob` of what `start` returns is not that"):
         assert not enclose(sample_fn, initial=initial, settings=settings).is_possible
 
 
@@ -123,7 +126,7 @@ def test_gaps_are_judged_by_their_spread_their_sum_and_the_rounding():
 @pytest.mark.parametrize("num_degrees", [9, 29, 199])
 def test_students_quantile_at_four_standard_errors(num_degrees):
     expected = scipy.stats.t.ppf(scipy.stats.norm.cdf(4.0), num_degrees)
-    assert bounds._student_t(4.0, num_degrees) == pytest.approx(expected, rel=1e-9)
+    assert gap._student_t(4.0, num_degrees) == pytest.approx(expected, rel=1e-9)
 
 
 def dropped(key):
@@ -148,22 +151,22 @@ def none_of(key):
 @pytest.mark.parametrize(
     ("wrong_fn", "message"),
     [
-        (dropped, "`sample_fn` ignores its key: all of its 2 draws have the same z"),
-        (half_dropped, "`sample_fn` ignores its key"),
-        (one_of, r"`sample_fn` draws z of shape \[1\] and `initial` of \[2\]"),
-        (none_of, r"z of `sample_fn` must be a vector \[D\], .*got shape \[\]"),
-        (lambda key: sample_fn(key)[0], r"`sample_fn` must return a pair \(x, z\), got float32"),
-        (lambda key: sample_fn(key)[::-1], r"of shape \[2\], as `sample_fn` draws it"),
+        (dropped, "`sample` ignores its key: all of its 2 draws have the same z"),
+        (half_dropped, "`sample` ignores its key"),
+        (one_of, r"`sample` draws z of shape \[1\] and `start` of \[2\]"),
+        (none_of, r"z of `sample` must be a vector \[D\], .*got shape \[\]"),
+        (lambda key: sample_fn(key)[0], r"`sample` must return a pair \(x, z\), got float32"),
+        (lambda key: sample_fn(key)[::-1], r"of shape \[2\], as `sample` draws it"),
         (lambda key: jax.tree.map(lambda a: a * jnp.nan, sample_fn(key)), "that are not finite"),
-        (lambda theta, key: sample_fn(key), "`sample_fn` fails with a key: .*missing 1 required"),
-        (None, r"`sample_fn` must be a function `key -> \(x, z\)`, got NoneType"),
+        (lambda theta, key: sample_fn(key), "`sample` fails with a key: .*missing 1 required"),
+        (None, r"`sample` must be a function `key -> \(x, z\)`, got NoneType"),
     ],
 )
 def test_what_is_no_exact_draw_is_refused(wrong_fn, message):
     with pytest.raises((TypeError, ValueError), match=message):
         enclose(wrong_fn)
     with pytest.raises((TypeError, ValueError), match=message):
-        evaluate.reach_gap(KEY, LOG_JOINT, POSTERIOR, wrong_fn, SMALL)
+        evaluate.reach_gap(KEY, evaluate.Target(LOG_JOINT, POSTERIOR, wrong_fn), SMALL)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +176,13 @@ def test_what_is_no_exact_draw_is_refused(wrong_fn, message):
         ({"target_gap": "0.1"}, "`target_gap` must be a number, got str"),
         ({"max_temperatures": 2.5}, r"`max_temperatures` must be an integer, got 2\.5"),
         ({"num_data": 2.5}, r"`num_data` must be an integer, got 2\.5"),
-        ({"x": DATA[:, :2]}, r"`x` has data of shape \[2\], and `sample_fn` draws .* \[3\]"),
+        ({"x": DATA[:, :2]}, r"`x` has data of shape \[2\], and `sample` draws .* \[3\]"),
         ({"x": DATA.tolist()}, r"`x\[0\]\[0\]` must be an array"),
     ],
 )
 def test_founds_of_wrong_arguments_are_refused(options, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        evaluate.reach_gap(KEY, LOG_JOINT, POSTERIOR, sample_fn, SMALL, **options)
+        evaluate.reach_gap(KEY, TARGET, SMALL, **options)
 
 
 def naively_masked(x, z):
@@ -209,11 +212,12 @@ def test_missing_values_that_break_every_move_are_named():
         r"`jnp.where` needs safe values inside both branches"
     )
     with pytest.warns(UserWarning, match=message) as caught:
-        found = evaluate.log_likelihood(KEY, naively_masked, PRIOR, x, SMALL)
+        found = evaluate.log_likelihood(KEY, evaluate.Target(naively_masked, PRIOR), x, SMALL)
     assert len(caught) == 1
     assert np.flatnonzero(found.is_broken).tolist() == [3, 8]
     assert found.num_nonfinite >= 2 * SMALL.num_chains * (SMALL.num_temperatures - 2)
-    mended = evaluate.log_likelihood(KEY, masked, PRIOR, x, SMALL, plan=found.plan)
+    target = evaluate.Target(masked, PRIOR)
+    mended = evaluate.log_likelihood(KEY, target, x, SMALL, plan=found.plan)
     assert not mended.is_broken.any()
     assert mended.num_nonfinite == 0
     others = ~found.is_broken
@@ -225,23 +229,23 @@ def test_missing_values_that_break_every_move_are_named():
 def test_a_plan_of_pilots_that_cannot_move_says_so():
     x = np.where(np.arange(lg.X) == 1, np.nan, DATA)
     with pytest.warns(UserWarning, match=r"moves of the pilot chains were rejected .*says nothing"):
-        evaluate.tune(KEY, naively_masked, PRIOR, x, SMALL)
+        evaluate.tune(KEY, evaluate.Target(naively_masked, PRIOR), x, SMALL)
 
 
 def test_one_bad_row_is_named_and_leaves_the_rest_alone():
     x = DATA.copy()
     x[5] = np.nan
-    plan = evaluate.tune(KEY, LOG_JOINT, POSTERIOR, DATA, SMALL)
-    whole = evaluate.log_likelihood(KEY, LOG_JOINT, POSTERIOR, DATA, SMALL, plan=plan)
+    plan = evaluate.tune(KEY, TARGET, DATA, SMALL)
+    whole = evaluate.log_likelihood(KEY, TARGET, DATA, SMALL, plan=plan)
     with pytest.warns(UserWarning, match=r"1 of 12 data \(row 5\) say nothing"):
-        found = evaluate.log_likelihood(KEY, LOG_JOINT, POSTERIOR, x, SMALL, plan=plan)
+        found = evaluate.log_likelihood(KEY, TARGET, x, SMALL, plan=plan)
     others = np.arange(12) != 5
     np.testing.assert_array_equal(found.log_likelihood[others], whole.log_likelihood[others])
     assert found.log_likelihood[5] == found.mean == -np.inf
     options = {"num_samples": 50}
-    whole = evaluate.importance_bound(KEY, LOG_JOINT, POSTERIOR, DATA, **options)
+    whole = evaluate.importance_bound(KEY, TARGET, DATA, **options)
     with pytest.warns(UserWarning, match=r"All samples of 1 of 12 data \(row 5\) have weight zero"):
-        found = evaluate.importance_bound(KEY, LOG_JOINT, POSTERIOR, x, **options)
+        found = evaluate.importance_bound(KEY, TARGET, x, **options)
     np.testing.assert_array_equal(found.bound[others], whole.bound[others])
 
 
@@ -251,12 +255,12 @@ def test_active_units_leave_out_bad_rows_and_name_them(bad):
     x[bad] = np.nan
     message = rf"posterior mean of {len(bad)} of 12 data \(rows? {bad[0]}.* is not finite"
     with pytest.warns(UserWarning, match=message):
-        found = evaluate.active_units(POSTERIOR, x)
-    num, activity = evaluate.active_units(POSTERIOR, np.delete(DATA, bad, axis=0))
+        found = evaluate.active_units(TARGET, x)
+    num, activity = evaluate.active_units(TARGET, np.delete(DATA, bad, axis=0))
     assert found[0] == num
     np.testing.assert_allclose(found[1], activity, rtol=1e-6)
-    with pytest.raises(ValueError, match="`initial` has no finite mean for any of the 12 data"):
-        evaluate.active_units(POSTERIOR, np.full_like(x, np.nan))
+    with pytest.raises(ValueError, match="`start` has no finite mean for any of the 12 data"):
+        evaluate.active_units(TARGET, np.full_like(x, np.nan))
 
 
 def test_shares_are_those_that_are_stated():

@@ -1,31 +1,22 @@
-"""Measuring a trained model, also one that was trained elsewhere: log p(x), with bounds and cost.
+"""Measures a trained model, also one that was trained elsewhere: log p(x), with bounds and cost.
 
-`log_likelihood` estimates log p(x) of any differentiable log p(x, z) by annealed importance
-sampling; `bidirectional` says how far off it is, on data simulated from the model; `reach_gap`
-finds the settings for a wanted precision; `importance_bound` and `active_units` measure q.
-
-Pass functions that close over large parameters as `jax.tree_util.Partial(fn, params)`: their arrays
-are then arguments of the compiled program, and the next model of the same shape needs no new
-compilation.
+A `Target(log_joint, start, sample)` says what is measured, `Settings` how. `log_likelihood`
+estimates log p(x) of any differentiable log p(x, z) by annealed importance sampling;
+`bidirectional` says how far off it is, on data simulated from the model; `reach_gap` finds the
+settings for a wanted precision; `importance_bound` and `active_units` measure q.
 """
 
 import warnings
 from typing import Any
 
-from aiwae_jax.evaluate.bounds import Bidirectional, GapSearch, bidirectional, reach_gap
-from aiwae_jax.evaluate.cost import estimate_seconds
-from aiwae_jax.evaluate.likelihood import (
-    Likelihood,
-    fit_chunk_size,
-    log_likelihood,
-    mean_and_standard_error,
-    num_gradients,
-    tune,
-)
-from aiwae_jax.evaluate.settings import BINARY_SETTINGS, PAPER_SETTINGS, Settings
+from aiwae_jax.evaluate.cost import estimate_seconds, fit_chunk_size, num_gradients
+from aiwae_jax.evaluate.gap import Bidirectional, GapSearch, bidirectional, reach_gap
+from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, mean_and_standard_error
+from aiwae_jax.evaluate.posterior import ImportanceBound, active_units, importance_bound
+from aiwae_jax.evaluate.settings import BINARY_SETTINGS, PAPER_SETTINGS, Plan, Settings
 from aiwae_jax.evaluate.simulation import simulate
-from aiwae_jax.evaluate.tuning import Plan
-from aiwae_jax.evaluate.variational import ImportanceBound, active_units, importance_bound
+from aiwae_jax.evaluate.target import Target
+from aiwae_jax.evaluate.tuning import tune
 
 __all__ = [
     "BINARY_SETTINGS",
@@ -36,6 +27,7 @@ __all__ = [
     "Likelihood",
     "Plan",
     "Settings",
+    "Target",
     "active_units",
     "bidirectional",
     "estimate_seconds",

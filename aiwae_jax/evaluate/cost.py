@@ -1,4 +1,4 @@
-"""How long an evaluation will take, by a few moves of it."""
+"""Costs of an evaluation: gradient evaluations, memory, and time, by a few moves of it."""
 
 import time
 
@@ -6,16 +6,59 @@ import jax
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.evaluate import doors, population, tuning
-from aiwae_jax.evaluate.likelihood import choose_chunk_size
-from aiwae_jax.evaluate.population import InitialFn, LogJointFn
+from aiwae_jax.evaluate import calls, chunks, doors, population, tuning
+from aiwae_jax.evaluate.population import Chunk, Course
 from aiwae_jax.evaluate.settings import Settings
+from aiwae_jax.evaluate.target import Target
+from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
 
+_CPU_CHUNK_BYTES = 2**27
+_ACCELERATOR_SHARE = 1 / 8  # of its memory
+_MOST_CHAINS = 2**16  # per chunk, so that a chunk's results are not hours away
 
+
+def num_gradients(settings: Settings, num_data: int) -> int:
+    """Gradient evaluations of log p(x, z) of one estimate for `num_data` data, without pilots.
+
+    With `move="gibbs"` it is the number of sweeps, each of D or more evaluations.
+    """
+    calls.check_settings(settings)
+    num_data = checks.integer("num_data", num_data, least=0)
+    num_moves = num_data * settings.num_chains * (settings.num_temperatures - 2)
+    return num_moves * settings.num_leapfrog_steps
+
+
+@calls.of_target
+def fit_chunk_size(target: Target, x: PyTree, settings: Settings) -> int:
+    """Chooses how many data to anneal at once, by the memory of a gradient and of the device.
+
+    On a CPU the chunk is kept near the size of its caches, which is also faster.
+
+    Raises:
+      TypeError, ValueError: as `log_likelihood`.
+    """
+    doors.enter(target, x, settings)
+    return choose_chunk_size(target, x, settings)
+
+
+def choose_chunk_size(target: Target, x: PyTree, settings: Settings) -> int:
+    """`fit_chunk_size` behind its door."""
+    datum = chunks.first(x)
+    z = jax.eval_shape(lambda x: target.start(x).sample(jax.random.key(0)), datum)
+    gradient = jax.make_jaxpr(jax.value_and_grad(lambda z, x: target.log_joint(x, z)))(z, datum)
+    arrays = [variable.aval for equation in gradient.eqns for variable in equation.outvars]
+    bytes_per_chain = sum(a.size * a.dtype.itemsize for a in arrays)
+    memory = jax.local_devices()[0].memory_stats()
+    budget = memory["bytes_limit"] * _ACCELERATOR_SHARE if memory else _CPU_CHUNK_BYTES
+    num_chains = min(budget // max(bytes_per_chain, 1), _MOST_CHAINS)
+    size = int(np.clip(num_chains // settings.num_chains, 1, checks.num_rows("x", x)))
+    return int(processes.of_primary(np.asarray(size)))  # memories may differ
+
+
+@calls.of_target
 def estimate_seconds(
-    log_joint_fn: LogJointFn,
-    initial: InitialFn,
+    target: Target,
     x: PyTree,
     settings: Settings,
     *,
@@ -30,26 +73,21 @@ def estimate_seconds(
     Raises:
       TypeError, ValueError: as `log_likelihood`.
     """
-    settings = doors.enter(log_joint_fn, initial, x, settings, chunk_size=chunk_size)
-    if num_data is None:
-        num_data = checks.num_rows("x", x)
-    num_data = checks.integer("num_data", num_data, least=1)
-    if chunk_size is None:
-        chunk_size = choose_chunk_size(log_joint_fn, initial, x, settings)
-    chunk_size = min(chunk_size, checks.num_rows("x", x))
+    settings = doors.enter(target, x, settings, chunk_size=chunk_size).settings
+    num_rows = checks.num_rows("x", x)
+    num_data = checks.integer("num_data", num_rows if num_data is None else num_data, least=1)
+    chunk_size = min(chunk_size or choose_chunk_size(target, x, settings), num_rows)
     indices = np.arange(chunk_size, dtype=np.int32)
     ends: list[float] = []
     with jax.default_matmul_precision("highest"):
         population.run(
             jax.random.key(0),
-            indices,
-            population.select(x, indices),
-            (population.as_partial(log_joint_fn), population.as_partial(initial)),
-            np.linspace(0.0, 1.0, 7),
-            np.full(5, 1e-3),
+            target.functions,
+            Chunk(indices, chunks.select(x, indices), chunk_size),
+            Course(np.linspace(0.0, 1.0, 7), np.full(5, 1e-3)),
             settings.program(),
             moves_fn=lambda num_moves: ends.append(time.monotonic()),
-            pace=population.Pace(seconds=0.0),
+            pace=chunks.Pace(seconds=0.0),
         )
     per_chunk_move = float(np.diff(ends).min())
     num_moves = -(-num_data // chunk_size) * (settings.num_temperatures - 2)

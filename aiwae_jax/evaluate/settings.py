@@ -1,6 +1,9 @@
-"""How chains are annealed: one dataclass, whose fields are what can be asked for."""
+"""Settings of annealed chains, and the `Plan` that pilots find for them."""
 
 import dataclasses
+from typing import NamedTuple
+
+import numpy as np
 
 from aiwae_jax import moves, options, paths, schedules
 from aiwae_jax.evaluate import population
@@ -11,7 +14,7 @@ ADAPT = {"pilot": population.FROZEN, "paper": population.PAPER}
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How chains are annealed. Everything here can change an estimate's spread, and its cost.
+    """Settings of annealed chains. Everything here can change an estimate's spread, and its cost.
 
     The defaults gave the smallest spread for their cost on an AIWAE-trained MNIST model: short
     moves that keep most of their momentum do the work of long trajectories at more temperatures,
@@ -124,17 +127,14 @@ class Settings:
                 "`schedule='linear'`, as the paper does."
             )
 
-    def program(self, **changes) -> population.Program:
+    def program(self, num_chains: int | None = None) -> population.Program:
         """The compiled program of these chains; without a space to live in, that of base space."""
         return population.Program(
-            **{
-                "num_chains": self.num_chains,
-                "num_leapfrog_steps": self.num_leapfrog_steps,
-                "chain_space": self.chain_space or "base",
-                "momentum_persistence": self.momentum_persistence,
-                "move": self.move,
-                **changes,
-            }
+            num_chains=num_chains or self.num_chains,
+            num_leapfrog_steps=self.num_leapfrog_steps,
+            chain_space=self.chain_space or "base",
+            momentum_persistence=self.momentum_persistence,
+            move=self.move,
         )
 
 
@@ -155,3 +155,17 @@ BINARY_SETTINGS = Settings(
     target_acceptance=0.6,
     move="langevin",
 )
+
+
+class Plan(NamedTuple):
+    """Temperatures and step sizes, fixed before the chains that are reported begin.
+
+    Attributes:
+      betas: `[T]` schedule.
+      step_sizes: `[T-2]` of the moves at betas[1:-1] (`adapt="paper"` starts from the first).
+      num_gradients: gradient evaluations of log p(x, z) that the pilots took.
+    """
+
+    betas: np.ndarray
+    step_sizes: np.ndarray
+    num_gradients: int

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checks, distributions, moves, support
-from aiwae_jax.evaluate import population
-from aiwae_jax.evaluate.population import InitialFn, LogJointFn
+from aiwae_jax.evaluate import chunks
 from aiwae_jax.evaluate.settings import Settings
+from aiwae_jax.evaluate.target import Target
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
 
@@ -19,48 +19,46 @@ _MOST_WITNESSES = 4  # data whose values a Bernoulli likelihood is shown
 
 
 @partial(jax.jit, static_argnames="chain_space")
-def _draw(key, x, log_joint_fn, initial_fn, *, chain_space):
-    """Draws of `initial`, their log probabilities and log joints, each `[rows, draws, ...]`."""
+def _draw(key, x, functions, *, chain_space):
+    """Draws of `start`, their log probabilities and log joints, each `[rows, draws, ...]`."""
+    log_joint, start = functions
 
     def draw(key, x):
-        q = initial_fn(x)
+        q = start(x)
         z = q.sample(key)
         if chain_space == "base":
             z, log_det = q.transport(jax.random.normal(key, z.shape, z.dtype))
             log_prob = -log_det
         else:
             log_prob = q.log_prob(z)
-        return z, log_prob, log_joint_fn(x, z)
+        return z, log_prob, log_joint(x, z)
 
     keys = jax.random.split(key, (jax.tree.leaves(x)[0].shape[0], _NUM_TRIED))
     return jax.vmap(jax.vmap(draw, in_axes=(0, None)))(keys, x)
 
 
-def check_draws(
-    log_joint_fn: LogJointFn, initial: InitialFn, x: PyTree, settings: Settings
-) -> None:
-    """Raises ValueError where nothing that `initial` draws can be the start of a chain."""
+def check_draws(target: Target, x: PyTree, settings: Settings) -> None:
+    """Raises ValueError where nothing that `start` draws can be the start of a chain."""
     num_data = len(jax.tree.leaves(x)[0])
     rows = np.unique(np.linspace(0, num_data - 1, min(num_data, _NUM_TRIED)).astype(np.int32))
-    place = population.Placement(len(rows))
-    functions = population.as_partial(log_joint_fn), population.as_partial(initial)
-    key, functions = place.replicate((jax.random.key(0), functions))
-    tried = place.split(population.select(x, rows))
+    place = chunks.Placement(len(rows))
+    key, functions = place.replicate((jax.random.key(0), target.functions))
+    tried = place.split(chunks.select(x, rows))
     with jax.default_matmul_precision("highest"):
-        found = _draw(key, tried, *functions, chain_space=settings.chain_space)
+        found = _draw(key, tried, functions, chain_space=settings.chain_space)
     z, log_prob, log_joint = (a[: len(rows)] for a in processes.fetch(found))
     where = f"in all of {log_prob.size} draws for {len(rows)} data (rows {rows.tolist()})"
     if not np.isfinite(z).all(axis=-1).any():
         raise ValueError(
-            f"`initial` draws z that are not finite {where}; is there a NaN in `x`, or a scale NaN?"
+            f"`start` draws z that are not finite {where}; is there a NaN in `x`, or a scale NaN?"
         )
     if not np.isfinite(log_prob).any():
         raise ValueError(
-            f"`initial` gives its own draws no finite log probability {where}; is a scale 0 or NaN?"
+            f"`start` gives its own draws no finite log probability {where}; is a scale 0 or NaN?"
         )
     if (np.isnan(log_joint) | (log_joint == np.inf)).all():
         raise ValueError(
-            f"`log_joint_fn` is NaN or +inf {where}; is there a NaN in `x` or in its parameters?"
+            f"`log_joint` is NaN or +inf {where}; is there a NaN in `x` or in its parameters?"
         )
     _check_values(z, settings.move)
 
@@ -71,20 +69,20 @@ def _check_values(z: np.ndarray, move: str) -> None:
     latents = moves.MOVES[move].latents
     if latents == "binary" and not is_bit.all():
         raise ValueError(
-            f"`move`={move!r} flips bits 0 and 1, and `initial` draws {z[~is_bit][0]:g}; turn "
-            "spins into bits by (z + 1) / 2, in `initial` and in `log_joint_fn`."
+            f"`move`={move!r} flips bits 0 and 1, and `start` draws {z[~is_bit][0]:g}; turn "
+            "spins into bits by (z + 1) / 2, in `start` and in `log_joint`."
         )
     if latents == "continuous" and (z == np.round(z)).all():
         raise ValueError(
-            f"`initial` draws whole numbers only ({', '.join(f'{v:g}' for v in np.unique(z)[:4])}),"
+            f"`start` draws whole numbers only ({', '.join(f'{v:g}' for v in np.unique(z)[:4])}),"
             f" and `move`={move!r} moves continuous latents; for bits use "
-            "`evaluate.BINARY_SETTINGS`, and give what `initial` returns the attribute "
+            "`evaluate.BINARY_SETTINGS`, and give what `start` returns the attribute "
             "`latents = 'binary'`."
         )
 
 
-def check_support(log_joint_fn: LogJointFn, x: PyTree, latent: jax.ShapeDtypeStruct) -> None:
-    """Raises ValueError for data that a Bernoulli likelihood in `log_joint_fn` is none of.
+def check_support(target: Target, x: PyTree, latent: jax.ShapeDtypeStruct) -> None:
+    """Raises ValueError for data that a Bernoulli likelihood in `log_joint` is none of.
 
     Only what `distributions.Bernoulli` is asked of is known. It is shown data that have all values
     which are neither 0 nor 1, as far as a few data can; where there are none, nothing is run.
@@ -105,12 +103,12 @@ def check_support(log_joint_fn: LogJointFn, x: PyTree, latent: jax.ShapeDtypeStr
         return values
 
     if not asked_of(
-        lambda: jax.make_jaxpr(lambda x, z: log_joint_fn(x, z))(population.first(x), zeros)
+        lambda: jax.make_jaxpr(lambda x, z: target.log_joint(x, z))(chunks.first(x), zeros)
     ):
         return
     for row in rows:
         datum = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[row]), x)  # noqa: B023
-        for value in asked_of(lambda: log_joint_fn(datum, zeros)):  # noqa: B023
+        for value in asked_of(lambda: target.log_joint(datum, zeros)):  # noqa: B023
             if checks.is_traced(value) or np.isin(value, (0, 1)).all():
                 continue
             for path, leaf in leaves:  # all data say more than one

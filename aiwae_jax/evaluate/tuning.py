@@ -5,17 +5,16 @@ E[w] = p(x) holds no longer. Pilots have keys of their own; what they found is a
 number of unbiased estimates can be made with it.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import chex
 import jax
 import numpy as np
-from jax.tree_util import Partial
 
-from aiwae_jax import schedules
-from aiwae_jax.evaluate import population, verdicts
-from aiwae_jax.evaluate.settings import Settings
+from aiwae_jax import checks, fingerprint, schedules
+from aiwae_jax.evaluate import calls, chunks, doors, population, verdicts
+from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
+from aiwae_jax.evaluate.population import Chunk, Course
+from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Plan, Settings
+from aiwae_jax.evaluate.target import Target
 from aiwae_jax.types import PyTree
 
 _NUM_WARM_UP_MOVES = 30  # pilot moves at β=0, while the step size finds its scale
@@ -23,20 +22,6 @@ _PILOT_TEMPERATURES = (100, 500)  # at least, at most
 _INITIAL_STEP_SIZE = 0.1
 _SMOOTHING_WINDOW = 5  # temperatures
 _LINEAR_SHARE = 0.2  # of an adaptive schedule, so that no stretch of the path is left bare
-
-
-class Plan(NamedTuple):
-    """Temperatures and step sizes, fixed before the chains that are reported begin.
-
-    Attributes:
-      betas: `[T]` schedule.
-      step_sizes: `[T-2]` of the moves at betas[1:-1] (`adapt="paper"` starts from the first).
-      num_gradients: gradient evaluations of log p(x, z) that the pilots took.
-    """
-
-    betas: np.ndarray
-    step_sizes: np.ndarray
-    num_gradients: int
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
@@ -73,13 +58,13 @@ def equal_variance_schedule(
 
 
 def _pilot_sizes(settings: Settings, num_data: int) -> tuple[int, int]:
-    """How many data the pilots use, and the temperatures of their own grid, of bounded size."""
+    """Counts the data that pilots use, and the temperatures of their own grid, of bounded size."""
     num_temperatures = int(np.clip(settings.num_temperatures, *_PILOT_TEMPERATURES))
     return min(settings.num_pilot_data, num_data), num_temperatures
 
 
 def num_pilot_moves(settings: Settings, num_data: int) -> int:
-    """Moves of all pilot chains in both passes."""
+    """Counts the moves of all pilot chains in both passes."""
     if settings.adapt == "paper":
         return 0
     num_pilot_data, num_temperatures = _pilot_sizes(settings, num_data)
@@ -87,67 +72,95 @@ def num_pilot_moves(settings: Settings, num_data: int) -> int:
     return 2 * num_chains * (_NUM_WARM_UP_MOVES + num_temperatures - 2)
 
 
+@calls.of_target
 def tune(
     key: chex.PRNGKey,
-    functions: tuple[Partial, Partial],
+    target: Target,
     x: PyTree,
-    settings: Settings,
+    settings: Settings = DEFAULT_SETTINGS,
     *,
-    gradients_fn: Callable[[int], None] = lambda num_gradients: None,
-    with_warning: bool = False,
+    store: Store | None = None,
+    progress_fn: ProgressFn | None = None,
 ) -> Plan:
-    """Finds a `Plan` on pilot chains of some of the data.
+    """Tunes schedule and step sizes on pilot chains, for any number of estimates to come.
+
+    Args:
+      key: consumed; the chains that are reported need another one.
+      target: what is to be measured.
+      x: pytree of data with leading axis N, of which `settings.num_pilot_data` are used.
+      settings: the chains to tune for.
+      store: where the plan is kept, and found again.
+      progress_fn: called about every second with (gradient evaluations done, in all).
+
+    Raises:
+      TypeError, ValueError: as `log_likelihood`.
+    """
+    work = doors.enter(
+        target, x, settings, key=key, is_first=True, store=store, progress_fn=progress_fn
+    )
+    return find_plan(key, work, x, with_warning=True)
+
+
+def find_plan(key: chex.PRNGKey, work: Work, x: PyTree, *, with_warning: bool = False) -> Plan:
+    """`tune` behind its door: the plan that the store has, or a new one."""
+    name = f"plan-{fingerprint.digest(key, work.settings, x, work.target.functions)}"
+    if name not in work.store:
+        with jax.default_matmul_precision("highest"):
+            plan = _new_plan(key, work, x, with_warning=with_warning)
+        work.store[name] = {field: np.asarray(a) for field, a in plan._asdict().items()}
+    found = work.store[name]
+    return Plan(found["betas"], found["step_sizes"], int(found["num_gradients"]))
+
+
+def _new_plan(key: chex.PRNGKey, work: Work, x: PyTree, *, with_warning: bool) -> Plan:
+    """Runs the pilots, if there are any.
 
     A first pass steers its step size along the path and measures where the work varies. A second
     one runs with frozen step sizes on the schedule that follows from it: near the integrator's
     stability limit the acceptance falls off a cliff, and a step size that is right on average is
     wrong for good.
-
-    Args:
-      key: consumed.
-      functions: log_joint_fn and initial_fn, as `Partial`s.
-      x: pytree of data with leading axis N.
-      settings: the chains to tune for.
-      gradients_fn: called with the number of gradient evaluations after each segment.
-      with_warning: whether to warn of pilots that broke.
     """
-    num_temperatures = settings.num_temperatures
+    settings = work.settings
+    num_temperatures, is_adaptive = settings.num_temperatures, settings.schedule == "adaptive"
     fixed_schedule = schedules.SCHEDULES.get(settings.schedule, schedules.linear_schedule)
     if settings.adapt == "paper":
         step_sizes = np.full(num_temperatures - 2, _INITIAL_STEP_SIZE)
         return Plan(np.asarray(fixed_schedule(num_temperatures)), step_sizes, 0)
 
-    num_data = jax.tree.leaves(x)[0].shape[0]
-    # What lies between the temperatures of the pilots' grid is interpolated.
+    # Some of the data, and chains that are like those to come but for their number.
+    num_data = checks.num_rows("x", x)
     num_pilot_data, num_pilot_temperatures = _pilot_sizes(settings, num_data)
     indices = np.linspace(0, num_data - 1, num_pilot_data).round().astype(np.int32)
-    program = settings.program(num_chains=settings.num_pilot_chains)
-    gradients_per_move = len(indices) * program.num_chains * program.num_leapfrog_steps
+    chunk = Chunk(indices, chunks.select(x, indices), num_pilot_data)
+    program = settings.program(settings.num_pilot_chains)
+    gradients_per_move = num_pilot_data * program.num_chains * program.num_leapfrog_steps
+    num_gradients = num_pilot_moves(settings, num_data) * settings.num_leapfrog_steps
+    count = work.counter(num_gradients)
     warm_up = np.zeros(_NUM_WARM_UP_MOVES)
 
     def run(pass_key, schedule, step_sizes, rule):
+        betas = np.concatenate([warm_up, schedule])
         return population.run(
             pass_key,
-            indices,
-            population.select(x, indices),
-            functions,
-            np.concatenate([warm_up, schedule]),
-            step_sizes,
+            work.target.functions,
+            chunk,
+            Course(betas, step_sizes, rule, settings.target_acceptance),
             program,
-            rule=rule,
-            target_acceptance=settings.target_acceptance,
-            moves_fn=lambda num_moves: gradients_fn(num_moves * gradients_per_move),
+            moves_fn=lambda num_moves: count(num_moves * gradients_per_move),
         )
 
+    # The first pass searches; its step sizes, smoothed, are those of the second one's schedule.
     search_key, check_key = jax.random.split(key)
     schedule = np.asarray(fixed_schedule(num_pilot_temperatures), np.float64)
     start = np.full(_NUM_WARM_UP_MOVES + num_pilot_temperatures - 2, _INITIAL_STEP_SIZE)
     found = run(search_key, schedule, start, population.PILOT)
     at, kept = _measured_at(schedule)
     log_step_sizes = np.log(_smooth(found.step_sizes)[kept])
-    if settings.schedule == "adaptive":
+    if is_adaptive:
         schedule = equal_variance_schedule(at, found.work_variance[kept], num_pilot_temperatures)
     frozen = np.exp(np.interp(np.concatenate([warm_up, schedule])[1:-1], at, log_step_sizes))
+
+    # The second one checks: where it accepts too little, steps become smaller.
     found = run(check_key, schedule, frozen, population.FROZEN)
     if with_warning:
         num_moves = found.num_nonfinite.size * program.num_chains * len(frozen)
@@ -155,15 +168,14 @@ def tune(
     at, kept = _measured_at(schedule)
     too_large = np.minimum(found.acceptance - settings.target_acceptance, 0.0)
     log_step_sizes = (np.log(frozen) + too_large)[kept]
-    if settings.schedule == "adaptive":
+
+    # What lies between the temperatures of the pilots' grid is interpolated.
+    if is_adaptive:
         betas = equal_variance_schedule(at, found.work_variance[kept], num_temperatures)
     else:
         betas = np.asarray(fixed_schedule(num_temperatures), np.float64)
-    return Plan(
-        betas=betas,
-        step_sizes=np.exp(np.interp(betas[1:-1], at, log_step_sizes)),
-        num_gradients=num_pilot_moves(settings, num_data) * settings.num_leapfrog_steps,
-    )
+    step_sizes = np.exp(np.interp(betas[1:-1], at, log_step_sizes))
+    return Plan(betas, step_sizes, num_gradients)
 
 
 def _measured_at(schedule: np.ndarray) -> tuple[np.ndarray, slice]:

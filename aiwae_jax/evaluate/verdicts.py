@@ -1,4 +1,4 @@
-"""Whether results can be trusted, and the words for those that cannot: what broke, and where."""
+"""Tells results that can be trusted from those that cannot, and says what broke, and where."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ MOST_DEAD_CHAINS = 0.9  # share of a datum's chains that may end with weight zer
 LARGEST_ROUNDING = 0.05  # nats between neighbouring numbers where a log density lies
 _NUM_NAMED = 5
 _WHAT_TO_LOOK_AT = (
-    "Look for NaN in `x`, in what `initial` returns and in `log_joint_fn`, and in its gradient: "
+    "Look for NaN in `x`, in what `start` returns and in `log_joint`, and in its gradient: "
     "`jnp.where` needs safe values inside both branches, for the gradient of the branch that is "
     "not taken is NaN where that branch is; `jnp.where(is_known, x, 0.0)` comes first."
 )
 
 
 def rows(is_bad: np.ndarray) -> str:
-    """Which rows of `[N]` are meant, in words."""
+    """Says in words which rows of `[N]` are meant."""
     found = np.flatnonzero(is_bad)
     named = ", ".join(map(str, found[:_NUM_NAMED]))
     more = ", ..." if len(found) > _NUM_NAMED else ""
@@ -28,7 +28,7 @@ def rows(is_bad: np.ndarray) -> str:
 def is_broken(
     num_nonfinite: np.ndarray, num_zero_weight: np.ndarray, num_chains: int, num_moves: int
 ) -> np.ndarray:
-    """`[N]` whether a datum's chains broke, by the two shares above.
+    """Tells `[N]` whether a datum's chains broke, by the two shares above.
 
     Args:
       num_nonfinite: `[N]` moves rejected for a non-finite energy.
@@ -58,7 +58,7 @@ def warn_of_broken(found: Sequence[Any], settings: Any) -> None:
         "because an energy was not finite, and "
         f"{sum(each.num_zero_weight for each in found):,} of all {num_chains:,} chains ended with "
         f"weight zero. {_WHAT_TO_LOOK_AT}",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
@@ -70,8 +70,8 @@ def warn_of_rounding(found: Sequence[Any]) -> None:
         warnings.warn(
             f"The log densities of {rows(is_coarse)} are so large that neighbouring numbers differ "
             f"by up to {rounding.max():.2g} nats, which their estimates inherit. Leave constants "
-            "out of `log_joint_fn` and add them afterwards, or set JAX_ENABLE_X64=1.",
-            stacklevel=3,
+            "out of `log_joint` and add them afterwards, or set JAX_ENABLE_X64=1.",
+            stacklevel=4,
         )
 
 
@@ -81,7 +81,7 @@ def warn_of_broken_pilots(num_nonfinite: int, num_moves: int) -> None:
         warnings.warn(
             f"{num_nonfinite:,} of {num_moves:,} moves of the pilot chains were rejected because "
             f"an energy was not finite, so that this plan says nothing. {_WHAT_TO_LOOK_AT}",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -91,7 +91,7 @@ def warn_of_zero_weights(is_zero: np.ndarray, name: str) -> None:
         warnings.warn(
             f"All samples of {rows(is_zero)} have weight zero, so that `{name}` is -inf there, and "
             f"so is its mean. {_WHAT_TO_LOOK_AT}",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -101,5 +101,5 @@ def warn_of_means(is_broken: np.ndarray) -> None:
         warnings.warn(
             f"The posterior mean of {rows(is_broken)} is not finite; they are left out of the "
             "activity. Look for NaN or infinity in `x`.",
-            stacklevel=3,
+            stacklevel=4,
         )

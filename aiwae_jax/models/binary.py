@@ -157,6 +157,7 @@ def sigmoid_belief_network(
     """
     _check_layer_sizes(layer_sizes)
     sizes = tuple(layer_sizes)
+    # Networks between neighbours, and each as a function of its parameters.
     linear, bias = output_bias(initialization, mean_image, data_size)
     mlp = functools.partial(networks.mlp, hidden_sizes=(), linear=linear)
     pixels = mlp(sizes[0], head_sizes=[data_size], output_bias=bias)
@@ -186,28 +187,7 @@ def sigmoid_belief_network(
         first, *rest = _bound(upward_fns, phi)
         return Layered(first(x), rest, sizes=sizes)
 
-    def log_joint(theta, x, z, precision: str = "float32") -> chex.Array:
-        chex.assert_rank([x, z], 1)
-        return likelihood(theta, z, precision).log_prob(x) + prior(theta, x, precision).log_prob(z)
-
-    def sample(key: chex.PRNGKey, theta: PyTree, x: PyTree = None) -> tuple[chex.Array, chex.Array]:
-        del x
-        z_key, x_key = jax.random.split(key)
-        z = prior(theta).sample(z_key)
-        return likelihood(theta, z).sample(x_key), z
-
-    return Model(
-        init=init,
-        log_joint=log_joint,
-        posterior=posterior,
-        prior=prior,
-        sample=sample,
-        likelihood=likelihood,
-        log_joint_in=_in_precision(log_joint),
-        latents="binary",
-        data_size=data_size,
-        check_data=functools.partial(support.check_pixels, num_pixels=data_size),
-    )
+    return _model(init, prior, likelihood, posterior, data_size=data_size)
 
 
 def _beside(logits_fn: Callable) -> Callable:
@@ -243,6 +223,7 @@ def half_predictor(
     if data_size < 2:
         raise ValueError(f"`data_size` must be at least 2, to have two halves; got {data_size}.")
     sizes, context_size = tuple(layer_sizes), data_size // 2
+    # Networks between neighbours; those of the inference see all of x beside.
     linear, bias = output_bias(initialization, mean_image, data_size)
     mlp = functools.partial(networks.mlp, hidden_sizes=(), linear=linear)
     forward = [mlp(i, head_sizes=[o]) for i, o in itertools.pairwise((context_size, *sizes))]
@@ -276,16 +257,35 @@ def half_predictor(
         next_fns = _bound(rest_fns, rest_params, x)
         return Layered(first_fn(first_params, x), next_fns, sizes=sizes)
 
+    return _model(
+        init, prior, likelihood, posterior, data_size=data_size, context_size=context_size
+    )
+
+
+def _model(
+    init: Callable,
+    prior: Callable,
+    likelihood: Callable,
+    posterior: Callable,
+    *,
+    data_size: int,
+    context_size: int = 0,
+) -> Model:
+    """A model of all but the first `context_size` pixels, of parts that know precisions."""
+
     def log_joint(theta, x, z, precision: str = "float32") -> chex.Array:
         chex.assert_rank([x, z], 1)
         y = x[context_size:]
         return likelihood(theta, z, precision).log_prob(y) + prior(theta, x, precision).log_prob(z)
 
-    def sample(key: chex.PRNGKey, theta: PyTree, x: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def sample(key: chex.PRNGKey, theta: PyTree, x: PyTree = None) -> tuple[chex.Array, chex.Array]:
         z_key, y_key = jax.random.split(key)
         z = prior(theta, x).sample(z_key)
         y = likelihood(theta, z).sample(y_key)
-        return jnp.concatenate([x[:context_size], y]), z
+        return (jnp.concatenate([x[:context_size], y]) if context_size else y), z
+
+    def log_joint_in(precision: str) -> LogJointFn:
+        return functools.partial(log_joint, precision=precision)
 
     return Model(
         init=init,
@@ -294,14 +294,10 @@ def half_predictor(
         prior=prior,
         sample=sample,
         likelihood=likelihood,
-        log_joint_in=_in_precision(log_joint),
+        log_joint_in=log_joint_in,
         latents="binary",
         data_size=data_size,
         check_data=functools.partial(
             support.check_pixels, num_pixels=data_size, first=context_size
         ),
     )
-
-
-def _in_precision(log_joint: Callable) -> Callable[[str], LogJointFn]:
-    return lambda precision: functools.partial(log_joint, precision=precision)

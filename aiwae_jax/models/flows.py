@@ -121,9 +121,9 @@ class Chained(_ByTransport):
         return sum(self.sizes)
 
     def _split(self, z: chex.Array) -> tuple[chex.Array, chex.Array]:
-        if self.is_reversed:
-            return z[self.sizes[1] :], z[: self.sizes[1]]
-        return z[: self.sizes[0]], z[self.sizes[0] :]
+        size = self.sizes[1 if self.is_reversed else 0]
+        parts = z[:size], z[size:]
+        return parts[::-1] if self.is_reversed else parts
 
     def _join(self, first: chex.Array, second: chex.Array) -> chex.Array:
         return jnp.concatenate([second, first] if self.is_reversed else [first, second])
@@ -144,7 +144,8 @@ class Chained(_ByTransport):
     def log_prob(self, z: chex.Array) -> chex.Array:
         """Log density `[]` at `z` `[D]`, nats."""
         first, second = self._split(z)
-        return self.first.log_prob(first) + self.second_fn(first).log_prob(second)
+        second_given = self.second_fn(first)
+        return self.first.log_prob(first) + second_given.log_prob(second)
 
 
 class Family(NamedTuple):

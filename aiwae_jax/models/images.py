@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from aiwae_jax import checks, distributions, networks, support
+from aiwae_jax import checks, distributions, likelihoods, networks, support
 from aiwae_jax.models import flows
+from aiwae_jax.models.general import family, vae
 from aiwae_jax.recipe import of_model
-from aiwae_jax.types import LogJointFn, Model, Params, Posterior, PyTree
+from aiwae_jax.types import Model, Params, PyTree
 
 # name -> (initialization of the linear layers, whether the decoder's output bias starts at the
 # logit of the mean training image)
@@ -22,9 +23,6 @@ INITIALIZATIONS = {
     "torch": ("torch", False),
     "glorot_mean_bias": ("glorot", True),
 }
-
-
-_FLOW_TAG = 0x666C6F77  # networks fold small counts into their key
 
 
 def mean_image_logits(mean_image: chex.Array) -> chex.Array:
@@ -36,7 +34,7 @@ def mean_image_logits(mean_image: chex.Array) -> chex.Array:
 def output_bias(
     initialization: str, mean_image: chex.Array | None, data_size: int
 ) -> tuple[str, chex.Array | None]:
-    """How linear layers are initialized, and the bias that the decoder's output starts with."""
+    """Finds how linear layers are initialized, and the bias of the decoder's output."""
     if initialization not in INITIALIZATIONS:
         raise ValueError(
             f"`initialization` must be one of {sorted(INITIALIZATIONS)}, got {initialization!r}."
@@ -103,35 +101,16 @@ def bernoulli_vae(
     """
     _check_sizes(data_size, latent_size, hidden_sizes)
     linear, bias = output_bias(initialization, mean_image, data_size)
-    if posterior not in flows.FAMILIES:
-        raise ValueError(f"`posterior` must be one of {sorted(flows.FAMILIES)}, got {posterior!r}.")
-    family = flows.FAMILIES[posterior](latent_size, **flow_options)
+    head_sizes = family(posterior, latent_size, flow_options).head_sizes
     decoder = networks.mlp(latent_size, hidden_sizes, [data_size], linear=linear, output_bias=bias)
-    encoder = networks.mlp(
-        data_size, tuple(reversed(hidden_sizes)), family.head_sizes, linear=linear
-    )
-
-    def init(key: chex.PRNGKey) -> Params:
-        theta_key, phi_key = jax.random.split(key)
-        encoder_params = encoder.init(phi_key)
-        flow_params = family.init(jax.random.fold_in(phi_key, _FLOW_TAG))
-        phi = {"encoder": encoder_params, "flow": flow_params} if flow_params else encoder_params
-        return Params(theta=decoder.init(theta_key), phi=phi)
-
-    def prior(theta: PyTree, x: PyTree = None) -> distributions.DiagNormal:
-        del theta, x
-        return distributions.standard_normal(latent_size)
-
-    def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32"):
-        return distributions.Bernoulli(*decoder.apply(theta, z, precision))
-
-    def encode(phi: PyTree, x: chex.Array) -> Posterior:
-        chex.assert_rank(x, 1)
-        encoder_params = phi["encoder"] if "flow" in phi else phi
-        return family.build(phi.get("flow", {}), *encoder.apply(encoder_params, x))
-
-    return _model(
-        init, prior, likelihood, encode, data_size=data_size, has_density=family.has_density
+    encoder = networks.mlp(data_size, tuple(reversed(hidden_sizes)), head_sizes, linear=linear)
+    return vae(
+        encoder,
+        decoder,
+        likelihood=likelihoods.bernoulli(),
+        posterior=posterior,
+        check_data=functools.partial(support.check_pixels, num_pixels=data_size),
+        **flow_options,
     )
 
 
@@ -162,6 +141,7 @@ def two_layer_vae(
     """
     _check_sizes(data_size, latent_size, hidden_sizes)
     linear, bias = output_bias(initialization, mean_image, data_size)
+    # Four networks, two each way.
     lower, upper = 2 * latent_size, latent_size
     upper_hidden = [max(size // 2, 1) for size in hidden_sizes]
     mlp = functools.partial(networks.mlp, linear=linear)
@@ -181,6 +161,7 @@ def two_layer_vae(
         loc, log_scale = network.apply(params, inputs)
         return distributions.DiagNormal(loc, jnp.exp(log_scale))
 
+    # Functions that the two distributions of z = (h1, h2) bind to their parameters.
     lower_given = functools.partial(diag_normal, lower_prior)
     upper_given = functools.partial(diag_normal, upper_encoder)
 
@@ -194,43 +175,22 @@ def two_layer_vae(
             is_reversed=True,
         )
 
-    def likelihood(theta: PyTree, z: chex.Array, precision: str = "float32"):
-        return distributions.Bernoulli(*decoder.apply(theta["decoder"], z[:lower], precision))
+    def decode(theta: PyTree, z: chex.Array, precision: str = "float32") -> tuple[chex.Array, ...]:
+        return decoder.apply(theta["decoder"], z[:lower], precision)
 
-    def encode(phi: PyTree, x: chex.Array) -> flows.Chained:
-        chex.assert_rank(x, 1)
-        q1 = diag_normal(lower_encoder, phi["h1"], x)  # once per datum
+    def encode(phi: PyTree, x: chex.Array) -> tuple[chex.Array, ...]:
+        return lower_encoder.apply(phi["h1"], x)  # once per datum
+
+    def posterior(phi: PyTree, loc: chex.Array, log_scale: chex.Array) -> flows.Chained:
+        q1 = distributions.DiagNormal(loc, jnp.exp(log_scale))
         return flows.Chained(q1, Partial(upper_given, phi["h2"]), sizes=(lower, upper))
 
-    return _model(init, prior, likelihood, encode, data_size=data_size, has_density=True)
-
-
-def _model(init, prior, likelihood, posterior, *, data_size: int, has_density: bool) -> Model:
-    """A model from its prior, its likelihood (in any precision) and its posterior."""
-
-    def log_joint(
-        theta: PyTree, x: chex.Array, z: chex.Array, precision: str = "float32"
-    ) -> chex.Array:
-        chex.assert_rank([x, z], 1)
-        return likelihood(theta, z, precision).log_prob(x) + prior(theta).log_prob(z)
-
-    def sample(key: chex.PRNGKey, theta: PyTree, x: PyTree = None) -> tuple[chex.Array, chex.Array]:
-        del x
-        z_key, x_key = jax.random.split(key)
-        z = prior(theta).sample(z_key)
-        return likelihood(theta, z).sample(x_key), z
-
-    def log_joint_in(precision: str) -> LogJointFn:
-        return functools.partial(log_joint, precision=precision)
-
-    return Model(
-        init,
-        log_joint,
-        posterior,
-        prior,
-        sample,
-        likelihood,
-        log_joint_in,
-        has_posterior_density=has_density,
+    # One key makes all four networks, in the `init` above.
+    return vae(
+        networks.Network(None, encode),
+        networks.Network(None, decode),
+        likelihood=likelihoods.bernoulli(),
+        prior=prior,
+        posterior=posterior,
         check_data=functools.partial(support.check_pixels, num_pixels=data_size),
-    )
+    )._replace(init=init)

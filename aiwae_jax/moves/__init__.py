@@ -1,33 +1,74 @@
 """The moves that chains can make: HMC for continuous latents, others for binary ones.
 
-`ais.run_chain(..., move=moves.hmc(5))` takes one, or your own function of the same signature.
+`ais.run_chain(..., move=moves.hmc(5))` takes one, or your own function of the same signature. On a
+single density all are used alike: `state = moves.init(position, log_density_fn)`, then
+`state, info = moves.step(key, state, log_density_fn, step_size, move=moves.hmc(5))`.
 """
 
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
+import jax
+
 from aiwae_jax import checks
 from aiwae_jax.moves import hamiltonian
 from aiwae_jax.moves.discrete import gibbs, informed, langevin
-from aiwae_jax.types import Move
+from aiwae_jax.moves.hamiltonian import HMCInfo, HMCState, init
+from aiwae_jax.types import LogDensityFn, Move
 
 __all__ = [
     "DEFAULTS",
     "MOVES",
     "Family",
+    "HMCInfo",
+    "HMCState",
     "build",
     "check",
     "gibbs",
     "hmc",
     "informed",
+    "init",
     "langevin",
     "names",
+    "step",
 ]
 
 
+def step(
+    key: chex.PRNGKey,
+    state: HMCState,
+    log_density_fn: LogDensityFn,
+    step_size: chex.Numeric,
+    *,
+    move: Move,
+) -> tuple[HMCState, HMCInfo]:
+    """Makes one move on `log_density_fn`, which it leaves invariant.
+
+    Args:
+      key: consumed.
+      state: from `init` or an earlier `step` on the same density; with a momentum `[D]`, drawn from
+        N(0, I), where the move keeps some of it.
+      log_density_fn: `[D] -> []`, nats, differentiable, need not be normalized.
+      step_size: `[]`, of a move that has one.
+      move: of this package.
+
+    Raises:
+      ValueError: for a move that keeps a momentum, and a state without one.
+    """
+    hamiltonian.check_momentum(state.momentum, move.momentum_persistence)
+    return move(
+        key,
+        state,
+        lambda position: init(position, log_density_fn),
+        jax.grad(log_density_fn),
+        step_size,
+    )
+
+
 def hmc(num_leapfrog_steps: int = 5, momentum_persistence: float = 0.0) -> Move:
-    """Hamiltonian Monte Carlo (Neal 2011), unit mass matrix: `hmc.transition` as a move.
+    """Hamiltonian Monte Carlo (Neal 2011), unit mass matrix: `hamiltonian.transition` as a move.
 
     Args:
       num_leapfrog_steps: L, each a gradient of either end of the path.

@@ -21,7 +21,7 @@ from aiwae_jax.types import Move
 
 
 def is_binary(position: chex.Array) -> chex.Array:
-    """Whether every unit of `position` `[D]` is a 0 or a 1, `[]` bool.
+    """Tells whether every unit of `position` `[D]` is a 0 or a 1, `[]` bool.
 
     Among spins of -1 and +1, say, these moves would walk to points that their density knows nothing
     of; annealing gives such particles weight zero.

@@ -1,4 +1,4 @@
-"""How a report measures a run: the settings of its chains, and what they are run on."""
+"""Settings of a report's measurements: those of its chains, and what they are run on."""
 
 import dataclasses
 from typing import Any
@@ -8,7 +8,7 @@ from aiwae_jax import evaluate, networks, options
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation(evaluate.Settings):
-    """How a model is measured: the settings of the chains, and what they are run on.
+    """Settings of the chains that measure a model, and what they are run on.
 
     Raises:
       ValueError: for what cannot be run.

@@ -6,17 +6,14 @@ from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
-from aiwae_jax import data, evaluate, forces
-from aiwae_jax.evaluate import bounds
+from aiwae_jax import data, evaluate
 from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.report.images import Keys, choose_images, keys_of
 from aiwae_jax.runs import progress
 from aiwae_jax.runs.interruption import Interrupted, Interruption
-from aiwae_jax.types import Model, Params, PyTree
 
 # Gradient evaluations per image in the paper: 16 chains, 10,000 temperatures, 10 leapfrog steps.
 PAPER_GRADIENTS_PER_IMAGE = evaluate.num_gradients(evaluate.PAPER_SETTINGS, 1)
@@ -24,84 +21,7 @@ _NLL_NOTES = {
     True: "AIS, step sizes tuned on pilot chains and frozen; a stochastic upper bound",
     False: "AIS, step sizes adapted on the reported chains, the authors' rule: biased",
 }
-_KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 _STEPS = 1000  # of a progress bar
-
-
-class Keys(NamedTuple):
-    """The keys of an evaluation."""
-
-    test_order: jax.Array
-    train_order: jax.Array
-    test_pixels: jax.Array
-    train_pixels: jax.Array
-    tuning: jax.Array
-    nll: jax.Array
-    gap: jax.Array
-    bound: jax.Array
-
-
-def keys_of(evaluation: Evaluation) -> Keys:
-    """All keys, from the evaluation's seed.
-
-    The tag keeps them apart from a training's keys, whose seed may be the same number.
-    """
-    root = jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG)
-    return Keys(*jax.random.split(root, len(Keys._fields)))
-
-
-class Images(NamedTuple):
-    """The images of an evaluation, binarized.
-
-    Attributes:
-      test: `[N, X]`.
-      train: `[N, X]`.
-      test_index: `[N]`, their rows in the test set.
-      train_index: `[N]`, in the training set.
-      all_test: the whole test set, for the active units.
-    """
-
-    test: np.ndarray
-    train: np.ndarray
-    test_index: np.ndarray
-    train_index: np.ndarray
-    all_test: np.ndarray
-
-
-def _choose(key: jax.Array, num_there: int, num: int) -> np.ndarray:
-    """Rows of a data set: all in their own order, or some by a permutation of all.
-
-    So that a larger number of images contains the smaller.
-    """
-    if num == num_there:
-        return np.arange(num)
-    return np.asarray(jax.random.permutation(key, num_there))[:num]
-
-
-def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> Images:
-    """Chooses and binarizes the evaluated images once, from the evaluation seed alone.
-
-    Every run on the same data and seed sees the same images and the same pixels.
-    """
-    num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(dataset.train))
-    keys = keys_of(evaluation)
-    draw = dataset.batch_fn
-    all_test = np.asarray(draw(keys.test_pixels, jnp.asarray(dataset.test)))
-    test_index = _choose(keys.test_order, len(dataset.test), num)
-    train_index = _choose(keys.train_order, len(dataset.train), num)
-    train = np.asarray(draw(keys.train_pixels, jnp.asarray(dataset.train[train_index])))
-    return Images(all_test[test_index], train, test_index, train_index, all_test)
-
-
-def _identity(images: Images, dataset: data.Dataset) -> dict[str, np.ndarray]:
-    """Which image each number of evaluation.npz is of, and its label where there are labels."""
-    found = {}
-    for part, index in (("test", images.test_index), ("train", images.train_index)):
-        found[f"index_{part}"] = index
-        labels = getattr(dataset, f"{part}_labels")
-        if labels is not None:
-            found[f"label_{part}"] = np.asarray(labels)[index]
-    return found
 
 
 class Watch:
@@ -155,7 +75,7 @@ class Watch:
 
 
 class Measured(NamedTuple):
-    """What came out.
+    """Results of an evaluation.
 
     Attributes:
       entries: for report.json.
@@ -166,68 +86,80 @@ class Measured(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
-def _chunk_size(functions, images: np.ndarray, evaluation: Evaluation) -> int:
+def _chunk_size(target: evaluate.Target, images: np.ndarray, evaluation: Evaluation) -> int:
     """One size for real and simulated images, hence one compiled program, where that costs little.
 
     Nobody wants a large chunk filled up for a few simulated images.
     """
-    fitting = evaluate.fit_chunk_size(*functions, images, evaluation.settings())
+    fitting = evaluate.fit_chunk_size(target, images, evaluation.settings())
     num_simulated = evaluation.num_simulated
     return min(fitting, num_simulated) if 2 * num_simulated >= fitting else fitting
 
 
-def _plan(keys, functions, sample_fn, images, evaluation, chunk_size, store, watch):
-    """Settings and plan for the NLL, and the report's entries on their quality and cost."""
-    settings = evaluation.settings()
+class _Chosen(NamedTuple):
+    """Settings of the NLL that were chosen, and the gap at them.
+
+    Attributes:
+      settings: of the chains.
+      plan: tuned for them.
+      gap: bounds from both sides at these, if they were asked for.
+      num_gradients: that all of this took.
+      facts: for report.json.
+    """
+
+    settings: evaluate.Settings
+    plan: evaluate.Plan
+    gap: evaluate.Bidirectional | None
+    num_gradients: int
+    facts: dict[str, Any]
+
+
+def _choose(
+    keys: Keys,
+    target: evaluate.Target,
+    images: np.ndarray,
+    evaluation: Evaluation,
+    watch: Watch,
+    **options: Any,
+) -> _Chosen:
+    """Tunes the chains, by a search where a gap is to be reached, and measures the gap.
+
+    Args:
+      keys: of the evaluation.
+      target: what is measured.
+      images: those that will be.
+      evaluation: what is asked for.
+      watch: of the progress.
+      **options: store and size of the chunks, for all of it.
+    """
+    settings, num_simulated = evaluation.settings(), evaluation.num_simulated
     if evaluation.target_gap is not None:
-        searched = evaluate.reach_gap(
-            keys.gap,
-            *functions,
-            sample_fn,
-            settings,
+        found = evaluate.reach_gap(
+            *(keys.gap, target, settings),
             target_gap=evaluation.target_gap,
-            num_data=evaluation.num_simulated,
+            num_data=num_simulated,
             x=images,
-            chunk_size=chunk_size,
-            store=store,
-            progress_fn=lambda num, done, total: watch.update(
-                f"gap at {num} temperatures", done, total
-            ),
+            progress_fn=lambda num, *done: watch.update(f"gap at {num} temperatures", *done),
+            **options,
         )
-        facts = {
-            "target_gap": searched.target_gap,
-            "is_reached": searched.is_reached,
-            "search": searched.search,
-        }
-        return (
-            searched.settings,
-            searched.plan,
-            searched.result,
-            searched.num_gradients,
-            facts,
-        )
+        names = ("target_gap", "is_reached", "search")
+        facts = {name: getattr(found, name) for name in names}
+        return _Chosen(found.settings, found.plan, found.result, found.num_gradients, facts)
     plan = evaluate.tune(
-        keys.tuning,
-        *functions,
-        images,
-        settings,
-        store=store,
+        *(keys.tuning, target, images, settings),
+        store=options["store"],
         progress_fn=watch.titled("tuning"),
     )
-    if not evaluation.num_simulated:
-        return settings, plan, None, plan.num_gradients, {}
-    result = evaluate.bidirectional(
-        keys.gap,
-        *functions,
-        sample_fn,
-        settings,
-        num_data=evaluation.num_simulated,
+    if not num_simulated:
+        return _Chosen(settings, plan, None, plan.num_gradients, {})
+    gap = evaluate.bidirectional(
+        *(keys.gap, target, settings),
+        num_data=num_simulated,
         plan=plan,
-        chunk_size=chunk_size,
-        store=store,
         progress_fn=watch.titled("bidirectional gap"),
+        **options,
     )
-    return settings, plan, result, plan.num_gradients + result.num_gradients, {}
+    return _Chosen(settings, plan, gap, plan.num_gradients + gap.num_gradients, {})
 
 
 def _describe_gap(result: evaluate.Bidirectional | None, facts: dict[str, Any]) -> dict[str, Any]:
@@ -251,114 +183,121 @@ def _describe_gap(result: evaluate.Bidirectional | None, facts: dict[str, Any]) 
     }
 
 
-def _sample_fn(model: Model, theta: PyTree, images: np.ndarray) -> bounds.SampleFn:
-    """Simulates data; of a conditional model the part that it predicts, for one of the images."""
-    if not model.is_conditional:
-        return lambda key: model.sample(key, theta, None)
-    contexts = jnp.asarray(images)
-
-    def sample(key):
-        which_key, sample_key = jax.random.split(key)
-        x = contexts[jax.random.randint(which_key, (), 0, len(contexts))]
-        return model.sample(sample_key, theta, x)
-
-    return sample
-
-
 def measure(
-    model: Model,
-    params: Params,
-    initial: Partial,
+    target_fn: Callable[..., evaluate.Target],
     dataset: data.Dataset,
     evaluation: Evaluation,
     store: MutableMapping,
     watch: Watch,
 ) -> Measured:
-    """Measures NLL, NVLB, gaps and active units, with chains and samples from `initial`.
+    """Measures NLL, NVLB, gaps and active units.
+
+    Args:
+      target_fn: makes what is measured, of the options of `evaluate.Target.of`.
+      dataset: of the images.
+      evaluation: how.
+      store: of finished pieces.
+      watch: of the progress.
 
     Raises:
       Interrupted: on SIGINT, SIGTERM or SIGHUP; finished chunks are in the store.
     """
-    chosen = choose_images(dataset, evaluation)
-    num = len(chosen.test)
+    # The images, and the model that sees them.
+    keys, images = keys_of(evaluation), choose_images(dataset, evaluation)
+    both, num = images.both, len(images.test)
     if evaluation.num_examples > num:
         print(
             f"{evaluation.num_examples} were asked for, and there are only {num}: all are measured"
         )
-    images = np.concatenate([chosen.test, chosen.train])
-    log_joint = forces.log_joint_fn(model, evaluation.force_precision)
-    functions = Partial(log_joint, params.theta), initial
-    keys = keys_of(evaluation)
+    target = target_fn(force_precision=evaluation.force_precision, contexts=both)
+
+    # How long it will take.
     began = time.monotonic()
-    num_data = len(images) + 2 * evaluation.num_simulated
-    chunk_size = _chunk_size(functions, images, evaluation)
+    chunk_size = _chunk_size(target, both, evaluation)
     seconds = evaluate.estimate_seconds(
-        *functions, images, evaluation.settings(), num_data=num_data, chunk_size=chunk_size
+        *(target, both, evaluation.settings()),
+        num_data=len(both) + 2 * evaluation.num_simulated,
+        chunk_size=chunk_size,
     )
     print(
         f"evaluation: {evaluation.num_chains} chains x {evaluation.num_temperatures} temperatures, "
-        f"{len(images)} images"
+        f"{len(both)} images"
         + (f" and {evaluation.num_simulated} simulated" if evaluation.num_simulated else "")
         + f", about {progress.format_seconds(seconds)}"
         + (" at the first setting of the search" if evaluation.target_gap else ""),
         flush=True,
     )
+
+    # The settings first, on pilots; then what is reported, with keys of its own.
+    options = {"store": store, "chunk_size": chunk_size}
     with watch:
-        settings, plan, gap, gradients_of_plan, facts = _plan(
-            keys,
-            functions,
-            _sample_fn(model, params.theta, images),
-            images,
-            evaluation,
-            chunk_size,
-            store,
-            watch,
-        )
+        chosen = _choose(keys, target, both, evaluation, watch, **options)
         likelihood = evaluate.log_likelihood(
-            keys.nll,
-            *functions,
-            images,
-            settings,
-            plan=plan,
-            chunk_size=chunk_size,
-            store=store,
+            *(keys.nll, target, both, chosen.settings),
+            plan=chosen.plan,
             progress_fn=watch.titled(f"NLL of 2 x {num} images"),
+            **options,
         )
         bound = evaluate.importance_bound(
-            keys.bound,
-            Partial(model.log_joint, params.theta),
-            functions[1],
-            images,
+            *(keys.bound, target_fn(), both),
             num_samples=evaluation.num_bound_samples,
             progress_fn=watch.titled(f"L_{evaluation.num_bound_samples}"),
         )
-    num_active, activity = evaluate.active_units(functions[1], jnp.asarray(chosen.all_test))
+    num_active, activity = evaluate.active_units(target, jnp.asarray(images.all_test))
 
+    # Per image, of both sets.
+    parts = {"test": slice(None, num), "train": slice(num, None)}
     per_image = {
-        "nll_test": -likelihood.log_likelihood[:num],
-        "nll_train": -likelihood.log_likelihood[num:],
-        "nvlb_test": -bound.bound[:num],
-        "nvlb_train": -bound.bound[num:],
+        f"{name}_{part}": -values[rows]
+        for name, values in (("nll", likelihood.log_likelihood), ("nvlb", bound.bound))
+        for part, rows in parts.items()
     }
     per_image["variational_gap"] = per_image["nvlb_test"] - per_image["nll_test"]
-    entries: dict[str, Any] = {}
-    for name, values in per_image.items():
-        entries[name], entries[f"{name}_se"] = evaluate.mean_and_standard_error(values)
-    parts = {"test": slice(None, num), "train": slice(num, None)}
     quality = {
         f"{name}_{part}": getattr(likelihood, name)[rows]
         for name in ("effective_sample_size", "log_weight_variance", "is_broken")
         for part, rows in parts.items()
     }
+
+    # Their means, and what else report.json says.
+    entries: dict[str, Any] = {}
+    for name, values in per_image.items():
+        entries[name], entries[f"{name}_se"] = evaluate.mean_and_standard_error(values)
     entries["generalization_gap"] = entries["nll_test"] - entries["nll_train"]
     entries["generalization_gap_se"] = math.hypot(entries["nll_test_se"], entries["nll_train_se"])
     entries["active_units"] = num_active
     entries["num_examples"] = num
-    entries |= _describe_gap(gap, facts)
-    rates = likelihood.acceptance
+    entries |= _describe_gap(chosen.gap, chosen.facts)
     entries["evaluation"] = {
-        "num_temperatures": settings.num_temperatures,
         "seconds": time.monotonic() - began,
+        "num_zero_weight_bound_samples": bound.num_zero_weight,
+        "gradients_of_pilots_search_and_gap": chosen.num_gradients,
+        **_describe_chains(likelihood, chosen.settings),
+    }
+
+    # What evaluation.npz holds beside the images.
+    arrays = {
+        "betas": chosen.plan.betas,
+        "step_sizes": likelihood.plan.step_sizes,
+        "acceptance": likelihood.acceptance,
+        "path_sample_size": likelihood.path_sample_size,
+        "activity": activity,
+    }
+    if chosen.gap is not None:
+        arrays["simulated_lower_bound"] = chosen.gap.forward.log_likelihood
+        arrays["simulated_upper_bound"] = chosen.gap.reverse.log_likelihood
+    return Measured(entries, images.identity(dataset) | per_image | quality | arrays)
+
+
+def _describe_chains(
+    likelihood: evaluate.Likelihood, settings: evaluate.Settings
+) -> dict[str, Any]:
+    """Says how the chains of the NLL went, and what they took."""
+    rates = likelihood.acceptance
+    # A Gibbs sweep takes no gradient.
+    per_image = None if settings.move == "gibbs" else evaluate.num_gradients(settings, 1)
+    return {
+        "num_temperatures": settings.num_temperatures,
         "acceptance_mean": float(rates.mean()) if rates.size else None,
         "acceptance_min": float(rates.min()) if rates.size else None,
         "effective_sample_size_mean": float(likelihood.effective_sample_size.mean()),
@@ -366,31 +305,10 @@ def measure(
         "num_nonfinite_energies": likelihood.num_nonfinite,
         "num_zero_weight_chains": likelihood.num_zero_weight,
         "num_broken_images": int(likelihood.is_broken.sum()),
-        "num_zero_weight_bound_samples": bound.num_zero_weight,
         "move": settings.move,
-        # A Gibbs sweep takes no gradient.
-        "gradients_per_image": None
-        if settings.move == "gibbs"
-        else evaluate.num_gradients(settings, 1),
+        "gradients_per_image": per_image,
         "gradients_per_image_paper": PAPER_GRADIENTS_PER_IMAGE,
         "gradients_of_nll": likelihood.num_gradients,
-        "gradients_of_pilots_search_and_gap": gradients_of_plan,
         "is_unbiased": likelihood.is_unbiased,
         "nll": _NLL_NOTES[likelihood.is_unbiased],
     }
-    arrays = (
-        _identity(chosen, dataset)
-        | per_image
-        | quality
-        | {
-            "betas": plan.betas,
-            "step_sizes": likelihood.plan.step_sizes,
-            "acceptance": rates,
-            "path_sample_size": likelihood.path_sample_size,
-            "activity": activity,
-        }
-    )
-    if gap is not None:
-        arrays["simulated_lower_bound"] = gap.forward.log_likelihood
-        arrays["simulated_upper_bound"] = gap.reverse.log_likelihood
-    return Measured(entries, arrays)

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from aiwae_jax import data, moves
 from aiwae_jax.report import plots
 from aiwae_jax.report.evaluation import Evaluation
-from aiwae_jax.runs import files
+from aiwae_jax.runs import files, metrics
 from aiwae_jax.samplers import TARGET_ACCEPTANCE
 from aiwae_jax.types import Model, PyTree
 
@@ -22,14 +22,14 @@ _PNG = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # its first and its last bytes
 
 
 class Shown(NamedTuple):
-    """What pictures show.
+    """Material of the pictures.
 
     Attributes:
       folder: of the pictures.
       dataset: its data.
       model: its model.
       theta: of one model.
-      initial: what its evaluation started from.
+      start: x -> what its evaluation started from.
       test_images: `[N, X]`, binarized, of which the first are shown.
       records: of the training's metrics.
       arrays: of evaluation.npz; without them the evaluation's moves are left out.
@@ -41,7 +41,7 @@ class Shown(NamedTuple):
     dataset: data.Dataset
     model: Model
     theta: PyTree
-    initial: Partial
+    start: Partial
     test_images: np.ndarray
     records: list[dict[str, Any]]
     arrays: dict[str, np.ndarray]
@@ -96,7 +96,7 @@ def _reconstructions(shown: Shown, path: pathlib.Path) -> bool:
     @jax.jit
     @jax.vmap
     def reconstruct(key, x):
-        q = shown.initial(x)
+        q = shown.start(x)
         z = q.sample(key) if shown.model.latents == "binary" else q.mean()
         return shown.mean_image(z, x)
 
@@ -130,15 +130,13 @@ def _learning_curves(shown: Shown, path: pathlib.Path) -> bool:
 
 def _acceptance(shown: Shown, path: pathlib.Path) -> bool:
     columns = {}
-    last = (shown.records or [{}])[-1]
-    rates, step_sizes = (
-        _floats(last.get(f"theta/{name}")) for name in ("acceptance", "step_sizes")
-    )
-    if rates.ndim == 1 and rates.shape == step_sizes.shape:
-        columns["training, last epoch"] = plots.Moves(
-            np.linspace(0, 1, len(rates) + 1)[1:],
-            rates,
-            _step_sizes_of(shown.move, step_sizes),
+    chains = metrics.chains((shown.records or [{}])[-1])
+    for name, chain in chains.items():
+        which = f": {name}" if len(chains) > 1 else ""
+        columns[f"training, last epoch{which}"] = plots.Moves(
+            chain.betas,
+            _floats(chain.acceptance),
+            _step_sizes_of(shown.move, chain.step_sizes),
             TARGET_ACCEPTANCE,
         )
     arrays = shown.arrays
@@ -161,9 +159,11 @@ def _floats(values: Any) -> np.ndarray:
     return np.asarray(values, np.float64)
 
 
-def _step_sizes_of(move: str, step_sizes: Sequence[float]) -> Sequence[float] | None:
+def _step_sizes_of(move: str, step_sizes: Sequence[float] | None) -> np.ndarray | None:
     """The step sizes, of a move that has some."""
-    return None if moves.MOVES[move].step_sizes is None else step_sizes
+    if step_sizes is None or moves.MOVES[move].step_sizes is None:
+        return None
+    return _floats(step_sizes)
 
 
 # Each draws to a path, or says that there is nothing to draw it from.

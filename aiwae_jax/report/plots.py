@@ -110,14 +110,14 @@ class Moves(NamedTuple):
     """Diagnostics of the moves of a chain, one for each.
 
     Attributes:
-      betas: where they were made.
+      betas: the inverse temperatures where they were made; None draws them by their numbers.
       acceptance: their mean acceptance.
       step_sizes: their step sizes, or None for moves that have none.
       target: the acceptance that they were steered to.
       sample_sizes: effective sample size of the weights there, or None.
     """
 
-    betas: Sequence[float]
+    betas: Sequence[float] | None
     acceptance: Sequence[float]
     step_sizes: Sequence[float] | None
     target: float
@@ -125,7 +125,7 @@ class Moves(NamedTuple):
 
 
 def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -> None:
-    """Draws acceptance, step size and effective sample size against the inverse temperature.
+    """Draws acceptance, step size and effective sample size of moves, each at its β or number.
 
     Args:
       path: where the PNG goes.
@@ -133,22 +133,26 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
       title: above the figure.
     """
     figure = _figure(4.2 * len(columns) + 0.6, 6.6)
-    panels = figure.subplots(3, len(columns), sharex=True, squeeze=False)
+    panels = figure.subplots(3, len(columns), sharex="col", squeeze=False)
     for column, (name, moves) in enumerate(columns.items()):
-        style = {"marker": "o" if len(moves.betas) < 40 else None, "markersize": 3, "linewidth": 1}
-        panels[0, column].plot(moves.betas, moves.acceptance, **style)
+        num_moves, axis = len(moves.acceptance), "inverse temperature β"
+        places = moves.betas
+        if places is None:
+            places, axis = np.arange(1, num_moves + 1), "number of the move"
+        style = {"marker": "o" if num_moves < 40 else None, "markersize": 3, "linewidth": 1}
+        panels[0, column].plot(places, moves.acceptance, **style)
         panels[0, column].axhline(moves.target, linestyle="--", color="gray", linewidth=1)
         panels[0, column].set(title=name, ylim=(0, 1.04))
         if moves.step_sizes is None:
             panels[1, column].text(0.5, 0.5, "none", transform=panels[1, column].transAxes)
         else:
-            panels[1, column].plot(moves.betas, moves.step_sizes, color="tab:orange", **style)
+            panels[1, column].plot(places, moves.step_sizes, color="tab:orange", **style)
         panels[1, column].set(ylim=(0, None))
-        panels[2, column].set(xlabel="inverse temperature β", ylim=(0, None))
+        panels[2, column].set(xlabel=axis, ylim=(0, None))
         if moves.sample_sizes is None:
             panels[2, column].text(0.5, 0.5, "not recorded", transform=panels[2, column].transAxes)
         else:
-            panels[2, column].plot(moves.betas, moves.sample_sizes, color="tab:green", **style)
+            panels[2, column].plot(places, moves.sample_sizes, color="tab:green", **style)
             panels[2, column].set(ylim=(0, 1.1 * max([*moves.sample_sizes, 1.0])))
     panels[0, 0].set_ylabel("acceptance")
     panels[1, 0].set_ylabel("step size")

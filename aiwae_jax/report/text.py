@@ -16,7 +16,7 @@ METRICS = {
 
 
 class Description(NamedTuple):
-    """What a report says of its run, beside what was measured.
+    """Words of a report for its run, beside what was measured.
 
     Attributes:
       title: of the page.
@@ -96,7 +96,7 @@ def format_mean(mean: str, std: float | None) -> str:
 
 
 def _gap_lines(report: dict[str, Any], data: str) -> list[str]:
-    """What the bidirectional bounds say of the NLL."""
+    """Says what the bidirectional bounds mean for the NLL."""
     if not report["evaluation"]["is_unbiased"]:
         return ["the NLL's step sizes were adapted on the reported chains: it is biased"]
     if "bidirectional_gap" not in report:

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
 
 from aiwae_jax import data, evaluate, recipe
 from aiwae_jax.parallel import processes
-from aiwae_jax.report import contents, measure, page, pictures, text
+from aiwae_jax.report import contents, images, measure, page, pictures, text
 from aiwae_jax.report.environment import environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import extras, files, folder, metrics, repeats, store
@@ -28,7 +27,7 @@ class Measurable(NamedTuple):
       config: how it was trained, as report.json has it beside the evaluation.
       dataset: its data.
       model: the model.
-      initial: parameters -> what evaluation starts from, see `train.program.Program`.
+      start: what its evaluation starts from, "posterior" or "prior".
       params: of this model alone.
       epochs: passes over the data.
       is_finished: whether its training has come to its end.
@@ -41,7 +40,7 @@ class Measurable(NamedTuple):
     config: dict[str, Any]
     dataset: data.Dataset
     model: Model
-    initial: Callable[[Params], Partial]
+    start: str
     params: Params
     epochs: float
     is_finished: bool
@@ -49,6 +48,10 @@ class Measurable(NamedTuple):
     data_dir: str | None = None
     move: str = "hmc"
     num_repeats: int = 1
+
+    def target(self, **options: Any) -> evaluate.Target:
+        """As `evaluate` takes it; see `evaluate.Target.of`."""
+        return evaluate.Target.of(self.model, self.params, start=self.start, **options)
 
 
 def _config_of(measurable: Measurable, evaluation: Evaluation) -> dict[str, Any]:
@@ -96,9 +99,7 @@ def measured(
     where = repeat.folder
     pieces = store.FolderStore(where / f"evaluation-{evaluation.force_precision}")
     result = measure.measure(
-        measurable.model,
-        measurable.params,
-        measurable.initial(measurable.params),
+        measurable.target,
         measurable.dataset,
         evaluation,
         pieces if jax.process_count() == 1 else store.SharedStore(pieces),
@@ -151,8 +152,8 @@ def drawn(
                 measurable.dataset,
                 measurable.model,
                 measurable.params.theta,
-                measurable.initial(measurable.params),
-                measure.choose_images(measurable.dataset, evaluation).test,
+                measurable.target().start,
+                images.choose_images(measurable.dataset, evaluation).test,
                 metrics.read(where),
                 arrays,
                 measurable.move,
@@ -278,7 +279,7 @@ def write(
         config={"training": training, **summaries},
         dataset=dataset,
         model=run.model,
-        initial=run.initial,
+        start=run.start,
         params=processes.fetch(run.params),
         epochs=run.epochs,
         is_finished=run.is_finished,

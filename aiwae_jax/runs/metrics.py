@@ -5,11 +5,39 @@ import os
 import pathlib
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from aiwae_jax.types import ChainInfo, Info
+
 _EVENT_FILES = "events.out.tfevents.*"
+
+
+def columns(averages: Mapping[str, Info], phases: Sequence[str]) -> dict[str, Any]:
+    """Columns of a record: of each phase, in their order, its info and the βs of its chains."""
+    found = {}
+    for phase in phases:
+        info = averages[phase]
+        betas = {f"betas{end}": c.betas for end, c in info.chains().items() if c.betas is not None}
+        found |= {f"{phase}/{name}": value for name, value in sorted({**info, **betas}.items())}
+    return found
+
+
+def chains(record: Mapping[str, Any]) -> dict[str, ChainInfo]:
+    """Inverts `columns` for the moves of chains, by phase and the end of their columns' names.
+
+    Lists, with None for what was not finite. Earlier versions noted no `betas`.
+    """
+    found = {}
+    for column, acceptance in record.items():
+        phase, is_there, end = column.partition("/acceptance")
+        if is_there and isinstance(acceptance, list) and acceptance:
+            others = [record.get(f"{phase}/{name}{end}") for name in ("step_sizes", "betas")]
+            fitting = (o if np.shape(o) == np.shape(acceptance) else None for o in others)
+            found[f"{phase}{end}"] = ChainInfo(acceptance, *fitting)
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -21,7 +49,7 @@ def _plain(value: Any) -> Any:
 
 
 class _Events:
-    """One TensorBoard file of all that is in metrics.jsonl, made anew of it at each start.
+    """One TensorBoard file of what is in metrics.jsonl, made anew of it at each start.
 
     A second file beside the first would show points twice. A record is on the disk when `write`
     returns; tensorboardX's own `SummaryWriter` hands it to a thread, and a kill costs it.
@@ -47,9 +75,11 @@ class _Events:
     def _add(self, record: dict[str, Any]) -> None:
         summary = self._summary()
         for name, value in record.items():
+            if name == "step" or "/betas" in name:  # the latter never change
+                continue
             is_vector = isinstance(value, list)
             for i, element in enumerate(value if is_vector else [value]):
-                if element is not None and name != "step":
+                if element is not None:
                     tag = f"{name}/{i + 1}" if is_vector else name
                     summary.value.extend(self._scalar(tag, element).value)
         event = self._event(wall_time=time.time(), step=record["step"], summary=summary)
@@ -101,7 +131,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_record(content: Any) -> bool:
-    """Whether it is what `MetricsWriter` writes."""
+    """Whether `MetricsWriter` writes such content."""
     return (
         isinstance(content, dict)
         and type(content.get("step")) is int

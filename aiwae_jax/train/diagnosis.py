@@ -1,4 +1,4 @@
-"""What became NaN or infinite first, and at which step: found by taking the steps once more."""
+"""Finds what became NaN or infinite first, and when, by taking the steps once more."""
 
 import jax
 import numpy as np

@@ -45,6 +45,7 @@ class Stretch(NamedTuple):
       batch_size: B.
       steps_per_epoch: full batches in the data.
       first_epoch: passes begun before it.
+      phases: their names in their order, which a compiled function's dictionaries do not keep.
     """
 
     start: int
@@ -52,6 +53,7 @@ class Stretch(NamedTuple):
     batch_size: int
     steps_per_epoch: int
     first_epoch: int
+    phases: tuple[str, ...]
 
     def steps_in_epoch(self, step: int) -> int:
         """Steps done of the epoch that step `step` was the last of so far."""
@@ -98,14 +100,16 @@ def place(
     if len(legs) == 1:
         per_epoch = num_examples // sizes[0]
         ends = stage_ends(per_epoch, settings.num_stages, epochs=settings.epochs)
-        return (Stretch(0, ends[-1], sizes[0], per_epoch, 0),), ends
+        names = tuple(phase_names(legs[0].method))
+        return (Stretch(0, ends[-1], sizes[0], per_epoch, 0, names),), ends
     if settings.epochs is None:
         raise ValueError("`epochs` must be given for several legs, which share them.")
     found, start, first_epoch = [], 0, 0
     for leg, size in zip(legs, sizes, strict=True):
         per_epoch = num_examples // size
         num_steps = max(round(leg.share * settings.epochs * per_epoch), 1)
-        found.append(Stretch(start, start + num_steps, size, per_epoch, first_epoch))
+        names = tuple(phase_names(leg.method))
+        found.append(Stretch(start, start + num_steps, size, per_epoch, first_epoch, names))
         start, first_epoch = start + num_steps, first_epoch + math.ceil(num_steps / per_epoch)
     whole = paper_epochs(settings.num_stages)
     shares = [paper_epochs(i + 1) / whole for i in range(settings.num_stages)]

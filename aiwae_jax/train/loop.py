@@ -17,7 +17,7 @@ from aiwae_jax.types import PyTree
 
 
 class LoopState(NamedTuple):
-    """What a checkpoint holds.
+    """Contents of a checkpoint.
 
     Attributes:
       train: the training state.
@@ -205,7 +205,7 @@ def make_run_steps(
         return jax.lax.fori_loop(0, num_steps, body, loop_state)
 
     def check_data(data):
-        """What the likelihood is of are not the raw data, but what is made of them."""
+        """Checks what is made of the raw data, which the likelihood is of."""
         if getattr(train_step, "has_check", False):
             raw = jax.tree.map(lambda a: a[:batch_size], data)
             train_step.check_batch(jax.jit(batch_fn)(jax.random.key(0), raw))
@@ -221,11 +221,8 @@ def make_run_steps(
 
 
 def epoch_averages(totals: TrainInfo, num_steps: int) -> TrainInfo:
-    """Averages over `num_steps` steps; counts (names starting with `num_`) stay sums."""
+    """Divides by `num_steps` what is an average; counts stay sums."""
     return {
-        phase: {
-            name: value if name.startswith("num_") else np.asarray(value) / num_steps
-            for name, value in info.items()
-        }
+        phase: info.reduced(lambda sums: np.asarray(sums) / num_steps, lambda sums: sums)
         for phase, info in totals.items()
     }

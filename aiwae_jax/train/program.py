@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jax.tree_util import Partial
 
 from aiwae_jax import data
 from aiwae_jax.parallel import sharding
@@ -19,7 +18,7 @@ from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.step import init_state, make_train_step
 from aiwae_jax.train.watch import TrainInfo
-from aiwae_jax.types import BuiltMethod, Method, Model, Params, Phase
+from aiwae_jax.types import BuiltMethod, Method, Model, Phase
 
 
 class Program(NamedTuple):
@@ -28,8 +27,8 @@ class Program(NamedTuple):
     Attributes:
       settings: what it was built by.
       model: the model.
-      initial: parameters -> (x -> the distribution that evaluation starts from): q, or where φ is
-        not trained the prior given x.
+      start: what evaluation starts from, see `evaluate.Target.of`: "posterior", or where φ is not
+        trained "prior".
       mesh: devices by axis, in words.
       legs: where each of its methods begins and ends; mostly one.
       stage_ends: steps done at the end of each stage.
@@ -41,7 +40,7 @@ class Program(NamedTuple):
 
     settings: Settings
     model: Model
-    initial: Callable[[Params], Partial]
+    start: str
     mesh: str
     legs: tuple[Stretch, ...]
     stage_ends: list[int]
@@ -88,13 +87,6 @@ def _written(recipe: Recipe | None) -> dict[str, Any] | None:
         return recipe and recipe.to_json()
     except TypeError:
         return None
-
-
-def initial_fn(model: Model, *, from_posterior: bool) -> Callable[[Params], Partial]:
-    """What evaluation starts its chains and importance samples from, see `Program.initial`."""
-    if from_posterior:
-        return lambda params: Partial(model.posterior, params.phi)
-    return lambda params: Partial(model.prior, params.theta)
 
 
 def _check_support(phases: Sequence[Phase], dataset: data.Dataset) -> None:
@@ -228,7 +220,7 @@ def build(
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
         or "data:1",
         model=model,
-        initial=initial_fn(model, from_posterior=trains_posterior(method)),
+        start="posterior" if trains_posterior(method) else "prior",
         legs=stretches,
         stage_ends=ends,
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),

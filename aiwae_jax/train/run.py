@@ -4,19 +4,17 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from aiwae_jax import checks, evaluate, models, recipe
 from aiwae_jax.data.dataset import as_floats
 from aiwae_jax.runs import checkpoint, config, extras, files
-from aiwae_jax.train.program import initial_fn
 from aiwae_jax.types import Model, Params, PyTree
 
 _PARAMS = "train.params."  # of a checkpoint's names
@@ -52,10 +50,13 @@ class Run:
     repeat: int = 0
 
     @property
-    def initial(self) -> Callable[[Params], Partial]:
-        """Parameters -> (x -> what chains start from): q, or the prior where q is not trained."""
-        from_posterior = self.config.get("trains_posterior", True)
-        return initial_fn(self.model, from_posterior=from_posterior)
+    def start(self) -> str:
+        """What evaluation starts from: "posterior", or where q is not trained "prior"."""
+        return "posterior" if self.config.get("trains_posterior", True) else "prior"
+
+    def target(self, **options: Any) -> evaluate.Target:
+        """What `evaluate` measures: the model at these parameters; see `evaluate.Target.of`."""
+        return evaluate.Target.of(self.model, self.params, start=self.start, **options)
 
     def encode(self, x: chex.Array) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of q(z|x), each `[N, D]`, for rows `x` `[N, X]`."""
@@ -100,8 +101,7 @@ class Run:
         """
         checks.key(key)
         keys = jax.random.split(key, checks.integer("num", num, least=1))
-        if self.model.sample is None:
-            raise ValueError("`sample` needs a model with `sample`: exact draws (x', z) of it.")
+        checks.given("model.sample", self.model.sample, "it makes exact draws (x', z)")
         if x is None and self.model.is_conditional:
             raise ValueError(
                 "`x` must be a datum: this model is of a part of it given the rest; use "
@@ -118,10 +118,7 @@ class Run:
         **options: Any,
     ) -> evaluate.Likelihood:
         """Annealed estimates of log p(x), a row each; see `evaluate.log_likelihood`."""
-        log_joint = Partial(self.model.log_joint, self.params.theta)
-        x = _rows("x", x)
-        initial = self.initial(self.params)
-        return evaluate.log_likelihood(key, log_joint, initial, x, settings, **options)
+        return evaluate.log_likelihood(key, self.target(), _rows("x", x), settings, **options)
 
 
 def _rows(name: str, rows: chex.Array) -> chex.Array:
@@ -139,8 +136,8 @@ def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int =
 
     Args:
       folder: of the run.
-      model: what it trained. Models of this package's builders are built again, from arguments that
-        the folder has; any other must be given.
+      model: what it trained. Models of this package's builders, `models.from_file` among them, are
+        built again, from arguments that the folder has; any other must be given.
       repeat: which one, of a run that trained several side by side.
 
     Raises:

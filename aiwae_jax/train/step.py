@@ -18,7 +18,7 @@ from aiwae_jax import checks, support, weights
 from aiwae_jax.train import watch
 from aiwae_jax.train.optimizers import Optimizers, averaged
 from aiwae_jax.train.watch import TrainInfo
-from aiwae_jax.types import Method, Model, Params, Phase, PyTree
+from aiwae_jax.types import Info, Method, Model, Params, Phase, PyTree
 
 _STAND_IN = 0.5  # where no datum is finite; without weight
 
@@ -122,7 +122,7 @@ def _check_parts(method: Method, optimizers: Optimizers) -> None:
 
 
 def phase_names(method: Method) -> list[str]:
-    """Names the phases by what they update, with their place where that is not enough."""
+    """Names phases in their order, by what they move; by number too where two move the same."""
     names = ["+".join(phase.updates) for phase in method]
     return [f"{i}:{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
@@ -133,7 +133,7 @@ def all_finite(tree: PyTree) -> chex.Array:
 
 
 def finite_rows(batch: PyTree) -> chex.Array:
-    """Which data of a batch are finite in all of their leaves, `[B]` bool."""
+    """Tells which data of a batch are finite in all of their leaves, `[B]` bool."""
     is_finite = jnp.ones(checks.num_rows("batch", batch), bool)
     for leaf in jax.tree.leaves(batch):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
@@ -165,34 +165,46 @@ def _objective_and_info(
     sampler_state: PyTree,
     batch: PyTree,
     is_usable: chex.Array,
-) -> tuple[chex.Array, dict[str, chex.Array]]:
+) -> tuple[chex.Array, Info]:
     """Sum of the phase's objective over a batch (one key per datum), and averaged diagnostics.
 
     A datum that is not usable `[B]`, or whose objective is not finite, is counted and left out of
     the sum.
     """
+    has_proper_weights = "proper_weights" in phase.sampler.gives
 
+    # A value for each datum; the sampler reduces its diagnostics over the batch.
     @partial(jax.vmap, out_axes=(0, 0, None), axis_name="batch")
     def draw_and_judge(key, x):
         particles, info = phase.sampler.draw(key, params, x, sampler_state, axis_name="batch")
-        log_weights = particles.log_weights if phase.sampler.is_properly_weighted else ()
+        if not isinstance(info, Info):
+            raise TypeError(
+                "`draw` of a sampler must return (Particles, types.Info), got diagnostics of type "
+                f"{type(info).__name__}; write `Info(rates={{...}}, counts={{...}})`."
+            )
+        log_weights = particles.log_weights if has_proper_weights else ()
         return phase.objective.value(params, particles), log_weights, info
 
     values, log_weights, info = draw_and_judge(keys, batch)
     chex.assert_shape(values, keys.shape)
+
+    # The sum, over what is finite.
     is_counted = is_usable & jnp.isfinite(values)
     total = jnp.sum(jnp.where(is_counted, values, 0.0))
     num_counted = jnp.sum(is_counted).astype(total.dtype)
     # NaN where there is no datum to average: not 0, which an epoch's average would take for one.
-    info = dict(info, objective=total / num_counted, num_nonfinite_objective=jnp.sum(~is_counted))
-    if phase.sampler.is_properly_weighted:
+    rates = {"objective": total / num_counted}
+    counts = {"num_nonfinite_objective": jnp.sum(~is_counted)}
+
+    # Estimates of log p(x), where the weights are.
+    if has_proper_weights:
         bounds = jax.vmap(weights.log_mean_exp)(log_weights)
         # -inf if it is for one datum
-        info["log_likelihood_bound"] = jnp.mean(bounds, where=is_usable)
+        rates["log_likelihood_bound"] = jnp.mean(bounds, where=is_usable)
         ess = jax.vmap(weights.effective_sample_size)(log_weights)
-        info["effective_sample_size"] = jnp.mean(ess, where=is_usable)
-        info["num_zero_weight"] = jnp.sum((log_weights == -jnp.inf) & is_usable[:, None])
-    return total, info
+        rates["effective_sample_size"] = jnp.mean(ess, where=is_usable)
+        counts["num_zero_weight"] = jnp.sum((log_weights == -jnp.inf) & is_usable[:, None])
+    return total, info.with_more(rates, counts)
 
 
 def check_key(key: chex.PRNGKey) -> None:
@@ -323,13 +335,12 @@ def make_train_step(
 
     Returns:
       `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
-      is donated, `info` maps the name of each phase to its diagnostics: the `objective` (mean over
+      is donated, `info` maps the name of each phase to its `types.Info`: the `objective` (mean over
       the data where it is finite; the others are counted in `num_nonfinite_objective`),
       `num_skipped_updates` (1 if a gradient was not finite, or no datum was left, and the phase
-      moved nothing), the
-      sampler's own info, and for properly weighted particles `log_likelihood_bound` (mean of the
-      log mean weight, a lower bound of log p(x) in expectation), `effective_sample_size` and
-      `num_zero_weight`.
+      moved nothing), the sampler's own, and for properly weighted particles `log_likelihood_bound`
+      (mean of the log mean weight, a lower bound of log p(x) in expectation),
+      `effective_sample_size` and `num_zero_weight`.
 
     Raises:
       ValueError: for an unknown `loss_reduction`, or no phases. The step raises it for arrays of
@@ -343,6 +354,7 @@ def make_train_step(
     def run_phase(keys, phase, state, sampler_state, batch, is_usable):
         params, opt_states = state.params, state.opt_states
 
+        # The gradient with respect to what this phase moves.
         def loss_fn(moving):
             total, info = _objective_and_info(
                 keys, phase, params._replace(**moving), sampler_state, batch, is_usable
@@ -351,11 +363,14 @@ def make_train_step(
 
         moving = {name: getattr(params, name) for name in phase.updates}
         grads, info = jax.grad(loss_fn, has_aux=True)(moving)
+
         # A datum whose objective is not finite adds nothing to the loss, but differentiating its
         # infinity can still give 0 * inf. Such a step must not reach the parameters; nor must one
         # without any datum, which an optimizer with momentum would make all the same.
-        is_finite = all_finite(grads) & (info["num_nonfinite_objective"] < len(keys))
-        info = dict(info, num_skipped_updates=(~is_finite).astype(jnp.int32))
+        is_finite = all_finite(grads) & (info.counts["num_nonfinite_objective"] < len(keys))
+        info = info.with_more({}, {"num_skipped_updates": (~is_finite).astype(jnp.int32)})
+
+        # Each optimizer's step, or none.
         for name, grad in grads.items():
             # optax's own arithmetic mixes dtypes, which a caller may have forbidden globally.
             with jax.numpy_dtype_promotion("standard"):

@@ -1,6 +1,7 @@
 """Training to the end in chunks of about a second, with checkpoints and metrics in between."""
 
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from aiwae_jax.train.loop import epoch_averages
 from aiwae_jax.train.program import Program
 from aiwae_jax.train.step import all_finite
 from aiwae_jax.train.watch import TrainInfo
+from aiwae_jax.types import Info
 
 _SECONDS_PER_CHUNK = 1.0
 _MAX_SKIPPED = 100  # updates in a row, from an epoch's start
@@ -27,17 +29,8 @@ class NonFiniteError(RuntimeError):
     """Training ran into NaN or infinite parameters; the last good checkpoint is kept."""
 
 
-def _flat_record(averages: TrainInfo) -> dict[str, np.ndarray]:
-    """Names such as theta/objective, in the order of the phases' names from last to first."""
-    return {
-        f"{phase}/{name}": value
-        for phase, info in sorted(averages.items(), reverse=True)
-        for name, value in sorted(info.items())
-    }
-
-
-def _facts_line(record: dict[str, np.ndarray], epoch: float, images_per_second: float) -> str:
-    """The facts of the first phase that has them; θ's phase comes first."""
+def _facts_line(infos: Sequence[Info], epoch: float, images_per_second: float) -> str:
+    """The facts of the first phase that has them."""
     parts = [f"epoch {epoch:.4g}"]
     for name, label, digits in (
         ("objective", "objective", 2),
@@ -45,7 +38,7 @@ def _facts_line(record: dict[str, np.ndarray], epoch: float, images_per_second: 
         ("acceptance", "accept", 3),
         ("step_sizes", "step", 3),
     ):
-        values = [value for key, value in record.items() if key.endswith(f"/{name}")]
+        values = [info[name] for info in infos if name in info]
         if values:
             parts.append(f"{label} {np.mean(values[0]):.{digits}f}")
     return "  ".join([*parts, f"{images_per_second:,.0f} img/s"])
@@ -130,23 +123,26 @@ class Trainer:
         """Says once what went wrong, and stops when all updates of an epoch were skipped."""
         self._watch.look(totals, steps_in_epoch, num_data=leg.batch_size)
         for phase, info in totals.items():
-            num_skipped = int(np.max(info["num_skipped_updates"]))  # over repeats
+            num_skipped = int(np.max(info.counts["num_skipped_updates"]))  # over repeats
             if num_skipped == steps_in_epoch >= min(_MAX_SKIPPED, leg.steps_per_epoch):
                 raise NonFiniteError(
                     f"The gradient of {phase} was not finite in any of the {num_skipped} steps "
                     f"before step {self.step}. {self._last_good()}"
                 )
 
-    def _write_metrics(self, averages: TrainInfo, epoch: float) -> None:
+    def _write_metrics(self, averages: TrainInfo, epoch: float, leg: Stretch) -> None:
         """Writes an epoch's averages, for each repeat into its own file."""
         averages = processes.fetch(averages)  # by all, for process 0 to slice
         if not processes.is_primary():
             return
         facts = {"epoch": epoch}
+        if len(self._program.legs) > 1:
+            facts["leg"] = self._program.legs.index(leg)
         if self._program.learning_rate is not None:
             facts["learning_rate"] = self._program.learning_rate(self.step - 1)
         for repeat, writer in zip(self._repeats, self._metrics, strict=True):
-            writer.write(self.step, facts | _flat_record(repeat.select(averages)))
+            columns = metrics.columns(repeat.select(averages), leg.phases)
+            writer.write(self.step, facts | columns)
 
     def train(self, interruption: Interruption) -> None:
         """Trains to the end.
@@ -183,9 +179,10 @@ class Trainer:
                 averages = epoch_averages(totals, steps_in_epoch)
                 epoch = self._program.epochs_at(self.step)
                 if steps_in_epoch == leg.steps_per_epoch:
-                    self._write_metrics(averages, epoch)
+                    self._write_metrics(averages, epoch, leg)
                 images_per_second = pace * leg.batch_size * self._settings.num_repeats
-                bar.update(self.step, _facts_line(_flat_record(averages), epoch, images_per_second))
+                infos = [averages[phase] for phase in leg.phases]
+                bar.update(self.step, _facts_line(infos, epoch, images_per_second))
 
                 if signal_number or is_due or self._is_stage_end():
                     self.save()

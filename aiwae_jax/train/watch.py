@@ -1,4 +1,4 @@
-"""What went wrong in training steps, in words: said once, when the device has finished them.
+"""Says in words what went wrong in training steps: once, when the device has finished them.
 
 A compiled step counts and cannot speak, and a callback inside it could not be lowered for other
 platforms. So the host reads the counts, without waiting for them.
@@ -8,39 +8,38 @@ import collections
 import functools
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax.numpy as jnp
 import numpy as np
 
-TrainInfo = dict[str, dict[str, chex.Array]]
+from aiwae_jax.types import Info
+
+TrainInfo = dict[str, Info]  # by the phases' names
 
 _COUNTS = ("num_nonfinite_objective", "num_skipped_updates", "num_zero_weight")
 _MOST_PENDING = 64
 _NUM_REJECTED = 100  # moves in a row; fewer may all be rejected by chance
 
 
-def _acceptances(diagnostics: dict[str, Any]) -> list[Any]:
+def _acceptances(diagnostics: Info) -> list[chex.Array]:
     """Acceptances of moves, also of several samplers that were joined, where there are any."""
-    return [
-        value
-        for name, value in diagnostics.items()
-        if name.startswith("acceptance") and np.size(value)
-    ]
+    found = [chain.acceptance for chain in diagnostics.chains().values()]
+    return [acceptance for acceptance in found if np.size(acceptance)]
 
 
 def is_troubled(info: TrainInfo) -> chex.Array:
     """Whether an info asks for a look at it, `[]` bool; to be called inside the compiled step."""
     signs = []
     for diagnostics in info.values():
-        signs += [diagnostics[name] > 0 for name in _COUNTS if name in diagnostics]
+        signs += [diagnostics.counts[name] > 0 for name in _COUNTS if name in diagnostics.counts]
         signs += [jnp.all(acceptance <= 0) for acceptance in _acceptances(diagnostics)]
     return functools.reduce(jnp.logical_or, signs, jnp.zeros((), bool))
 
 
 class Trouble(NamedTuple):
-    """What went wrong in one phase.
+    """Something that went wrong in one phase.
 
     Attributes:
       kind: "data", "updates", "weights" or "moves".
@@ -54,7 +53,7 @@ class Trouble(NamedTuple):
 
 
 def troubles(info: TrainInfo, num_steps: int = 1) -> Iterator[Trouble]:
-    """What went wrong in training steps.
+    """Tells what went wrong in training steps.
 
     Args:
       info: of a train step, or `LoopState.totals`, summed over steps; under a leading axis of
@@ -64,9 +63,9 @@ def troubles(info: TrainInfo, num_steps: int = 1) -> Iterator[Trouble]:
     during = f" in {num_steps} steps" if num_steps > 1 else ""
     for phase, diagnostics in info.items():
         counts = {
-            name: int(np.max(np.asarray(diagnostics[name])))
+            name: int(np.max(diagnostics.counts[name]))
             for name in _COUNTS
-            if name in diagnostics
+            if name in diagnostics.counts
         }
         if num := counts.get("num_nonfinite_objective"):
             yield Trouble(

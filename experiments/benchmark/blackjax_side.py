@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from aiwae_jax import ais, objectives, samplers
-from aiwae_jax.types import Method, Model, Particles, Sampler, phase
+from aiwae_jax.types import ChainInfo, Info, Method, Model, Particles, Sampler, phase
 from experiments.benchmark import problem
 
 
@@ -47,9 +47,10 @@ def annealed(model: Model, cell: problem.Cell, num_leapfrog_steps: int, step_siz
         acceptance = acceptance.mean(axis=0)
         if axis_name is not None:
             acceptance = jax.lax.pmean(acceptance, axis_name)
-        return Particles(x, z, log_weights, posterior), {"acceptance": acceptance}
+        info = Info(chain=ChainInfo(acceptance))
+        return Particles(x, z, log_weights, posterior), info
 
-    return Sampler(draw, is_properly_weighted=True, is_reparameterized=False)
+    return Sampler(draw, gives=frozenset({"proper_weights"}))
 
 
 def aiwae(cell: problem.Cell) -> Method:

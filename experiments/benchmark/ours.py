@@ -6,10 +6,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
-from aiwae_jax import evaluate, forces, methods, train
-from aiwae_jax.evaluate import population
+from aiwae_jax import evaluate, methods, train
+from aiwae_jax.evaluate import chunks, population
 from aiwae_jax.parallel import sharding
 from aiwae_jax.types import Method
 from experiments.benchmark import problem
@@ -107,19 +106,17 @@ def evaluation_moves(force_precision: str) -> Callable[[], None]:
     """Some temperatures of an evaluation of 100 images, start and end included."""
     model = problem.model()
     params = model.init(problem.key())
-    log_joint = forces.log_joint_fn(model, force_precision)
-    functions = Partial(log_joint, params.theta), Partial(model.posterior, params.phi)
-    images, indices = problem.images(_EVALUATION_DATA), np.arange(_EVALUATION_DATA, dtype=np.int32)
+    functions = evaluate.Target.of(model, params, force_precision=force_precision).functions
+    indices = np.arange(_EVALUATION_DATA, dtype=np.int32)
+    chunk = population.Chunk(indices, problem.images(_EVALUATION_DATA), _EVALUATION_DATA)
     betas = np.linspace(0.0, 1.0, _EVALUATION_MOVES + 2)
-    pace = population.Pace(seconds=1e9)
+    course = population.Course(betas, np.full(_EVALUATION_MOVES, 0.1))
+    pace = chunks.Pace(seconds=1e9)
     pace.record(10**6, 1.0)
 
     def call() -> None:
-        population.run(
-            *(problem.key(), indices, images, functions, betas),
-            *(np.full(_EVALUATION_MOVES, 0.1), evaluation_settings().program()),
-            pace=pace,
-        )
+        program = evaluation_settings().program()
+        population.run(problem.key(), functions, chunk, course, program, pace=pace)
 
     return call
 

@@ -1,4 +1,4 @@
-"""What a posterior q tells of a model: the multi-sample bound and the active units."""
+"""Measures of a posterior q: the multi-sample bound, and the active units."""
 
 from functools import partial
 from typing import NamedTuple
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checks, weights
-from aiwae_jax.evaluate import doors, population, trial, verdicts
-from aiwae_jax.evaluate.population import InitialFn, LogJointFn, ProgressFn
+from aiwae_jax.evaluate import calls, chunks, doors, verdicts
+from aiwae_jax.evaluate.calls import ProgressFn
+from aiwae_jax.evaluate.target import Target
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
 
@@ -28,14 +29,16 @@ class ImportanceBound(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("num_blocks", "block_size"))
-def _importance_bound(key, indices, x, log_joint_fn, initial_fn, *, num_blocks, block_size):
+def _importance_bound(key, indices, x, functions, *, num_blocks, block_size):
+    log_joint, start = functions
+
     def bound_datum(index, x):
-        initial = initial_fn(x)
+        q = start(x)
 
         def block(block_key):
             keys = jax.random.split(block_key, block_size)
-            z, log_q = jax.vmap(lambda key: doors.sample_and_log_prob(initial, key))(keys)
-            return jax.vmap(lambda z_k: log_joint_fn(x, z_k))(z) - log_q
+            z, log_q = jax.vmap(lambda key: doors.sample_and_log_prob(q, key))(keys)
+            return jax.vmap(lambda z_k: log_joint(x, z_k))(z) - log_q
 
         log_weights = jax.lax.map(
             block, jax.random.split(jax.random.fold_in(key, index), num_blocks)
@@ -46,10 +49,10 @@ def _importance_bound(key, indices, x, log_joint_fn, initial_fn, *, num_blocks, 
     return jax.vmap(bound_datum)(indices, x)
 
 
+@calls.of_target
 def importance_bound(
     key: chex.PRNGKey,
-    log_joint_fn: LogJointFn,
-    initial: InitialFn,
+    target: Target,
     x: PyTree,
     *,
     num_samples: int = 5000,
@@ -61,8 +64,7 @@ def importance_bound(
 
     Args:
       key: consumed.
-      log_joint_fn: `(x, z) -> []`, nats.
-      initial: `x -> Posterior` (or any `Distribution`), the proposal.
+      target: log p(x, z), and in `start` the proposal.
       x: pytree of data with leading axis N.
       num_samples: K; a multiple of `block_size`.
       chunk_size: data treated at once.
@@ -77,8 +79,7 @@ def importance_bound(
         1; as `log_likelihood` for data and functions.
       TypeError: as `log_likelihood`.
     """
-    latent = doors.enter_bound(key, log_joint_fn, initial, x, progress_fn)
-    trial.check_support(log_joint_fn, x, latent)
+    doors.enter_bound(key, target, x, progress_fn)
     num_data = checks.num_rows("x", x)
     chunk_size = checks.integer("chunk_size", chunk_size, least=1)
     block_size = checks.integer("block_size", block_size, least=1)
@@ -89,16 +90,15 @@ def importance_bound(
             f"got {num_samples}."
         )
     chunk_size = min(chunk_size, num_data)
-    place = population.Placement(chunk_size)
-    functions = population.as_partial(log_joint_fn), population.as_partial(initial)
-    key, functions = place.replicate((key, functions))
+    place = chunks.Placement(chunk_size)
+    key, functions = place.replicate((key, target.functions))
     results = []
     with jax.default_matmul_precision("highest"):
-        for indices, num_kept in population.chunks(num_data, chunk_size):
+        for indices, num_kept in chunks.of(num_data, chunk_size):
             found = _importance_bound(
                 key,
-                *place.split((indices, population.select(x, indices))),
-                *functions,
+                *place.split((indices, chunks.select(x, indices))),
+                functions,
                 num_blocks=num_samples // block_size,
                 block_size=block_size,
             )
@@ -110,15 +110,14 @@ def importance_bound(
     return ImportanceBound(bound, int(num_zero_weight.sum()))
 
 
-def active_units(
-    initial: InitialFn, x: PyTree, *, threshold: float = 0.01
-) -> tuple[int, np.ndarray]:
+@calls.of_target
+def active_units(target: Target, x: PyTree, *, threshold: float = 0.01) -> tuple[int, np.ndarray]:
     """Counts latent units whose posterior mean varies: A_h = Var_x(E_q[h|x]) > threshold.
 
     Rows whose mean is not finite are left out, and a warning names them.
 
     Args:
-      initial: `x -> Posterior` with a `mean()`.
+      target: whose `start` returns a posterior with a `mean()`.
       x: pytree of data with leading axis N.
       threshold: the paper's 0.01.
 
@@ -132,12 +131,12 @@ def active_units(
     threshold = checks.real("threshold", threshold)
     if not 0.0 <= threshold < np.inf:
         raise ValueError(f"`threshold` must be finite and not negative, got {threshold}.")
-    doors.enter_means(initial, x)
-    means = np.asarray(_posterior_means(population.as_partial(initial), x), np.float64)
+    doors.enter_means(target.start, x)
+    means = np.asarray(_posterior_means(target.start, x), np.float64)
     is_finite = np.isfinite(means).all(axis=1)
     if not is_finite.any():
         raise ValueError(
-            f"`initial` has no finite mean for any of the {len(means)} data; is there a NaN in `x` "
+            f"`start` has no finite mean for any of the {len(means)} data; is there a NaN in `x` "
             "or in its parameters?"
         )
     verdicts.warn_of_means(~is_finite)
@@ -146,5 +145,5 @@ def active_units(
 
 
 @jax.jit
-def _posterior_means(initial_fn, x):
-    return jax.vmap(lambda x: initial_fn(x).mean())(x)
+def _posterior_means(start, x):
+    return jax.vmap(lambda x: start(x).mean())(x)

@@ -17,21 +17,12 @@ import jax
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.evaluate import simulation, verdicts
-from aiwae_jax.evaluate.likelihood import (
-    InitialFn,
-    Likelihood,
-    LogJointFn,
-    ProgressFn,
-    Store,
-    anneal,
-    find_plan,
-    mean_and_standard_error,
-    num_gradients,
-)
-from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Settings
-from aiwae_jax.evaluate.simulation import SampleFn, simulate
-from aiwae_jax.evaluate.tuning import Plan
+from aiwae_jax.evaluate import calls, cost, simulation, verdicts
+from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
+from aiwae_jax.evaluate.likelihood import Likelihood, anneal, mean_and_standard_error
+from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Plan, Settings
+from aiwae_jax.evaluate.target import Target
+from aiwae_jax.evaluate.tuning import find_plan
 from aiwae_jax.types import PyTree
 
 _SEARCH_FACTORS = (1.5, 4.0)  # by which the search raises T, at least and at most
@@ -80,7 +71,7 @@ class Bidirectional(NamedTuple):
 
     @property
     def is_possible(self) -> bool:
-        """Whether exact draws from the model can give such a gap; if not, neither bound holds.
+        """Tells whether exact draws can give such a gap; if not, neither bound holds.
 
         exp of a lower bound has the mean p(x), exp of minus an upper one 1 / p(x), and given x they
         are independent: over N data exp(-sum of gaps) has the mean 1, so that by Markov's
@@ -111,24 +102,23 @@ def _student_t(num_normal: float, num_degrees: int) -> float:
     return float(special.stdtrit(num_degrees, special.ndtr(num_normal)))
 
 
-def warn_of_impossible(result: Bidirectional) -> None:
+def _warn_of_impossible(result: Bidirectional) -> None:
     """Warns of a gap that exact draws cannot give."""
     if not result.is_possible:
         warnings.warn(
             f"A bidirectional gap of {result.gap:.3g} ± {result.gap_standard_error:.2g} nats is "
-            "impossible for exact draws: neither bound holds. Either `sample_fn` does not draw "
-            "from `log_joint_fn` (another order of z, another model's weights, a scale, draws that "
-            "are not independent), or `log_prob` of what `initial` returns is not that of its "
-            "`sample` (or `transport`).",
-            stacklevel=3,
+            "impossible for exact draws: neither bound holds. Either `sample` does not draw from "
+            "`log_joint` (another order of z, another model's weights, a scale, draws that are not "
+            "independent), or `log_prob` of what `start` returns is not that of its own `sample` "
+            "(or `transport`).",
+            stacklevel=4,
         )
 
 
+@calls.of_target
 def bidirectional(
     key: chex.PRNGKey,
-    log_joint_fn: LogJointFn,
-    initial: InitialFn,
-    sample_fn: SampleFn,
+    target: Target,
     settings: Settings = DEFAULT_SETTINGS,
     *,
     num_data: int = 100,
@@ -140,16 +130,15 @@ def bidirectional(
     """Encloses log p(x) of data simulated from the model (bidirectional Monte Carlo, Grosse 2015).
 
     Forward chains give a lower bound. A simulated datum comes with the latent that made it, an
-    exact posterior sample, and chains from there back to `initial` give an upper bound:
+    exact posterior sample, and chains from there back to `start` give an upper bound:
     -log of the mean of their weights. Several reverse chains may share that one latent, for it is
     the mean of their weights that is unbiased for 1/p(x). Both hold for simulated data only; on
     real data the gap is a guide, as far as the model resembles them.
 
     Args:
       key: consumed.
-      log_joint_fn: see `log_likelihood`.
-      initial: see `log_likelihood`; for `chain_space="base"` it also needs `inverse_transport`.
-      sample_fn: `key -> (x, z)`, one exact draw from p(x, z).
+      target: with a `sample`; for `chain_space="base"` what it starts from needs
+        `inverse_transport`.
       settings: schedule, chains, moves.
       num_data: data to simulate.
       plan: from `tune`, say that of the estimates whose quality is asked; by default tuned here,
@@ -163,66 +152,46 @@ def bidirectional(
 
     Raises:
       ValueError: as `log_likelihood`; for fewer than two data; for `adapt="paper"`, whose weights
-        are biased and bound nothing; for a `sample_fn` whose draws do not fit, or ignore its key;
-        if `initial` lacks what `chain_space` needs.
+        are biased and bound nothing; for a `sample` whose draws do not fit, or ignore its key;
+        if what `start` returns lacks what `chain_space` needs.
       TypeError: as `log_likelihood`.
     """
-    settings = simulation.enter(
-        *(log_joint_fn, initial, sample_fn, settings, num_data),
-        keys=(key,),
+    work = simulation.enter(
+        *(key, target, settings, num_data),
         store=store,
         progress_fn=progress_fn,
         chunk_size=chunk_size,
     )
-    found = _enclose(
-        *(key, log_joint_fn, initial, sample_fn, settings),
-        *(num_data, plan, chunk_size, store, progress_fn),
-    )
-    verdicts.warn_of_broken([found.forward, found.reverse], settings)
+    found = _enclose(key, work, num_data, plan)
+    verdicts.warn_of_broken([found.forward, found.reverse], work.settings)
     verdicts.warn_of_rounding([found.forward, found.reverse])
-    warn_of_impossible(found)
+    _warn_of_impossible(found)
     return found
 
 
-def _enclose(
-    key,
-    log_joint_fn,
-    initial,
-    sample_fn,
-    settings,
-    num_data,
-    plan,
-    chunk_size,
-    store,
-    progress_fn,
-) -> Bidirectional:
+def _enclose(key: chex.PRNGKey, work: Work, num_data: int, plan: Plan | None) -> Bidirectional:
     """`bidirectional` behind its door."""
     data_key, pilot_data_key, pilot_key, forward_key, reverse_key = jax.random.split(key, 5)
-    pilot_gradients = 0
+    sample, pilot_gradients = work.target.sample, 0
     if plan is None:
-        x, _ = simulate(pilot_data_key, sample_fn, settings.num_pilot_data)
-        plan = find_plan(pilot_key, log_joint_fn, initial, x, settings, store, progress_fn)
+        x, _ = simulation.draws(pilot_data_key, sample, work.settings.num_pilot_data)
+        plan = find_plan(pilot_key, work, x)
         pilot_gradients = plan.num_gradients
-    x, latents = simulate(data_key, sample_fn, num_data)
-    total = 2 * num_gradients(settings, num_data)
+
+    # Both directions on the same data, and one progress of the two.
+    x, latents = simulation.draws(data_key, sample, num_data)
+    each = cost.num_gradients(work.settings, num_data)
 
     def run(run_key, latents, done_before):
-        return anneal(
-            run_key,
-            log_joint_fn,
-            initial,
-            x,
-            latents,
-            settings,
-            plan,
-            chunk_size,
-            store,
-            progress_fn and (lambda done, _: progress_fn(done_before + done, total)),
-        )
+        def progress_fn(done, _):
+            work.progress_fn(done_before + done, 2 * each)
+
+        ours = dataclasses.replace(work, progress_fn=work.progress_fn and progress_fn)
+        return anneal(run_key, ours, plan, x, latents)
 
     forward = run(forward_key, None, 0)
-    reverse = run(reverse_key, latents, forward.num_gradients)
-    return Bidirectional(forward, reverse, pilot_gradients + total)
+    reverse = run(reverse_key, latents, each)
+    return Bidirectional(forward, reverse, pilot_gradients + 2 * each)
 
 
 class GapSearch(NamedTuple):
@@ -248,11 +217,10 @@ class GapSearch(NamedTuple):
     num_gradients: int
 
 
+@calls.of_target
 def reach_gap(
     key: chex.PRNGKey,
-    log_joint_fn: LogJointFn,
-    initial: InitialFn,
-    sample_fn: SampleFn,
+    target: Target,
     settings: Settings = DEFAULT_SETTINGS,
     *,
     target_gap: float = 0.1,
@@ -270,11 +238,12 @@ def reach_gap(
     simulated data, and that is the result, whatever it says. An impossible gap ends the search and
     is never reached, see `Bidirectional.is_possible`.
 
+    The main arguments are the first three and `target_gap`; the others say on what, how far and
+    how it is searched.
+
     Args:
       key: consumed.
-      log_joint_fn: see `log_likelihood`.
-      initial: see `log_likelihood`.
-      sample_fn: see `bidirectional`.
+      target: see `bidirectional`.
       settings: where the search begins.
       target_gap: nats.
       num_data: data to simulate for each measurement.
@@ -291,34 +260,35 @@ def reach_gap(
     """
     target_gap = checks.positive("target_gap", target_gap)
     max_temperatures = checks.integer("max_temperatures", max_temperatures, least=2)
-    settings = simulation.enter(
-        *(log_joint_fn, initial, sample_fn, settings, num_data, x),
-        keys=(key,),
+    work = simulation.enter(
+        *(key, target, settings, num_data, x),
         store=store,
         progress_fn=progress_fn,
         chunk_size=chunk_size,
     )
-    total, search = 0, []
+    settings, search, total = work.settings, [], 0
 
-    def measure(number, settings, plan=None):
+    def measure(settings: Settings, plan: Plan | None = None) -> tuple[Plan, Bidirectional]:
+        """One try, with keys and data of its own."""
         nonlocal total
+        try_key = jax.random.fold_in(key, len(search))
+        pilot_key, data_key, gap_key = jax.random.split(try_key, 3)
         on_progress = progress_fn and partial(progress_fn, settings.num_temperatures)
-        pilot_key, data_key, gap_key = jax.random.split(jax.random.fold_in(key, number), 3)
+        ours = dataclasses.replace(work, settings=settings, progress_fn=on_progress)
         if plan is None:
-            pilot_x = simulate(data_key, sample_fn, settings.num_pilot_data)[0] if x is None else x
-            plan = find_plan(
-                pilot_key, log_joint_fn, initial, pilot_x, settings, store, on_progress
+            num_pilots = settings.num_pilot_data
+            pilot_x = (
+                x if x is not None else simulation.draws(data_key, target.sample, num_pilots)[0]
             )
+            plan = find_plan(pilot_key, ours, pilot_x)
             total += plan.num_gradients
-        result = _enclose(
-            *(gap_key, log_joint_fn, initial, sample_fn, settings),
-            *(num_data, plan, chunk_size, store, on_progress),
-        )
+        result = _enclose(gap_key, ours, num_data, plan)
         total += result.num_gradients
         return plan, result
 
+    # Raise T until the interval is below the target, or there is no point in going on.
     while True:
-        plan, result = measure(len(search), settings)
+        plan, result = measure(settings)
         search.append((settings.num_temperatures, result.gap, result.gap_standard_error))
         is_last = settings.num_temperatures >= max_temperatures
         if result.gap_upper_end <= target_gap or is_last or not result.is_possible:
@@ -327,10 +297,12 @@ def reach_gap(
         factor = np.clip(result.gap_upper_end / target_gap, *_SEARCH_FACTORS)
         raised = min(math.ceil(factor * settings.num_temperatures), max_temperatures)
         settings = dataclasses.replace(settings, num_temperatures=raised)
-    _, result = measure(len(search), settings, plan)
+
+    # What was stopped at is measured again.
+    _, result = measure(settings, plan)
     verdicts.warn_of_broken([result.forward, result.reverse], settings)
     verdicts.warn_of_rounding([result.forward, result.reverse])
-    warn_of_impossible(result)
+    _warn_of_impossible(result)
     return GapSearch(
         settings=settings,
         plan=plan,

@@ -1,0 +1,123 @@
+"""The target of an evaluation: log p(x, z), where chains begin, and exact draws."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from aiwae_jax import checks, forces
+from aiwae_jax.types import Model, Params, PyTree
+
+LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
+StartFn = Callable[[PyTree], Any]
+SampleFn = Callable[[chex.PRNGKey], tuple[PyTree, chex.Array]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Target:
+    """What is measured, as functions of one datum and one latent.
+
+    Functions that close over large parameters are passed as `jax.tree_util.Partial(fn, params)`:
+    their arrays are then arguments of the compiled program, and the next model of the same shape
+    needs no new compilation. Others become `Partial`s here.
+
+    Attributes:
+      log_joint: `(x, z) -> []`, log p(x, z), nats, for one datum and one latent `[D]`;
+        differentiable in z.
+      start: `x -> Posterior` (or any `Distribution`, such as the prior) to anneal from, and to draw
+        importance samples from. For `chain_space="base"` it needs `transport`, and for bounds from
+        above `inverse_transport` too.
+      sample: `key -> (x, z)`, one exact draw from p(x, z); for bounds from above, and None
+        elsewhere.
+
+    Raises:
+      TypeError: for what is no function, or binds what no compiled program can take.
+    """
+
+    log_joint: LogJointFn
+    start: StartFn
+    sample: SampleFn | None = None
+
+    def __post_init__(self):
+        for name, signature in (
+            ("log_joint", "`(x, z) -> []`"),
+            ("start", "`x -> Posterior`"),
+            ("sample", "`key -> (x, z)`"),
+        ):
+            fn = getattr(self, name)
+            if name == "sample" and fn is None:
+                continue
+            checks.function(name, fn, signature)
+            object.__setattr__(self, name, _as_partial(name, fn))
+
+    @property
+    def functions(self) -> tuple[Partial, Partial]:
+        """`log_joint` and `start`, as compiled programs take them."""
+        return self.log_joint, self.start
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        params: Params,
+        *,
+        start: str = "posterior",
+        force_precision: str = "float32",
+        contexts: PyTree | None = None,
+    ) -> "Target":
+        """Makes one of a model at its parameters.
+
+        Args:
+          model: the model.
+          params: its parameters.
+          start: "posterior" or, where that is not trained, "prior".
+          force_precision: of the gradients of log p(x, z), see `forces.log_joint_fn`.
+          contexts: `[N, ...]` data; of a conditional model `sample` draws the part that it
+            predicts, for one of them, and without them it has no `sample`.
+
+        Raises:
+          ValueError: for another start, or a precision that the model has not.
+        """
+        starts = {
+            "posterior": Partial(model.posterior, params.phi),
+            "prior": Partial(model.prior, params.theta),
+        }
+        if start not in starts:
+            raise ValueError(f"`start` must be one of {', '.join(starts)}; got {start!r}.")
+        log_joint = Partial(forces.log_joint_fn(model, force_precision), params.theta)
+        return cls(log_joint, starts[start], _sample_of(model, params.theta, contexts))
+
+
+def _as_partial(name: str, fn: Callable) -> Partial:
+    """`fn` as a pytree; raises TypeError for one that binds anything but numbers."""
+    if not isinstance(fn, Partial):
+        return Partial(fn)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(fn)[0]:
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, int | float | complex)):
+            raise TypeError(
+                f"`{name}` is a `Partial` of {checks.describe(leaf)} at "
+                f"{jax.tree_util.keystr(path)}, and may bind arrays only; bind the rest by a "
+                "`lambda` or `functools.partial` inside."
+            )
+    return fn
+
+
+def _sample_of(model: Model, theta: PyTree, contexts: PyTree | None) -> Partial | None:
+    """Exact draws of a model; None of one that has none."""
+    if model.sample is None:
+        return None
+    if not model.is_conditional:
+        return Partial(lambda theta, key: model.sample(key, theta, None), theta)
+    if contexts is None:
+        return None
+
+    def sample(theta, contexts, key):
+        which_key, sample_key = jax.random.split(key)
+        x = contexts[jax.random.randint(which_key, (), 0, len(contexts))]
+        return model.sample(sample_key, theta, x)
+
+    return Partial(sample, theta, jnp.asarray(contexts))

@@ -1,0 +1,188 @@
+"""The variational auto-encoder of any two networks, likelihood, prior and family of q."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aiwae_jax import checks, distributions
+from aiwae_jax.likelihoods import Likelihood
+from aiwae_jax.models import flows
+from aiwae_jax.types import Distribution, LogJointFn, Model, Params, Posterior, PyTree
+
+_FLOW_TAG = 0x666C6F77  # networks fold small counts into their key
+
+
+class Network(Protocol):
+    """A network as two pure functions: one of `networks`, or a pair of your own."""
+
+    def init(self, key: chex.PRNGKey) -> PyTree:
+        """Makes the parameters, a pytree of arrays."""
+
+    def apply(self, params: PyTree, inputs: chex.Array) -> chex.Array | tuple[chex.Array, ...]:
+        """Applies them to one input; may take a `precision` too, for forces."""
+
+
+def vae(
+    encoder: Network,
+    decoder: Network,
+    *,
+    likelihood: Likelihood,
+    prior: Distribution | Callable[[PyTree, PyTree], Distribution] | None = None,
+    posterior: str | Callable[..., Posterior] = "normal",
+    latent_size: int | None = None,
+    check_data: Callable[..., None] | None = None,
+    **flow_options: Any,
+) -> Model:
+    """Builds a variational auto-encoder: p(z) p(x|z) by a decoder, q(z|x) by an encoder.
+
+    A module of Flax Linen is `networks.Network(lambda key: module.init(key, jnp.zeros(D)),
+    module.apply)`; of Equinox, whose modules are their parameters, `networks.Network(build,
+    lambda module, z: module(z))`.
+
+    Args:
+      encoder: x `[X]` -> what `posterior` is made of: a tuple of heads, μ `[D]` and log σ `[D]` for
+        "normal", or one array `[2D]` of them side by side.
+      decoder: z `[D]` -> what `likelihood` is made of.
+      likelihood: from `likelihoods`, or of your own.
+      prior: a distribution over z, or a function of (theta, x); by default N(0, I). What it learns
+        is among the decoder's parameters.
+      posterior: the family of q, a key of `flows.FAMILIES`; or a function of (phi, *outputs of the
+        encoder).
+      latent_size: D; networks of `networks` say it.
+      check_data: in the place of the likelihood's, which raises for data that it is not of.
+      **flow_options: `num_layers` of a flow.
+
+    Returns:
+      The model. θ is the decoder's parameters, or {"decoder", "likelihood"} where the likelihood
+      learns, too; φ the encoder's, or {"encoder", "flow"}.
+
+    Raises:
+      ValueError: for an unknown family, or a latent size that nothing says.
+      TypeError: for networks without `init` and `apply`, or what is no likelihood.
+    """
+    for name, network in (("encoder", encoder), ("decoder", decoder)):
+        if not (hasattr(network, "init") and hasattr(network, "apply")):
+            raise TypeError(
+                f"`{name}` must have `init(key)` and `apply(params, inputs)`, got "
+                f"{checks.describe(network)}; use `networks.Network(init, apply)`."
+            )
+    if not isinstance(likelihood, Likelihood):
+        raise TypeError(
+            "`likelihood` must be a `likelihoods.Likelihood`, such as `likelihoods.normal()`, got "
+            f"{checks.describe(likelihood)}."
+        )
+    # What is not given is standard.
+    size = getattr(decoder, "size_in", None) if latent_size is None else latent_size
+    if size is None and (prior is None or isinstance(posterior, str)):
+        raise ValueError("`latent_size` must be given: this `decoder` has no `size_in` to say it.")
+    if prior is None:
+        prior = _ignoring_x(lambda: distributions.standard_normal(size))
+    elif not callable(prior):
+        prior = _ignoring_x(lambda given=prior: given)
+    if isinstance(posterior, str):
+        q = family(posterior, size, flow_options)
+    else:
+        q = flows.Family((), lambda key: {}, posterior, has_density=True)
+        if flow_options:
+            raise ValueError(f"`{next(iter(flow_options))}` is of a flow, and `posterior` is none.")
+    # Without arrays, for building a model asks for no device.
+    key_like = jax.eval_shape(lambda: jax.random.key(0))
+    has_flow = bool(jax.tree.leaves(jax.eval_shape(q.init, key_like)))
+    is_learned = bool(jax.tree.leaves(jax.eval_shape(likelihood.init)))
+    has_precision = "precision" in inspect.signature(decoder.apply).parameters
+
+    def init(key: chex.PRNGKey) -> Params:
+        theta_key, phi_key = jax.random.split(key)
+        theta, phi = decoder.init(theta_key), encoder.init(phi_key)
+        if is_learned:
+            theta = {"decoder": theta, "likelihood": likelihood.init()}
+        if has_flow:
+            phi = {"encoder": phi, "flow": q.init(jax.random.fold_in(phi_key, _FLOW_TAG))}
+        return Params(theta, phi)
+
+    def data_given(theta: PyTree, z: chex.Array, precision: str = "float32") -> Any:
+        params, learned = (theta["decoder"], theta["likelihood"]) if is_learned else (theta, {})
+        options = {"precision": precision} if has_precision else {}
+        return likelihood.build(learned, *_as_tuple(decoder.apply(params, z, **options)))
+
+    def posterior_of(phi: PyTree, x: chex.Array) -> Posterior:
+        chex.assert_rank(x, 1)
+        params, shared = (phi["encoder"], phi["flow"]) if has_flow else (phi, {})
+        heads = _split(_as_tuple(encoder.apply(params, x)), q.head_sizes)
+        return q.build(phi if callable(posterior) else shared, *heads)
+
+    def log_joint(
+        theta: PyTree, x: chex.Array, z: chex.Array, precision: str = "float32"
+    ) -> chex.Array:
+        chex.assert_rank([x, z], 1)
+        return data_given(theta, z, precision).log_prob(x) + prior(theta, x).log_prob(z)
+
+    def sample(key: chex.PRNGKey, theta: PyTree, x: PyTree = None) -> tuple[chex.Array, chex.Array]:
+        z_key, x_key = jax.random.split(key)
+        z = prior(theta, x).sample(z_key)
+        return data_given(theta, z).sample(x_key), z
+
+    def log_joint_in(precision: str) -> LogJointFn:
+        return functools.partial(log_joint, precision=precision)
+
+    return Model(
+        init=init,
+        log_joint=log_joint,
+        posterior=posterior_of,
+        prior=prior,
+        sample=sample,
+        likelihood=data_given,
+        log_joint_in=log_joint_in if has_precision else None,
+        has_posterior_density=q.has_density,
+        check_data=check_data or likelihood.check_data,
+    )
+
+
+def _ignoring_x(build: Callable[[], Distribution]) -> Callable[[PyTree, PyTree], Distribution]:
+    """A prior that learns nothing, of data of any kind."""
+
+    def prior(theta: PyTree, x: PyTree = None) -> Distribution:
+        del theta, x
+        return build()
+
+    return prior
+
+
+def family(name: str, latent_size: int, options: dict[str, Any]) -> flows.Family:
+    """A family of posteriors by its name.
+
+    Raises:
+      ValueError: for an unknown one.
+    """
+    if name not in flows.FAMILIES:
+        raise ValueError(f"`posterior` must be one of {sorted(flows.FAMILIES)}, got {name!r}.")
+    return flows.FAMILIES[name](latent_size, **options)
+
+
+def _as_tuple(outputs: chex.Array | tuple[chex.Array, ...]) -> tuple[chex.Array, ...]:
+    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+
+
+def _split(outputs: tuple[chex.Array, ...], sizes: tuple[int, ...]) -> tuple[chex.Array, ...]:
+    """Heads of these sizes: the outputs, or what one output has of them side by side.
+
+    Raises:
+      ValueError: for outputs that are neither; NumPy would broadcast them.
+    """
+    if not sizes:
+        return outputs
+    if len(outputs) == 1 and outputs[0].shape == (sum(sizes),):
+        return tuple(jnp.split(outputs[0], np.cumsum(sizes)[:-1]))
+    found = [list(head.shape) for head in outputs]
+    if found != [[size] for size in sizes]:
+        raise ValueError(
+            f"`encoder` must return heads of sizes {list(sizes)}, or one array [{sum(sizes)}] of "
+            f"them side by side, got shapes {found}."
+        )
+    return outputs

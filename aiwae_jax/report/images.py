@@ -1,0 +1,92 @@
+"""Images and keys of an evaluation, both from its seed."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aiwae_jax import data
+from aiwae_jax.report.evaluation import Evaluation
+
+_KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
+
+
+class Keys(NamedTuple):
+    """The keys of an evaluation."""
+
+    test_order: jax.Array
+    train_order: jax.Array
+    test_pixels: jax.Array
+    train_pixels: jax.Array
+    tuning: jax.Array
+    nll: jax.Array
+    gap: jax.Array
+    bound: jax.Array
+
+
+def keys_of(evaluation: Evaluation) -> Keys:
+    """All keys, from the evaluation's seed.
+
+    The tag keeps them apart from a training's keys, whose seed may be the same number.
+    """
+    root = jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG)
+    return Keys(*jax.random.split(root, len(Keys._fields)))
+
+
+class Images(NamedTuple):
+    """The images of an evaluation, binarized.
+
+    Attributes:
+      test: `[N, X]`.
+      train: `[N, X]`.
+      test_index: `[N]`, their rows in the test set.
+      train_index: `[N]`, in the training set.
+      all_test: the whole test set, for the active units.
+    """
+
+    test: np.ndarray
+    train: np.ndarray
+    test_index: np.ndarray
+    train_index: np.ndarray
+    all_test: np.ndarray
+
+    @property
+    def both(self) -> np.ndarray:
+        """`[2 N, X]`: those of the test set, and then those of the training set."""
+        return np.concatenate([self.test, self.train])
+
+    def identity(self, dataset: data.Dataset) -> dict[str, np.ndarray]:
+        """Says which image each number of evaluation.npz is of, and its label if there is one."""
+        found = {}
+        for part, index in (("test", self.test_index), ("train", self.train_index)):
+            found[f"index_{part}"] = index
+            labels = getattr(dataset, f"{part}_labels")
+            if labels is not None:
+                found[f"label_{part}"] = np.asarray(labels)[index]
+        return found
+
+
+def _choose(key: jax.Array, num_there: int, num: int) -> np.ndarray:
+    """Rows of a data set: all in their own order, or some by a permutation of all.
+
+    So that a larger number of images contains the smaller.
+    """
+    if num == num_there:
+        return np.arange(num)
+    return np.asarray(jax.random.permutation(key, num_there))[:num]
+
+
+def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> Images:
+    """Chooses and binarizes the evaluated images once, from the evaluation seed alone.
+
+    Every run on the same data and seed sees the same images and the same pixels.
+    """
+    num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(dataset.train))
+    keys = keys_of(evaluation)
+    draw = dataset.batch_fn
+    all_test = np.asarray(draw(keys.test_pixels, jnp.asarray(dataset.test)))
+    test_index = _choose(keys.test_order, len(dataset.test), num)
+    train_index = _choose(keys.train_order, len(dataset.train), num)
+    train = np.asarray(draw(keys.train_pixels, jnp.asarray(dataset.train[train_index])))
+    return Images(all_test[test_index], train, test_index, train_index, all_test)
