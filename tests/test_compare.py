@@ -47,6 +47,7 @@ def test_unknown_methods_and_flags_are_refused():
     assert compare.main(["compare", "--budgets=time"]) == 2
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_comparison_is_written_and_continues_without_work(tmp_path, capsys):
     shared = [flag for flag in TINY if not flag.startswith("--dataset")]

@@ -87,6 +87,7 @@ def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
     assert (tmp_path / "data").read_text() == ""
 
 
+@pytest.mark.slow
 def test_a_run_that_nobody_watches_is_whole(tmp_path):
     """Everything at once: unread, ASCII, stderr closed, no such backend, another folder."""
     folder = tmp_path / "run"
@@ -105,6 +106,8 @@ def test_a_run_that_nobody_watches_is_whole(tmp_path):
     assert "±" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.by_hand
+@pytest.mark.slow
 def test_output_that_a_full_disk_has_lost_is_an_error():
     arguments = " ".join([*TINY, *METHODS["vae"], "--dry_run", "--eval=none"])
     code, _, err = shell(f"$0 -m experiments.run {arguments} > /dev/full")
