@@ -198,3 +198,28 @@ def _of_update(optimizer: optax.GradientTransformation, params: Any) -> float:
             return optimizer.update(params, optimizer.init(params), params)
 
     return operations(update, params)
+
+
+def describe(training: Training, dataset: data.Dataset) -> dict[str, Any]:
+    """What a report says of a run's cost, in gradients of log p(x, z) for each training image."""
+    legs = [
+        {
+            "method": own.method,
+            "epochs": share * training.total_epochs,
+            "batch_size": own.batch_size,
+            "gradients_per_epoch": _of_leg(own, dataset).num_gradients,
+        }
+        for own, share in legs_of(training)
+    ]
+    total = sum(leg["epochs"] * leg["gradients_per_epoch"] for leg in legs)
+    return {"gradients_per_image": total, "legs": legs}
+
+
+def line(found: dict[str, Any]) -> str:
+    """The same in a line."""
+    legs = [
+        f"{leg['method']} {leg['epochs']:g} x {leg['gradients_per_epoch']:.1f}"
+        for leg in found["legs"]
+    ]
+    total = found["gradients_per_image"]
+    return f"cost: {total:,.0f} gradients an image (epochs x gradients: {' + '.join(legs)})"

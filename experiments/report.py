@@ -11,7 +11,7 @@ from aiwae_jax.report.environment import environment as environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.text import METRICS, Description
 from aiwae_jax.train import program
-from experiments import flags, paper
+from experiments import cost, flags, paper
 from experiments.settings import Training
 
 _STEP_SIZES = {"pilot": "tuned on pilot chains and frozen", "paper": "adapted on the chains"}
@@ -93,22 +93,24 @@ def differences_from_paper(
 def beside_the_paper(
     training: Training, evaluation: Evaluation, dataset: data.Dataset, content: dict[str, Any]
 ) -> dict[str, Any]:
-    """What report.json says of the paper's numbers, where it has some for such a run."""
+    """What report.json says of the run's cost, and of the paper's numbers where it has some."""
+    costs = {"cost": cost.describe(training, dataset)}
     cell = paper_cell(training, dataset.is_stand_in)
     if cell is None:
-        return {}
+        return costs
     num_temperatures = content["evaluation"]["num_temperatures"]
     used = dataclasses.replace(evaluation, num_temperatures=num_temperatures)
     num_test_images = len(dataset.test)
     differs = differences_from_paper(training, used, content["epochs"], num_test_images)
-    return {"paper": cell, "differs": differs}
+    return costs | {"paper": cell, "differs": differs}
 
 
-def differs_line(content: dict[str, Any]) -> list[str]:
-    """The last line of a table, where the paper's numbers stand in it."""
+def last_lines(content: dict[str, Any]) -> list[str]:
+    """The last lines of a table: what training cost, and how the paper did it otherwise."""
+    lines = ["\n" + cost.line(content["cost"])] if "cost" in content else []
     if not content.get("paper"):
-        return []
-    return ["\ndiffers from the paper's setting: " + "; ".join(content.get("differs", []))]
+        return lines
+    return [*lines, "\ndiffers from the paper's setting: " + "; ".join(content.get("differs", []))]
 
 
 def describe(report: dict[str, Any]) -> Description:
@@ -128,7 +130,7 @@ def describe(report: dict[str, Any]) -> Description:
     return Description(
         f"{report['data']['title']}: {title}",
         f"{report['data']['title']}, {' '.join([*model, method, *settings])}",
-        model_notes(training),
+        model_notes(training) + ([cost.line(report["cost"])] if "cost" in report else []),
         shlex.join(command),
         "images",
     )

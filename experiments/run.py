@@ -11,7 +11,7 @@ from aiwae_jax.cli import command, devices
 from aiwae_jax.report import plots
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.train.trainer import Trainer
-from experiments import build, evaluate, flags, memory, plan, report, workdir
+from experiments import build, cost, evaluate, flags, memory, plan, report, workdir
 
 
 @command.exit_codes
@@ -35,6 +35,7 @@ def main(argv: Sequence[str]) -> None:
         f"steps, over a mesh {run.mesh} of {report.environment()['device']}",
         flush=True,
     )
+    print(cost.line(cost.describe(config.training, dataset)), flush=True)
     if config.is_dry_run:
         print(plan.describe(config, dataset, run))
         return
