@@ -78,6 +78,11 @@ def exit_codes(
     return wrapped
 
 
+def _with_flags(error: Exception, names: Mapping[str, str]) -> str:
+    """Names flags where an error speaks of arguments, and not of what a file says."""
+    return in_flags(str(error), names) if str(error).startswith("`") else str(error)
+
+
 def _run(
     main: Callable[[Sequence[str]], None], argv: Sequence[str], names: Mapping[str, str]
 ) -> int:
@@ -91,7 +96,7 @@ def _run(
             devices.configure()
             main(argv)
     except (UsageError, data.DataError, files.WorkdirError, extras.MissingError) as error:
-        print(f"error: {in_flags(str(error), names)}", file=sys.stderr)
+        print(f"error: {_with_flags(error, names)}", file=sys.stderr)
         return 2
     except (
         checkpoint.CheckpointError,

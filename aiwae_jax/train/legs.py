@@ -16,7 +16,7 @@ from aiwae_jax import checks
 from aiwae_jax.train.loop import LoopState
 from aiwae_jax.train.optimizers import paper_epochs, stage_ends
 from aiwae_jax.train.settings import Settings
-from aiwae_jax.train.step import check_method, phase_names
+from aiwae_jax.train.state import check_method, phase_names
 from aiwae_jax.types import Method, Phase
 
 _OF_ONE_KIND = ("chain_space", "move", "start")  # what step sizes belong to

@@ -11,7 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from aiwae_jax import checks
 from aiwae_jax.train import watch
-from aiwae_jax.train.step import TrainState, check_key, check_not_taken
+from aiwae_jax.train.state import TrainState, check_not_taken
+from aiwae_jax.train.step import check_key
 from aiwae_jax.train.watch import TrainInfo
 from aiwae_jax.types import PyTree
 

@@ -16,7 +16,8 @@ from aiwae_jax.train.legs import Leg, Stretch, as_legs, index_at, merge, place, 
 from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.settings import Settings
-from aiwae_jax.train.step import init_state, make_train_step
+from aiwae_jax.train.state import init_state
+from aiwae_jax.train.step import make_train_step
 from aiwae_jax.train.watch import TrainInfo
 from aiwae_jax.types import BuiltMethod, Method, Model, Phase
 
