@@ -74,7 +74,9 @@ def complete_evaluation(
     """
     if preset == "none":
         return None
-    is_binary = training.model in BINARY
+    with refusals(names_of(Evaluation)):
+        _, model = stand_in(training)
+    is_binary = model.latents == "binary"
     usual: dict[str, Any] = {}
     if preset == "paper":
         require(
@@ -94,7 +96,6 @@ def complete_evaluation(
     if given.get("adapt") == "paper":
         usual["num_simulated"] = 0
     with refusals(names_of(Evaluation)):
-        _, model = stand_in(training)
         values = usual | given
         moves.check(values.get("move", "hmc"), model.latents)
         paths.check_space(values["chain_space"], model)

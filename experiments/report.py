@@ -143,10 +143,18 @@ def model_notes(training: dict[str, Any]) -> list[str]:
         notes.append(f"the weights are their exponential average (decay {training['ema']:g})")
     if training["model"] == "conditional":
         notes.append("NLL and NVLB are of the lower half of an image, given the upper one")
-    method, _ = build.stand_in(Training(**training))
-    if not program.trains_posterior(method):
+    if not _trains_posterior(training):
         notes.append(
             "this method trains no q: NVLB, variational gap, active units and reconstructions are "
             "of the prior given the upper half"
         )
     return notes
+
+
+def _trains_posterior(training: dict[str, Any]) -> bool:
+    """Whether its method does; of a model whose file is gone nobody can say, and most do."""
+    try:
+        method, _ = build.stand_in(Training(**training))
+    except ValueError:
+        return True
+    return program.trains_posterior(method)

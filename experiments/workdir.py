@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +60,7 @@ def default_workdir(training: Training) -> str:
     if training.num_moves is not None:
         parts.append(f"M{training.num_moves}")
     if training.model != "one_layer":
-        parts.append(training.model)
+        parts.append(re.sub(r"\W+", "_", training.model))
     if training.curriculum is not None:
         parts.append(f"curriculum{_digest(training.curriculum)}")
     parts += [
@@ -101,6 +102,8 @@ def claim(
         stored = contents.read_config(folder)
         differences = config_differences(folder, config.training)
         differences += dataset.differences(stored["data"])
+        if recipes and ".py:" in config.training.model and stored.get("model") != recipes["model"]:
+            differences.append("--model: its file had another content")
         if differences:
             raise WorkdirError(
                 f"--workdir={folder} holds a run of another configuration "

@@ -1,119 +1,57 @@
-"""Models of one's own from a file: a run's folder names the file and its SHA-256."""
+"""Tests of `--model=FILE.py:FUNCTION`: a model of one's own on the command line."""
 
 import json
-import pathlib
 
-import chex
-import numpy as np
-import own_table
+import jax
 import pytest
+from test_run import TINY, main
 
-import aiwae_jax
-from aiwae_jax import methods, models, types
-from aiwae_jax.runs import files
+from aiwae_jax import train
+from experiments import flags
 
-CODE = """
-import dataclasses
-
-import own_table
+SOURCE = """
+from aiwae_jax import models
 
 
-@dataclasses.dataclass
-class Sizes:
-    columns: int
-
-
-def build(data_size):
-    return own_table.factor_analysis(Sizes(data_size).columns)
-
-
-def plain():
-    return own_table.factor_analysis()
-
-
-def by_mean(mean_image, data_size=None):
-    assert mean_image.shape == (own_table.NUM_COLUMNS,)
-    return own_table.factor_analysis()
-
-
-def greedy(latent_size):
-    pass
-
-
-def nothing():
-    pass
+def small(data_size, mean_image):
+    return models.bernoulli_vae(data_size, {latent_size}, hidden_sizes=(5,), mean_image=mean_image)
 """
+GIVEN = [flag for flag in TINY if not flag.startswith(("--latent_dim", "--hidden_dim"))]
+GIVEN += ["--method=aiwae", "--K=2", "--T=3", "--L=2", "--epochs=0.2"]
 
 
-@pytest.fixture
-def path(tmp_path):
-    written = tmp_path / "mine.py"
-    written.write_text(CODE)
-    return written
+def test_a_model_of_ones_own_file_is_trained_measured_loaded_and_known_again(tmp_path, capsys):
+    path, folder = tmp_path / "mine.py", tmp_path / "run"
+    path.write_text(SOURCE.format(latent_size=3))
+    given = [*GIVEN, f"--model={path}:small", f"--workdir={folder}"]
+    assert main(*given) == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert report["config"]["training"]["model"] == f"{path}:small"
+    assert f"--model={path}:small" in (folder / "report.html").read_text()
+    run = train.load(folder)
+    assert run.encode(run.sample(jax.random.key(0), 2)[0])[0].shape == (2, 3)
 
-
-def test_a_model_from_a_file_is_trained_and_loaded_without_being_given(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    model = models.from_file("mine.py:build", data_size=own_table.NUM_COLUMNS)
-    run = own_table.fit(tmp_path / "run", model=model, method=methods.iwae(model, 2), epochs=1)
-    said = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
-    assert said["builder"] == "models.from_file"
-    assert said["arguments"]["where"] == f"{path}:build"
-    monkeypatch.chdir("/")
-    loaded = aiwae_jax.load(tmp_path / "run")
-    chex.assert_trees_all_equal(loaded.params, run.params)
-    rows = own_table.table().test
-    np.testing.assert_array_equal(loaded.encode(rows)[0], run.encode(rows)[0])
-    # The same file goes on in the same folder, one that was changed does not.
-    again = models.from_file(f"{path}:build", data_size=own_table.NUM_COLUMNS)
-    own_table.fit(tmp_path / "run", model=again, method=methods.iwae(again, 2), epochs=1)
-    path.write_text(CODE + "\n")
-    with pytest.raises(files.WorkdirError, match=r"has changed, its SHA-256 begins with .*give it"):
-        aiwae_jax.load(tmp_path / "run")
-    changed = models.from_file(f"{path}:build", data_size=own_table.NUM_COLUMNS)
-    with pytest.raises(files.WorkdirError, match="`model` was built otherwise"):
-        own_table.fit(tmp_path / "run", model=changed, method=methods.iwae(changed, 2), epochs=1)
-    path.unlink()
-    with pytest.raises(files.WorkdirError, match=r"mine.py cannot be read \(No such file.*give it"):
-        aiwae_jax.load(tmp_path / "run")
-    given = aiwae_jax.load(tmp_path / "run", own_table.factor_analysis())
-    chex.assert_trees_all_equal(given.params, run.params)
-
-
-def test_a_function_is_given_what_it_asks_for(path):
-    mean = np.zeros(own_table.NUM_COLUMNS)
-    offered = {"data_size": own_table.NUM_COLUMNS, "mean_image": mean}
-    for name, wanted in (("plain", set()), ("build", {"data_size"}), ("by_mean", set(offered))):
-        model = models.from_file(f"{path}:{name}", **offered)
-        assert isinstance(model, types.Model)
-        arguments = model.built_by.arguments
-        assert {key for key in offered if arguments[key] is not None} == wanted
+    path.write_text(SOURCE.format(latent_size=3) + "# changed\n")
+    assert main(*given) == 2
+    assert "--model: its file had another content" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("model", "message"),
     [
-        (
-            "greedy",
-            "greedy in .* asks for `latent_size`; it may ask for data_size and mean_image only",
-        ),
-        ("by_mean", "`mean_image` must be given, for by_mean"),
-        ("absent", "has no function absent"),
-        ("a b", r"`where` must be FILE.py:FUNCTION, got"),
+        ("nope", "--model must be one of one_layer, two_layer, sbn, conditional, or FILE.py:FUN"),
+        ("{folder}/none.py:small", "none.py cannot be read (No such file or directory)"),
+        ("{folder}/mine.py:big", "mine.py has no function big"),
     ],
 )
-def test_functions_that_cannot_be_called_are_refused(path, name, message):
-    with pytest.raises(ValueError, match=message):
-        models.from_file(f"{path}:{name}", data_size=5)
+def test_what_is_no_model_is_one_line(model, message, tmp_path):
+    (tmp_path / "mine.py").write_text(SOURCE.format(latent_size=3))
+    with pytest.raises(flags.UsageError) as caught:
+        flags.parse_run(["run", f"--model={model.format(folder=tmp_path)}"])
+    assert message in str(caught.value)
 
 
-def test_files_that_cannot_be_run_are_refused(path):
-    with pytest.raises(TypeError, match=r"nothing in .* must return a `types.Model`, got NoneType"):
-        models.from_file(f"{path}:nothing")
-    path.write_text("import nowhere_to_be_found\n")
-    with pytest.raises(ValueError, match=r"cannot be run .ModuleNotFoundError: No module named"):
-        models.from_file(f"{path}:plain")
-    with pytest.raises(ValueError, match=r"`where` must be FILE.py:FUNCTION, got 'mine.txt:build'"):
-        models.from_file("mine.txt:build")
-    with pytest.raises(ValueError, match="cannot be read"):
-        models.from_file(f"{pathlib.Path('nowhere.py')}:build")
+def test_options_of_our_models_are_not_of_ones_own(tmp_path):
+    (tmp_path / "mine.py").write_text(SOURCE.format(latent_size=3))
+    with pytest.raises(flags.UsageError, match="--latent_dim does not belong to --model="):
+        flags.parse_run(["run", f"--model={tmp_path}/mine.py:small", "--latent_dim=3"])

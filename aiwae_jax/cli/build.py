@@ -54,6 +54,8 @@ _MODELS = {
 
 def build_model(fitting: Fitting, mean_image: np.ndarray) -> Model:
     """The configured model, by its builder in `aiwae_jax.models`."""
+    if fitting.model not in _MODELS:
+        return models.from_file(fitting.model, data_size=mean_image.size, mean_image=mean_image)
     return _MODELS[fitting.model](
         fitting,
         data_size=mean_image.size,

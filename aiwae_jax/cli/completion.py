@@ -18,6 +18,7 @@ from aiwae_jax.cli.settings import (
     Fitting,
     foreign_to,
     method_options,
+    model_options,
 )
 from aiwae_jax.models import flows
 
@@ -65,7 +66,7 @@ def complete(
 def _whole(kind: type[_Kind], said: dict[str, Any], usual: dict[str, Any]) -> _Kind:
     """Puts together what was said and what is usual, of what method and model take."""
     foreign = foreign_to(said["method"], said["model"])
-    usual = method_options(said["method"]) | MODELS[said["model"]] | usual | _forced(said)
+    usual = method_options(said["method"]) | model_options(said["model"]) | usual | _forced(said)
     usual = {name: value for name, value in usual.items() if name not in foreign}
     return kind(**{"num_particles": 1} | usual | said)
 
@@ -127,7 +128,7 @@ def _check_builds(fitting: Fitting, said: dict[str, Any]) -> None:
         if reason is None:
             return
         able = able_to_train(said)
-        if fitting.method in able:  # with other options
+        if fitting.method in able or not able:  # with other options, or no model at all
             raise ValueError(reason)
         what = f"`model`={fitting.model}"
         if fitting.posterior not in (None, "normal"):

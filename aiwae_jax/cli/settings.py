@@ -54,10 +54,10 @@ class Fitting(train.Settings):
     )
     model: str = option(
         "one_layer",
-        choices=list(MODELS),
-        help="`one_layer` is the paper's, `two_layer` the IWAE paper's (2·latent_dim units under "
-        "latent_dim). Of binary latents: `sbn`, a sigmoid belief network, and `conditional`, which "
-        "predicts the lower half of an image from the upper one.",
+        help=f"Model: {', '.join(MODELS)}, or FILE.py:FUNCTION, one of your own. `one_layer` is "
+        "the paper's, `two_layer` the IWAE paper's (2·latent_dim units under latent_dim). Of "
+        "binary latents: `sbn`, a sigmoid belief network, and `conditional`, which predicts the "
+        "lower half of an image from the upper one.",
     )
     latent_size: int | None = option(
         None,
@@ -168,6 +168,11 @@ class Fitting(train.Settings):
     def __post_init__(self):
         """Raises ValueError for a value that cannot be."""
         super().__post_init__()
+        if self.model not in MODELS and ".py:" not in self.model:
+            raise ValueError(
+                f"`model` must be one of {', '.join(MODELS)}, or FILE.py:FUNCTION, one of your "
+                f"own; got {self.model!r}."
+            )
         if not all(size.isdecimal() and 1 <= int(size) <= _MANY for size in self._layers):
             raise ValueError(
                 f"`layers` must be positive numbers like 200 or 200,200, got {self.layers!r}."
@@ -193,7 +198,7 @@ class Fitting(train.Settings):
         return {name: getattr(self, name) for name in method_options(self.method)}
 
 
-FLAGS = flags.names_of(Fitting)  # field -> flag
+FLAGS = {**flags.names_of(Fitting), "where": "model"}  # argument -> flag
 OF_MODELS = tuple(dict.fromkeys(name for takes in MODELS.values() for name in takes))
 
 
@@ -209,9 +214,14 @@ OF_METHODS = tuple(dict.fromkeys(n for method in methods.BUILDERS for n in metho
 
 def foreign_to(method: str, model: str) -> set[str]:
     """The fields that neither this method nor this model takes; none is foreign to unknown ones."""
-    if method not in methods.BUILDERS or model not in MODELS:
+    if method not in methods.BUILDERS:
         return set()
-    return {*OF_METHODS, *OF_MODELS} - method_options(method).keys() - MODELS[model].keys()
+    return {*OF_METHODS, *OF_MODELS} - method_options(method).keys() - model_options(model).keys()
+
+
+def model_options(model: str) -> dict[str, Any]:
+    """What a model takes of the fields, with their defaults; one of your own takes none."""
+    return MODELS.get(model, {})
 
 
 def help_of(name: str, said: Option) -> str:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from aiwae_jax.cli.settings import MODELS, OF_METHODS, OF_MODELS, method_options
+from aiwae_jax.cli.settings import OF_METHODS, OF_MODELS, method_options, model_options
 from aiwae_jax.report.text import METRICS
 from aiwae_jax.runs.files import WorkdirError
 from experiments import contents, repeats
@@ -39,7 +39,7 @@ class Column(collections.namedtuple("Column", COLUMN_KEYS)):
 
     def unusual(self) -> dict[str, Any]:
         """The options that are not as method and model have them by themselves."""
-        usual = MODELS[self.model] | method_options(self.method) | {"move": "langevin"}
+        usual = model_options(self.model) | method_options(self.method) | {"move": "langevin"}
         return {
             name: value
             for name, value in self._asdict().items()
