@@ -1,10 +1,12 @@
 """Schedules and settings of an evaluation."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aiwae_jax import ais, evaluate, schedules
+from aiwae_jax import ais, evaluate, options, report, schedules
 from aiwae_jax.evaluate import tuning
 
 
@@ -64,3 +66,34 @@ def test_a_schedule_of_float32_stays_a_schedule():
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         evaluate.Settings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_examples": 1}, r"`num_examples` must be 0 \(all\) or at least 2, got 1"),
+        ({"num_simulated": 1}, r"`num_simulated` must be 0 \(none\) or at least 2, got 1"),
+        ({"num_simulated": -2}, "`num_simulated` must be at least 0, got -2"),
+        ({"num_bound_samples": 60}, "must be at least 50 and a multiple of 50, got 60"),
+        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"force_precision": "half"}, "`force_precision` must be one of float32, "),
+        ({"target_gap": 0.1, "num_simulated": 0}, "`target_gap` needs `num_simulated` > 0"),
+        (
+            {"target_gap": 0.1, "adapt": "paper", "schedule": "linear"},
+            "and `adapt`='pilot', got 50 and 'paper'",
+        ),
+        ({"num_chains": 0}, "`num_chains` must be at least 1, got 0"),
+    ],
+)
+def test_impossible_measurements_of_a_report_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        report.Evaluation(**changes)
+
+
+def test_every_setting_is_an_option_with_a_flag_of_its_own():
+    fields = dict.fromkeys(field.name for field, _ in options.options_of(report.Evaluation))
+    assert list(fields) == [field.name for field in dataclasses.fields(report.Evaluation)]
+    flags = [said.flag for _, said in options.options_of(report.Evaluation)]
+    assert None not in flags
+    assert len(set(flags)) == len(flags)
+    assert all(said.help.endswith((".", ")")) for _, said in options.options_of(report.Evaluation))

@@ -276,10 +276,9 @@ def reach_gap(
         on_progress = progress_fn and partial(progress_fn, settings.num_temperatures)
         ours = dataclasses.replace(work, settings=settings, progress_fn=on_progress)
         if plan is None:
-            num_pilots = settings.num_pilot_data
-            pilot_x = (
-                x if x is not None else simulation.draws(data_key, target.sample, num_pilots)[0]
-            )
+            pilot_x = x
+            if x is None:
+                pilot_x, _ = simulation.draws(data_key, target.sample, settings.num_pilot_data)
             plan = find_plan(pilot_key, ours, pilot_x)
             total += plan.num_gradients
         result = _enclose(gap_key, ours, num_data, plan)
