@@ -54,11 +54,6 @@ def _check_step_size(value: float, largest: float) -> None:
         )
 
 
-def _check(name: str, value: int, smallest: int) -> None:
-    if value < smallest:
-        raise ValueError(f"`{name}` must be at least {smallest}, got {value}.")
-
-
 def _sampler(
     model: Model, num_particles: int, draw_particle: Callable, init_params: Callable
 ) -> Sampler:
@@ -66,7 +61,7 @@ def _sampler(
 
     The particles come without the posterior: they are no longer its samples.
     """
-    _check("num_particles", num_particles, 1)
+    checks.integer("num_particles", num_particles, least=1)
 
     def draw(key, params, x, state, *, axis_name=None):
         del state, axis_name
@@ -124,7 +119,7 @@ def hvae(
     """
     moves.check("hmc", model.latents)
     _check_step_size(initial_step_size, largest_step_size)
-    _check("num_leapfrog_steps", num_leapfrog_steps, 0)
+    checks.integer("num_leapfrog_steps", num_leapfrog_steps, least=0)
     if tempering not in TEMPERINGS:
         raise ValueError(f"`tempering` must be one of {', '.join(TEMPERINGS)}, got {tempering!r}.")
     is_learned = tempering == "learned"
@@ -189,7 +184,7 @@ def hvi(
     """
     moves.check("hmc", model.latents)
     _check_step_size(initial_step_size, largest_step_size)
-    _check("num_moves", num_moves, 0)
+    checks.integer("num_moves", num_moves, least=0)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
 
     def network(size):

@@ -310,8 +310,7 @@ def hmc_from_posterior(
       ValueError: if M < 0 or L < 1, if the model has no other precision, or binary latents.
     """
     moves.check("hmc", model.latents)
-    if num_moves < 0:
-        raise ValueError(f"`num_moves` must be at least 0, got {num_moves}.")
+    checks.integer("num_moves", num_moves, least=0)
     hmc.check_num_leapfrog_steps(num_leapfrog_steps)
     log_joint = forces.log_joint_fn(model, force_precision)
 

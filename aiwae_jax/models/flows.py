@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from aiwae_jax import distributions, networks
+from aiwae_jax import checks, distributions, networks
 from aiwae_jax.types import Posterior, PyTree
 
 _NUM_MOMENT_SAMPLES = 128
@@ -201,7 +201,7 @@ def planar(latent_size: int, num_layers: int = 4) -> Family:
     Raises:
       ValueError: if `num_layers` < 0.
     """
-    _check_num_layers(num_layers)
+    checks.integer("num_layers", num_layers, least=0)
 
     def build(params, loc, log_scale, u, w, b):
         del params
@@ -275,7 +275,7 @@ def iaf(latent_size: int, num_layers: int = 2) -> Family:
     Raises:
       ValueError: if `num_layers` < 0.
     """
-    _check_num_layers(num_layers)
+    checks.integer("num_layers", num_layers, least=0)
     network = networks.autoregressive(latent_size, _IAF_HIDDEN_SIZE, _IAF_HIDDEN_SIZE)
 
     def init(key):
@@ -317,11 +317,6 @@ def _autoregressive_inverse(gate_and_shift, image: chex.Array) -> chex.Array:
         return (image - (1.0 - gate) * shift) / gate
 
     return jax.lax.fori_loop(0, image.shape[0], body, image)
-
-
-def _check_num_layers(num_layers: int) -> None:
-    if num_layers < 0:
-        raise ValueError(f"`num_layers` must be at least 0, got {num_layers}.")
 
 
 # name -> builder; the two flows also take `num_layers`.

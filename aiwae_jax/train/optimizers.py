@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from aiwae_jax import checks
 from aiwae_jax.types import Params, PyTree
 
 Optimizers = Params  # of optax.GradientTransformation
@@ -141,8 +142,7 @@ def stage_ends(
       ValueError: for no steps, no stages, or epochs that are not a positive number.
     """
     for name, value in (("steps_per_epoch", steps_per_epoch), ("num_stages", num_stages)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        checks.integer(name, value, least=1)
     if epochs is not None and not 0.0 < epochs < math.inf:
         raise ValueError(f"`epochs` must be positive and finite, got {epochs}.")
     stretch = 1.0 if epochs is None else epochs / paper_epochs(num_stages)
