@@ -145,7 +145,7 @@ def test_a_report_measures_what_is_exact_and_the_same_call_finds_it(finished, ca
     assert "plane, aiwae num_particles=2" in capsys.readouterr().out
     page = (folder / "report.html").read_text()
     assert "plane: aiwae" in page
-    assert "paper" not in page
+    assert "paper (std" not in page
     assert content["pictures"] == ["learning_curves.png", "acceptance.png"]  # rows are no images
     assert report.write(run, dataset, SETTINGS, **QUICK) == content
     assert "already evaluated like this" in capsys.readouterr().out

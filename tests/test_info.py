@@ -130,7 +130,7 @@ def test_moves_of_training_are_drawn_where_they_were_made(
     monkeypatch.setattr(plots, "acceptance", watched)
     records = metrics.read(run.folder)
     shown = pictures.Shown(
-        *(run.folder, own_table.table(), MODEL, run.params.theta, run.initial(run.params), None),
+        *(run.folder, own_table.table(), MODEL, run.params.theta, run.target().start, None),
         *(records, {}, "hmc", evaluation.Evaluation()),
     )
     assert "acceptance.png" in pictures.draw_missing(shown)

@@ -1,0 +1,15 @@
+"""Samplers: where the particles of a datum come from."""
+
+from aiwae_jax.samplers.chains import TARGET_ACCEPTANCE, annealed, hmc_from_posterior
+from aiwae_jax.samplers.direct import ancestral, importance, importance_from_prior
+from aiwae_jax.samplers.joint import joined
+
+__all__ = [
+    "TARGET_ACCEPTANCE",
+    "ancestral",
+    "annealed",
+    "hmc_from_posterior",
+    "importance",
+    "importance_from_prior",
+    "joined",
+]
