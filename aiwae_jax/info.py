@@ -11,7 +11,7 @@ import jax
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=("acceptance", "step_sizes"),
-    meta_fields=("betas",),
+    meta_fields=("betas", "kind"),
 )
 @dataclasses.dataclass(frozen=True)
 class ChainInfo:
@@ -22,11 +22,14 @@ class ChainInfo:
       step_sizes: `[M]`; None where they are not told.
       betas: the inverse temperatures of the moves, M numbers; None where they leave one density
         invariant. Constants, not arrays: nothing sums them, and no checkpoint holds them.
+      kind: of the chain, in words: where it starts, in which space it lives, how it moves. Step
+        sizes of one kind can stand for those of another chain of that kind.
     """
 
     acceptance: chex.Array
     step_sizes: chex.Array | None = None
     betas: tuple[float, ...] | None = None
+    kind: str | None = None
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -156,7 +156,8 @@ def measure_speed(
     for variant in variants:
         training = flags.parse_run(["run", *variant.arguments]).training
         model = build.build_model(training, dataset.mean_image())
-        method, optimizers = build.build_method(training, model), train.adam(1e-3)
+        method = build.build_method(training, model)
+        optimizers = build.settings_of(training).make_optimizers(1e-3)
         key = jax.random.key(0)
         state = train.init_state(key, model, method, optimizers)
         batch = jnp.asarray(dataset.train[: training.batch_size] > 0, jnp.float32)

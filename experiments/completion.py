@@ -7,7 +7,7 @@ from aiwae_jax import evaluate, moves, paths
 from aiwae_jax.cli import completion
 from aiwae_jax.cli.build import stand_in
 from aiwae_jax.cli.flags import names_of, refusals, require
-from aiwae_jax.cli.settings import BINARY
+from aiwae_jax.cli.settings import BINARY, MODELS
 from aiwae_jax.report.evaluation import Evaluation
 from experiments import paper
 from experiments.settings import Training
@@ -74,9 +74,7 @@ def complete_evaluation(
     """
     if preset == "none":
         return None
-    with refusals(names_of(Evaluation)):
-        _, model = stand_in(training)
-    is_binary = model.latents == "binary"
+    is_binary = _latents(training) == "binary"
     usual: dict[str, Any] = {}
     if preset == "paper":
         require(
@@ -97,6 +95,15 @@ def complete_evaluation(
         usual["num_simulated"] = 0
     with refusals(names_of(Evaluation)):
         values = usual | given
-        moves.check(values.get("move", "hmc"), model.latents)
-        paths.check_space(values["chain_space"], model)
+        moves.check(values.get("move", "hmc"), _latents(training))
+        if training.model in MODELS:
+            paths.check_space(values["chain_space"], stand_in(training)[1])
         return Evaluation(**values)
+
+
+def _latents(training: Training) -> str:
+    """Of what kind they are; of a model of one's own that asks for its data, continuous."""
+    try:
+        return stand_in(training)[1].latents
+    except ValueError:
+        return "continuous"

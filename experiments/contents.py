@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from aiwae_jax.cli import build
+from aiwae_jax.cli.completion import why_not
 from aiwae_jax.cli.flags import in_flags
 from aiwae_jax.report import contents
 from aiwae_jax.report.contents import read_evaluation as read_evaluation
@@ -31,10 +31,12 @@ def settings_of(folder: pathlib.Path, stored: dict[str, Any]) -> Training:
     path = folder / "config.json"
     try:
         training = Training(**stored["training"])
-        build.stand_in(training)
+        reason = why_not(training)
     except (TypeError, ValueError, KeyError) as error:
-        reason = in_flags(str(error).removeprefix("Training.__init__() "), FLAGS)
+        reason = str(error).removeprefix("Training.__init__() ")
+    if reason is not None:
         raise WorkdirError(
-            f"{path} is of another version, or was changed ({reason}); {config.CONFIG_ADVICE}."
-        ) from None
+            f"{path} is of another version, or was changed ({in_flags(reason, FLAGS)}); "
+            f"{config.CONFIG_ADVICE}."
+        )
     return training

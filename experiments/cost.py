@@ -118,6 +118,10 @@ def _words(params: dict[str, Any]) -> str:
 def _cost(equation: Any) -> float:
     """Operations of one equation that is no plain call."""
     name, params = equation.primitive.name, equation.params
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
+        return float(2.0 * np.prod(kernel) / out_features * np.prod(equation.outvars[0].aval.shape))
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         left = equation.invars[0].aval.shape
@@ -175,7 +179,7 @@ def _of_leg(training: Training, dataset: data.Dataset) -> Cost:
     key, size = jax.random.key(0), dataset.train.shape[1]
     state = jax.eval_shape(lambda key: train.init_state(key, model, method, optimizers), key)
     x = jax.ShapeDtypeStruct((size,), jnp.float32)
-    z = jax.eval_shape(lambda theta, x: model.prior(theta, x).sample(key), state.params.theta, x)
+    z = jax.eval_shape(lambda phi, x: model.posterior(phi, x).sample(key), state.params.phi, x)
     batch = jax.ShapeDtypeStruct((_BATCH_SIZE, size), jnp.float32)
     step = operations(train.make_train_step(method, optimizers), key, state, batch)
     updates = sum(
@@ -200,23 +204,32 @@ def _of_update(optimizer: optax.GradientTransformation, params: Any) -> float:
     return operations(update, params)
 
 
-def describe(training: Training, dataset: data.Dataset) -> dict[str, Any]:
-    """What a report says of a run's cost, in gradients of log p(x, z) for each training image."""
-    legs = [
-        {
-            "method": own.method,
-            "epochs": share * training.total_epochs,
-            "batch_size": own.batch_size,
-            "gradients_per_epoch": _of_leg(own, dataset).num_gradients,
-        }
-        for own, share in legs_of(training)
-    ]
+def describe(training: Training, dataset: data.Dataset) -> dict[str, Any] | None:
+    """What a report says of a run's cost, in gradients of log p(x, z) for each training image.
+
+    None where a model of one's own cannot be counted: it has no products, or in a loop of unknown
+    length.
+    """
+    try:
+        legs = [
+            {
+                "method": own.method,
+                "epochs": share * training.total_epochs,
+                "batch_size": own.batch_size,
+                "gradients_per_epoch": _of_leg(own, dataset).num_gradients,
+            }
+            for own, share in legs_of(training)
+        ]
+    except (ValueError, ZeroDivisionError):
+        return None
     total = sum(leg["epochs"] * leg["gradients_per_epoch"] for leg in legs)
     return {"gradients_per_image": total, "legs": legs}
 
 
-def line(found: dict[str, Any]) -> str:
+def line(found: dict[str, Any] | None) -> str:
     """The same in a line."""
+    if found is None:
+        return "cost: not counted, for this model has no products to count, or in a loop"
     legs = [
         f"{leg['method']} {leg['epochs']:g} x {leg['gradients_per_epoch']:.1f}"
         for leg in found["legs"]

@@ -152,7 +152,9 @@ def main(argv: Sequence[str]) -> None:
         run,
         dataset=dataset,
         params=loop_state.train.weights,
-        epochs=run.epochs_at(loop_state.num_steps),
+        epochs=training.total_epochs
+        if facts["is_finished"]
+        else run.epochs_at(loop_state.num_steps),
         is_finished=facts["is_finished"],
         wall_time=facts["wall_time"],
         data_dir=workdir.absolute(arguments.data_dir) or stored["data_dir"],

@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from aiwae_jax.cli import flags as cli
+from aiwae_jax.cli.curriculum import legs_of
 from aiwae_jax.cli.flags import UsageError as UsageError
 from aiwae_jax.cli.layout import Layout, Processes
 from aiwae_jax.cli.settings import OF_METHODS, foreign_to
@@ -106,10 +107,9 @@ def parse_run(argv: Sequence[str]) -> Config:
     evaluation = completion.complete_evaluation(given, training, running.eval)
     folder = running.workdir or workdir.default_workdir(training)
     cli.check_folder("workdir", folder)
-    layout.check_splits("data", batch_size=training.batch_size)
-    layout.check_splits(
-        "particle", K=training.num_particles, particle_chunk=training.particle_chunk
-    )
+    for own, _ in legs_of(training):
+        layout.check_splits("data", batch_size=own.batch_size)
+        layout.check_splits("particle", K=own.num_particles, particle_chunk=own.particle_chunk)
     return Config(
         training=training,
         evaluation=evaluation,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import jax
 
 from aiwae_jax import data
+from aiwae_jax.cli.curriculum import legs_of
 from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.cli.settings import method_options
 from aiwae_jax.train.program import Program
@@ -61,7 +62,7 @@ def check(config: Config, dataset: data.Dataset, run: Program) -> None:
     num_devices = jax.local_device_count()
     of_parameters, of_particles = (
         _of_parameters(training, dataset),
-        _of_particles(training, dataset),
+        max(_of_particles(own, dataset) for own, _ in legs_of(training)),
     )
     kept = 0
     if max(of_parameters, of_particles) > _WORTH_A_LOOK * free:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from aiwae_jax import data, evaluate
 from aiwae_jax.report import images
 from aiwae_jax.runs import progress
+from aiwae_jax.train.legs import Stretch
 from aiwae_jax.train.loop import LoopState
 from aiwae_jax.train.program import Program
 from experiments import launch
@@ -30,8 +31,7 @@ def describe(config: Config, dataset: data.Dataset, run: Program) -> str:
         params = jax.tree.map(lambda a: a[0], params)
     total, per_step = run.stage_ends[-1], []
     for leg in run.legs:
-        at_leg = state.train._replace(step=jnp.full_like(state.train.step, leg.start))
-        state, seconds = _time_steps(run, state._replace(train=at_leg))
+        state, seconds = _time_steps(run, state, leg)
         per_step.append(seconds)
     folder = pathlib.Path(config.workdir).expanduser().absolute()
     done = round(total * launch.look(folder, config, len(dataset.train)).share_done)
@@ -54,15 +54,20 @@ def describe(config: Config, dataset: data.Dataset, run: Program) -> str:
     return "\n".join(lines)
 
 
-def _time_steps(run: Program, state: LoopState) -> tuple[LoopState, float]:
-    """Seconds of a step, and the state after some of them."""
-    state = run.run_steps(state, 1)
+def _time_steps(run: Program, state: LoopState, leg: Stretch) -> tuple[LoopState, float]:
+    """Seconds of a leg's step, and the state after some of them."""
+
+    def at_start(state):  # whatever was timed before, the next steps are this leg's
+        step = jnp.full_like(state.train.step, leg.start)
+        return state._replace(train=state.train._replace(step=step))
+
+    state = run.run_steps(at_start(state), 1)
     # What a call takes beside its steps, the epoch's permutation say, is there once in a second.
     seconds = {1: [], _NUM_STEPS: []}
     for _ in range(_NUM_TIMED):
         for num_steps, measured in seconds.items():
             began = time.monotonic()
-            state = jax.block_until_ready(run.run_steps(state, num_steps))
+            state = jax.block_until_ready(run.run_steps(at_start(state), num_steps))
             measured.append(time.monotonic() - began)
     once, several = map(min, seconds.values())
     return state, max((several - once) / (_NUM_STEPS - 1), 1e-6)

@@ -9,7 +9,7 @@ from aiwae_jax.cli import build
 from aiwae_jax.evaluate import PAPER_SETTINGS
 from aiwae_jax.report.environment import environment as environment
 from aiwae_jax.report.evaluation import Evaluation
-from aiwae_jax.report.text import METRICS, Description
+from aiwae_jax.report.text import METRICS, Description, average_notes
 from aiwae_jax.train import program
 from experiments import cost, flags, paper
 from experiments.settings import Training
@@ -31,6 +31,8 @@ _SHOWN = {
 
 def paper_cell(training: Training, is_stand_in: bool) -> dict[str, dict[str, float | None]] | None:
     """The paper's numbers for the same data set, K, method, T and latent size, or None."""
+    if training.curriculum is not None:
+        return None
     cell = paper.Cell(
         training.dataset, training.num_particles, training.method, training.num_temperatures
     )
@@ -49,6 +51,11 @@ def differences_from_paper(
         "epochs": (round(epochs, 2), paper_epochs),
         "batch size": (training.batch_size, paper.batch_size(training.method)),
         "hidden units": (training.hidden_size, 200),
+        "optimizer": (training.optimizer, "adam"),
+        "learning rate": (training.learning_rate or 1e-3, 1e-3),
+        "learning rate's schedule": (training.lr_schedule, "paper"),
+        "clipping of gradients": (training.clip_norm, None),
+        "average of the weights": (training.ema, 0.0),
         "Adam eps": (training.adam_eps, 1e-4),
         "leapfrog steps": (training.num_leapfrog_steps or 5, 5),
         "schedule": (training.schedule, "linear"),
@@ -117,6 +124,8 @@ def describe(report: dict[str, Any]) -> Description:
     """What heads its table and its page, and the command that does the same again."""
     training = report["config"]["training"]
     model = [training[name] for name in ("model", "layers") if training["layers"]]
+    if ".py:" in training["model"]:
+        model = [training["model"].rpartition("/")[2]]
     method = f"{training['method']} K={training['num_particles']}"
     settings = [
         f"{flag}={training[name]}" for name, flag in _SHOWN.items() if training[name] is not None
@@ -124,6 +133,9 @@ def describe(report: dict[str, Any]) -> Description:
     title = " ".join([*model, method])
     if training["num_temperatures"]:
         title += f" T={training['num_temperatures']}"
+    if training["curriculum"] is not None:
+        title = " ".join([*model, training["curriculum"]])
+        method, settings = training["curriculum"], []
     command = ["python", "-m", "experiments.run", *flags.arguments_of(report["config"])]
     if report.get("data_dir"):
         command.append(f"--data_dir={report['data_dir']}")
@@ -139,8 +151,7 @@ def describe(report: dict[str, Any]) -> Description:
 def model_notes(training: dict[str, Any]) -> list[str]:
     """What a reader of the numbers must know of the model."""
     notes = []
-    if training["ema"]:
-        notes.append(f"the weights are their exponential average (decay {training['ema']:g})")
+    notes += average_notes(training)
     if training["model"] == "conditional":
         notes.append("NLL and NVLB are of the lower half of an image, given the upper one")
     if not _trains_posterior(training):

@@ -44,7 +44,8 @@ class _Stepping:
     def __init__(self, training: Training, dataset: data.Dataset, num_devices: int):
         mesh = sharding.make_mesh(num_devices)
         model = build.build_model(training, dataset.mean_image())
-        method, optimizers = build.build_method(training, model), train.adam(1e-3)
+        method = build.build_method(training, model)
+        optimizers = build.settings_of(training).make_optimizers(1e-3)
         state = train.init_state(jax.random.key(0), model, method, optimizers)
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         batch = jnp.asarray(dataset.train[: training.batch_size] > 0, jnp.float32)

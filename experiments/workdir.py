@@ -60,7 +60,7 @@ def default_workdir(training: Training) -> str:
     if training.num_moves is not None:
         parts.append(f"M{training.num_moves}")
     if training.model != "one_layer":
-        parts.append(re.sub(r"\W+", "_", training.model))
+        parts.append(re.sub(r"\W+", "_", training.model.rpartition("/")[2]))
     if training.curriculum is not None:
         parts.append(f"curriculum{_digest(training.curriculum)}")
     parts += [
@@ -68,6 +68,8 @@ def default_workdir(training: Training) -> str:
         for name in _WORDS
         if settings[name] not in (None, usual[name])
     ]
+    if not training.is_open_ended and training.num_stages != usual["num_stages"]:
+        parts.append(f"stages{training.num_stages}")
     others = [
         f"{FLAGS[name]}{value}"
         for name, value in settings.items()
@@ -102,8 +104,6 @@ def claim(
         stored = contents.read_config(folder)
         differences = config_differences(folder, config.training)
         differences += dataset.differences(stored["data"])
-        if recipes and ".py:" in config.training.model and stored.get("model") != recipes["model"]:
-            differences.append("--model: its file had another content")
         if differences:
             raise WorkdirError(
                 f"--workdir={folder} holds a run of another configuration "

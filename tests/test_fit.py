@@ -18,6 +18,7 @@ import pytest
 
 import aiwae_jax
 from aiwae_jax import data, evaluate, methods, models, report, train
+from aiwae_jax.cli import flags
 from aiwae_jax.cli import main as cli
 from aiwae_jax.runs import checkpoint, extras, files
 from aiwae_jax.runs.interruption import Interrupted
@@ -377,6 +378,30 @@ def test_mistakes_of_the_command_are_one_line(arguments, message, tmp_path, caps
 def test_arrays_that_are_no_data_set_are_refused(train_rows, test_rows, options, message):
     with pytest.raises(data.DataError, match=message):
         data.from_arrays(train_rows, test_rows, **options)
+
+
+def test_the_command_hands_on_every_setting(tmp_path):
+    path, folder = tmp_path / "bits.npz", tmp_path / "run"
+    rows = np.random.default_rng(0).integers(0, 2, (48, 6))
+    np.savez(path, train=rows[:40], test=rows[40:])
+    said = {
+        **{"epochs": 2.0, "batch_size": 20, "seed": 3, "optimizer": "muon", "learning_rate": 0.01},
+        **{"lr_schedule": "cosine", "warmup_share": 0.2, "clip_norm": 2.0, "ema": 0.9},
+        **{"loss_reduction": "sum", "adam_eps": 1e-5, "num_stages": 3},
+    }
+    names = flags.names_of(train.Settings)
+    given = [f"--{names[name]}={value}" for name, value in said.items()]
+    sizes = ["--hidden_dim=4", "--latent_dim=2", "--method=vae"]
+    assert cli.main(["fit", str(path), f"--folder={folder}", *sizes, *given]) == 0
+    stored = json.loads((folder / "config.json").read_text())["training"]
+    assert {name: stored[name] for name in said} == said
+    assert set(names) == {*said, "num_repeats"}
+
+
+def test_settings_of_optimizers_have_no_effect_beside_ones_own(tmp_path):
+    for name, value in {"ema": 0.9, "optimizer": "muon", "clip_norm": 1.0}.items():
+        with pytest.raises(ValueError, match=f"`{name}` has no effect beside `optimizers`"):
+            own_table.fit(tmp_path / "run", optimizers=train.adam(1e-3), **{name: value})
 
 
 def test_the_average_of_the_weights_is_resumed_and_is_what_is_loaded(tmp_path, monkeypatch):

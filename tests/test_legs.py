@@ -1,5 +1,7 @@
 """Tests of runs of several methods: what passes on and when, and that no cut changes a bit."""
 
+import dataclasses
+
 import chex
 import jax
 import numpy as np
@@ -7,6 +9,7 @@ import own_table
 import pytest
 
 from aiwae_jax import methods, train
+from aiwae_jax.runs import files
 from aiwae_jax.train import legs as rooms
 from aiwae_jax.train import program
 
@@ -125,6 +128,43 @@ def test_a_curriculum_is_resumed_to_the_bit_wherever_it_is_cut(tmp_path, monkeyp
 def test_what_is_no_curriculum_is_refused(legs, error, message):
     with pytest.raises(error, match=message):
         program.build(legs, MODEL, own_table.table(), SETTINGS)
+
+
+def test_what_is_learned_by_gradient_in_several_legs_must_be_of_one_shape():
+    legs = [train.Leg(methods.uha(MODEL, 1, num), 0.5) for num in (3, 5)]
+    with pytest.raises(ValueError, match=r"`method\[1\]` learns .* of other shapes than a leg"):
+        program.build(legs, MODEL, own_table.table(), SETTINGS)
+    same = [train.Leg(methods.uha(MODEL, 1, 3), 0.5), train.Leg(methods.uha(MODEL, 2, 3), 0.5)]
+    assert len(program.build(same, MODEL, own_table.table(), SETTINGS).legs) == 2
+
+
+def test_a_falling_rate_is_refused_for_what_begins_to_move_late():
+    legs = [train.Leg(methods.vae(MODEL), 0.5), train.Leg(methods.uha(MODEL, 1, 3), 0.5)]
+    with pytest.raises(
+        ValueError, match=r"`method\[1\]` moves psi, which a leg before it does not"
+    ):
+        program.build(legs, MODEL, own_table.table(), SETTINGS)
+    settings = dataclasses.replace(SETTINGS, lr_schedule="constant")
+    assert len(program.build(legs, MODEL, own_table.table(), settings).legs) == 2
+
+
+def test_chains_that_other_parameters_follow_pass_on_their_step_sizes_too():
+    legs = [LEGS[1]._replace(share=0.5), train.Leg(methods.aiwae_wake(MODEL, 1, 3, 2), 0.5)]
+    built = program.build(legs, MODEL, own_table.table(), SETTINGS)
+    at_end = run(built, built.init(), built.legs[0].end)
+    part = rooms.view(at_end, legs, built.legs, 1)
+    np.testing.assert_allclose(
+        part.train.sampler_states[0], at_end.train.sampler_states[0], rtol=1e-6
+    )
+    assert not np.allclose(part.train.sampler_states[0], 0.1)
+
+
+def test_the_batch_of_a_single_leg_is_part_of_the_run(tmp_path):
+    own_table.fit(tmp_path / "run", method=[train.Leg(methods.vae(MODEL), 1.0, 10)], model=MODEL)
+    with pytest.raises(files.WorkdirError, match="`legs` was built otherwise"):
+        own_table.fit(
+            tmp_path / "run", method=[train.Leg(methods.vae(MODEL), 1.0, 30)], model=MODEL
+        )
 
 
 def test_legs_need_a_number_of_epochs():

@@ -127,6 +127,28 @@ def test_what_cannot_be_is_refused(said, message):
         train.Settings(**said)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train.make_optimizers("sgd", 0.1), "`name` must be one of adam, adamw, muon"),
+        (lambda: train.make_optimizers("adam", -1.0), "`learning_rate` must be positive"),
+        (lambda: train.average_weights(1.5), "`decay` must be at least 0 and below 1, got 1.5"),
+        (lambda: train.make_schedule("nope", 1.0, [10]), "`name` must be one of paper, constant"),
+        (lambda: train.make_schedule("paper", 1.0, [10], 0.5), "another schedule than 'paper'"),
+    ],
+)
+def test_builders_of_the_library_refuse_too(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_only_rates_that_know_no_end_can_go_on():
+    assert train.Settings(lr_schedule="constant").is_open_ended
+    assert not train.Settings(lr_schedule="constant", warmup_share=0.1).is_open_ended
+    assert not train.Settings(lr_schedule="linear").is_open_ended
+    assert not train.Settings(epochs=3.0).is_open_ended
+
+
 def test_the_papers_settings_are_the_papers_optimizer():
     """Bit for bit: the same updates as `train.adam` with the paper's rate."""
     settings = train.Settings()

@@ -20,7 +20,7 @@ from aiwae_jax.cli.settings import (
     method_options,
     model_options,
 )
-from aiwae_jax.models import flows
+from aiwae_jax.models import flows, own
 
 _Kind = TypeVar("_Kind", bound=Fitting)
 _OF_CONDITIONAL = ("tang", "tang_annealed", "raiko")
@@ -44,6 +44,9 @@ def complete(
     if given.get("curriculum") is not None:
         return curriculum.complete(given, lambda own: complete(kind, own, usual_fn))
     said = {"method": "aiwae", "model": "one_layer"} | given
+    if ".py:" in said["model"]:
+        with refusals(FLAGS):
+            said["model"] = own.pinned(said["model"])
     for name in given:
         if name in foreign_to(said["method"], said["model"]):
             _refuse_foreign(name, said)
@@ -68,6 +71,7 @@ def _whole(kind: type[_Kind], said: dict[str, Any], usual: dict[str, Any]) -> _K
     foreign = foreign_to(said["method"], said["model"])
     usual = method_options(said["method"]) | model_options(said["model"]) | usual | _forced(said)
     usual = {name: value for name, value in usual.items() if name not in foreign}
+    usual |= dict.fromkeys(name for name in OF_MODELS if name in foreign)
     return kind(**{"num_particles": 1} | usual | said)
 
 
@@ -107,24 +111,27 @@ def able_to_train(said: dict[str, Any]) -> list[str]:
     """The methods that can train the model and its posterior, as they are."""
     model = {name: said[name] for name in ("model", "posterior") if name in said}
     cells = {name: _whole(Fitting, {"method": name} | model, {}) for name in methods.BUILDERS}
-    return [name for name, cell in cells.items() if _why_not(cell) is None]
+    return [name for name, cell in cells.items() if why_not(cell) is None]
 
 
-def _why_not(fitting: Fitting) -> str | None:
+def why_not(fitting: Fitting) -> str | None:
     """Why it cannot be, in the library's words or in ours; None if it can."""
     if fitting.method in _OF_CONDITIONAL and fitting.model != "conditional":
         return "it trains no q, and needs `model`=conditional"
     try:
         build.stand_in(fitting)
-    except (TypeError, ValueError) as error:
-        return str(error)
+    except ValueError as error:
+        # A function of one's own may be made for images of one size; with the data it is asked
+        # again.
+        is_for_these_pixels = fitting.model not in MODELS and " failed (" in str(error)
+        return None if is_for_these_pixels else str(error)
     return None
 
 
 def _check_builds(fitting: Fitting, said: dict[str, Any]) -> None:
     """Raises UsageError for what the library refuses, with methods that can if this one cannot."""
     with refusals(FLAGS):
-        reason = _why_not(fitting)
+        reason = why_not(fitting)
         if reason is None:
             return
         able = able_to_train(said)

@@ -11,6 +11,8 @@ from aiwae_jax.options import checked, type_of
 
 _FIELDS = {FLAGS[name]: name for name in (*OF_METHODS, "batch_size")}  # by flag
 
+_BOOLEANS = {"true": True, "false": False}
+
 
 class Part(NamedTuple):
     """A leg as it is written.
@@ -66,8 +68,8 @@ def _value(name: str, text: str) -> Any:
     """A value of a field from its text."""
     kind, _ = type_of(Fitting, name)
     try:
-        value = text.lower() == "true" if kind is bool else kind(text)
-    except ValueError:
+        value = _BOOLEANS[text.lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError):
         raise UsageError(f"--curriculum: {text!r} is no value of --{FLAGS[name]}.") from None
     with refusals(FLAGS):
         return checked(Fitting, name, value)
@@ -80,7 +82,7 @@ def write(parts: Sequence[tuple[Fitting, float]], batch_size: int) -> str:
         usual = {**method_options(fitting.method), "batch_size": batch_size}
         given = {name: getattr(fitting, name) for name in usual}
         said = [f"+{FLAGS[n]}={value}" for n, value in given.items() if value != usual[n]]
-        texts.append(f"{fitting.method}{''.join(said)}:{share:g}")
+        texts.append(f"{fitting.method}{''.join(said)}:{share!r}")
     return ",".join(texts)
 
 

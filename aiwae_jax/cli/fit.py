@@ -8,13 +8,13 @@ from absl import flags as absl_flags
 
 from aiwae_jax import train
 from aiwae_jax.cli import build, command, completion, flags, sources
-from aiwae_jax.cli.settings import FLAGS, Fitting, help_of
+from aiwae_jax.cli.settings import FLAGS, MODELS, Fitting, help_of
 from aiwae_jax.data import Dataset
 from aiwae_jax.options import option
 
 # Where they are not given.
 _USUAL = {"num_temperatures": 5, "latent_size": 10, "batch_size": 64, "epochs": 40.0}
-_NOT_YET = ("num_repeats", "num_stages", "adam_eps")  # of `train.fit`
+_NOT_YET = ("num_repeats",)  # of `train.fit`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,17 +54,15 @@ def main(argv: Sequence[str]) -> None:
         f"data: {dataset.title}, {len(dataset.train)} for training and {len(dataset.test)} for "
         f"testing ({dataset.source})"
     )
-    model = build.build_model(fitting, _mean(dataset))
+    model = build.build_model(fitting, _mean(dataset, fitting))
+    names = [field.name for field in dataclasses.fields(train.Settings)]
     run = train.fit(
         build.build_method(fitting, model),
         model,
         dataset,
         starting.folder,
-        epochs=fitting.epochs,
-        batch_size=fitting.batch_size,
-        seed=fitting.seed,
-        loss_reduction=fitting.loss_reduction,
         checkpoint_minutes=starting.checkpoint_minutes,
+        **{name: getattr(fitting, name) for name in names},
     )
     print(f"trained, {run.epochs:g} epochs. Measure it with: aiwae report {starting.folder}")
 
@@ -76,11 +74,13 @@ def _help_of(name: str, said) -> str:
     return help_of(name, said)
 
 
-def _mean(dataset: Dataset) -> np.ndarray:
-    """Mean of the training data, which are bits, or grey levels that stand for them."""
+def _mean(dataset: Dataset, fitting: Fitting) -> np.ndarray:
+    """Mean of the training data; for our models they must be bits, or grey levels for them."""
     rows = np.concatenate([dataset.train, dataset.test])
     flags.require(
-        dataset.max_level is not None or bool(np.isin(rows, (0, 1)).all()),
+        dataset.max_level is not None
+        or bool(np.isin(rows, (0, 1)).all())
+        or fitting.model not in MODELS,
         "the data must be bits, or grey levels with --max_level, for Bernoulli pixels; other "
         "likelihoods are for a model of your own, with train.fit in Python.",
     )

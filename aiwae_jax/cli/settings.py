@@ -75,7 +75,7 @@ class Fitting(train.Settings):
     )
     layers: str | None = option(None, help="Binary units of each layer: 200, or 200,200 for two.")
     posterior: str | None = option(
-        None,
+        "normal",
         choices=list(models.flows.FAMILIES),
         help="Family of q(z|x): diagonal normal, full-covariance normal, planar flow, inverse "
         "autoregressive flow.",

@@ -82,14 +82,15 @@ class Target:
         Raises:
           ValueError: for another start, or a precision that the model has not.
         """
-        starts = {
-            "posterior": Partial(model.posterior, params.phi),
-            "prior": Partial(model.prior, params.theta),
-        }
-        if start not in starts:
-            raise ValueError(f"`start` must be one of {', '.join(starts)}; got {start!r}.")
+        if start not in ("posterior", "prior"):
+            raise ValueError(f"`start` must be one of posterior, prior; got {start!r}.")
+        if start == "posterior":
+            start_fn = Partial(model.posterior, params.phi)
+        else:
+            checks.given("model.prior", model.prior, "chains are to start from it")
+            start_fn = Partial(model.prior, params.theta)
         log_joint = Partial(forces.log_joint_fn(model, force_precision), params.theta)
-        return cls(log_joint, starts[start], _sample_of(model, params.theta, contexts))
+        return cls(log_joint, start_fn, _sample_of(model, params.theta, contexts))
 
 
 def _as_partial(name: str, fn: Callable) -> Partial:

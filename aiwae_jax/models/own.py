@@ -29,7 +29,8 @@ def from_file(
     not looked at.
 
     Args:
-      where: "path/to/file.py:function". The function takes, by name, what it asks for of the
+      where: "path/to/file.py:function", also with "@" and the first digits of the SHA-256 that the
+        file must have. The function takes, by name, what it asks for of the
         following two, and returns a `Model`.
       data_size: X, offered to it.
       mean_image: `[X]`, offered to it.
@@ -40,7 +41,8 @@ def from_file(
         function; a function that asks for something else, or for what is not given.
       TypeError: for a function that returns no `Model`.
     """
-    file, _, name = os.fspath(where).rpartition(":")
+    plain, _, digits = os.fspath(where).partition("@")
+    file, _, name = plain.rpartition(":")
     if not file.endswith(".py") or not name.isidentifier():
         raise ValueError(f"`where` must be FILE.py:FUNCTION, got {os.fspath(where)!r}.")
     path = pathlib.Path(file).expanduser().absolute()
@@ -50,21 +52,46 @@ def from_file(
     except OSError as error:
         raise ValueError(f"`where`: {path} cannot be read ({error.strerror}).") from None
     found = hashlib.sha256(content).hexdigest()
-    if sha256 not in (None, found):
-        raise ValueError(
-            f"`where`: {path} has changed, its SHA-256 begins with {found[:12]} and not with "
-            f"{sha256[:12]}"
-        )
+    for wanted in filter(None, (digits, sha256)):
+        if not found.startswith(wanted):
+            raise ValueError(
+                f"`where`: {path} has changed, its SHA-256 begins with {found[:12]} and not with "
+                f"{wanted[:12]}."
+            )
     offered = {"data_size": data_size, "mean_image": mean_image}
     function = _function(path, content, name, found)
     given = {key: offered[key] for key in _asked_for(function, path, offered)}
-    model = function(**given)
+    try:
+        model = function(**given)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"`where`: {name} in {path} failed ({reason}).") from error
     if not isinstance(model, Model):
         raise TypeError(
             f"`where`: {name} in {path} must return a `types.Model`, got {type(model).__name__}."
         )
     arguments = {"where": f"{path}:{name}", **dict.fromkeys(_OFFERED), **given, "sha256": found}
     return attach(model, Recipe("models.from_file", arguments))
+
+
+def pinned(where: str | os.PathLike) -> str:
+    """Adds to "FILE.py:FUNCTION" the first digits of the file's SHA-256, by which it is known.
+
+    Raises:
+      ValueError: for a file that cannot be read, or that has others than those that are there.
+    """
+    plain, _, digits = os.fspath(where).partition("@")
+    path = pathlib.Path(plain.rpartition(":")[0]).expanduser()
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"`where`: {path} cannot be read ({error.strerror}).") from None
+    if not found.startswith(digits):
+        raise ValueError(
+            f"`where`: {path} has changed, its SHA-256 begins with {found[:12]} and not with "
+            f"{digits}."
+        )
+    return f"{plain}@{found[:12]}"
 
 
 def _function(path: pathlib.Path, content: bytes, name: str, digest: str) -> Callable[..., Any]:

@@ -49,6 +49,7 @@ class Evaluation(evaluate.Settings):
         flag="eval_seed",
         help="Seed that chooses and binarizes the evaluated images, once, and drives the chains.",
         at_least=0,
+        below=2**32,
     )
     force_precision: str = options.option(
         "float32",
@@ -65,6 +66,11 @@ class Evaluation(evaluate.Settings):
                 raise ValueError(
                     f"`{name}` must be 0 ({none}) or at least 2, got 1: one has no error."
                 )
+        if self.adapt == "paper" and self.num_simulated:
+            raise ValueError(
+                "`num_simulated` must be 0 with `adapt`='paper', whose chains have no frozen plan "
+                f"to be run backwards; got {self.num_simulated}."
+            )
         if self.target_gap is not None and not (self.num_simulated and self.adapt == "pilot"):
             raise ValueError(
                 "`target_gap` needs `num_simulated` > 0 and `adapt`='pilot', got "
@@ -83,4 +89,6 @@ class Evaluation(evaluate.Settings):
         Raises:
           ValueError: for a number that cannot be.
         """
+        if settings.adapt == "paper":
+            more.setdefault("num_simulated", 0)
         return cls(**vars(settings) | more)

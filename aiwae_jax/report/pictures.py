@@ -117,7 +117,7 @@ def _learning_curves(shown: Shown, path: pathlib.Path) -> bool:
         return False
     curves = {
         key.replace("/", " ").replace("_", " "): _floats([record.get(key) for record in records])
-        for key in records[-1]
+        for key in dict.fromkeys(key for record in records for key in record)
         if key.endswith(("/objective", "/log_likelihood_bound"))
     }
     if curves:

@@ -37,8 +37,19 @@ def describe(report: Mapping[str, Any]) -> Description:
     """Says what a run of the library's own was, from how its method and model were built."""
     config, title = report["config"], report["data"]["title"]
     method = _words(config.get("method"), "a method of your own")
+    if legs := config.get("legs"):
+        own = [f"{_words(leg['method'], 'phases of your own')}: {leg['share']:g}" for leg in legs]
+        method = " then ".join(own)
     model = _words(config.get("model"), "a model of your own")
-    return Description(f"{title}: {method}", f"{title}, {method}, {model}", [])
+    notes = average_notes(config["training"])
+    return Description(f"{title}: {method}", f"{title}, {method}, {model}", notes)
+
+
+def average_notes(training: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers must know of the weights."""
+    if not training.get("ema"):
+        return []
+    return [f"the weights are their exponential average (decay {training['ema']:g})"]
 
 
 def _words(recipe: Mapping[str, Any] | None, otherwise: str) -> str:

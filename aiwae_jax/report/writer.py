@@ -275,6 +275,9 @@ def write(
     recipes = {name: stored.get(name) for name in ("model", "method")}
     summaries = {name: each and recipe.from_json(each).summary() for name, each in recipes.items()}
     method = summaries["method"] or {"arguments": {}}
+    if "legs" in stored:
+        summaries["legs"] = stored["legs"]
+        method = stored["legs"][-1]["method"] or method
     measurable = Measurable(
         config={"training": training, **summaries},
         dataset=dataset,

@@ -72,6 +72,7 @@ def annealed(
     built = moves.build(move, num_leapfrog_steps)
     betas = ais.make_schedule(schedule, num_temperatures)
     betas_of_moves = schedules.numbers(schedule, num_temperatures)[1:]
+    kind = f"{move} from the {start} in {chain_space} space"
     paths.check_space(chain_space, model)
     if start not in ("posterior", "prior"):
         raise ValueError(f"`start` must be 'posterior' or 'prior', got {start!r}.")
@@ -131,7 +132,7 @@ def annealed(
             log_weights = jnp.swapaxes(log_weights, 0, 1).reshape(num_particles)
             info = ais.AISInfo(info.acceptance.mean(axis=0), info.num_nonfinite.sum())
         # Without the posterior, whose parameters are stopped: φ's objective must make its own.
-        return Particles(x, z, log_weights), _of_chain(info, state, betas_of_moves)
+        return Particles(x, z, log_weights), _of_chain(info, state, betas_of_moves, kind)
 
     return Sampler(
         draw,
@@ -143,10 +144,13 @@ def annealed(
 
 
 def _of_chain(
-    info: ais.AISInfo, step_sizes: chex.Array, betas: tuple[float, ...] | None = None
+    info: ais.AISInfo,
+    step_sizes: chex.Array,
+    betas: tuple[float, ...] | None = None,
+    kind: str | None = None,
 ) -> Info:
     """Diagnostics of a chain's moves."""
-    chain = ChainInfo(info.acceptance, step_sizes, betas)
+    chain = ChainInfo(info.acceptance, step_sizes, betas, kind)
     return Info(counts={"num_nonfinite": info.num_nonfinite}, chain=chain)
 
 

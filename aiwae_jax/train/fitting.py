@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -76,6 +76,8 @@ def fit(
             f"`num_repeats` must be 1, got {whole.num_repeats}: `fit` returns one run; call it for "
             "every seed, with a folder for each."
         )
+    if optimizers is not None:
+        _refuse_beside(settings, "optimizers")
     program = programs.build(method, model, dataset, whole, mesh=mesh, optimizers=optimizers)
     content = _describe(method, model, dataset, whole, optimizers)
     with (
@@ -101,6 +103,20 @@ def fit(
         )
 
 
+_OF_OPTIMIZERS = (
+    *("optimizer", "learning_rate", "lr_schedule", "warmup_share", "clip_norm", "ema", "adam_eps"),
+)
+
+
+def _refuse_beside(settings: Mapping[str, Any], name: str) -> None:
+    """Refuses settings that optimizers of one's own would make idle."""
+    if idle := sorted(settings.keys() & set(_OF_OPTIMIZERS)):
+        raise ValueError(
+            f"`{idle[0]}` has no effect beside `{name}` of your own; leave one of them out. An "
+            "average of the weights is kept by `train.average_weights`, the last in a chain."
+        )
+
+
 def _describe(
     method: Method | Sequence[Leg],
     model: Model,
@@ -111,7 +127,7 @@ def _describe(
     """What config.json says of the run."""
     return {
         "training": dataclasses.asdict(settings)
-        | {"optimizers": "adam" if optimizers is None else "your own"},
+        | {"optimizers": settings.optimizer if optimizers is None else "your own"},
         **programs.describe(method, model),
         "data": dataset.describe(),
         "data_dir": None,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import optax
 
-_DECAY_SHARE = 0.2  # of the steps, at the end of "wsd"
+_DECAY_SHARE = 0.2  # of the steps after the warm-up, at the end of "wsd"
 _WARMUP_SHARE = 0.05  # of schedules that decay, where nothing is said
 
 
@@ -57,13 +57,19 @@ def make_schedule(
 
     Args:
       name: one of `SCHEDULES`: "paper" falls from stage to stage; "constant", "cosine", "linear"
-        and "wsd" (warm-up, stable, a linear decay over the last fifth) rise linearly to the peak
-        first.
+        and "wsd" (stable, then a linear decay over the last fifth) rise linearly to the peak first.
       peak: the highest rate.
       ends: of the stages, in steps; all schedules but the paper's look at the last one only.
       warmup_share: of all steps, over which the rate rises from 0 to the peak; by default 0.05 for
         schedules that fall to 0, and none for the others.
+
+    Raises:
+      ValueError: for an unknown name, or a warm-up of the paper's.
     """
+    if name not in SCHEDULES:
+        raise ValueError(f"`name` must be one of {', '.join(SCHEDULES)}; got {name!r}.")
+    if name == "paper" and warmup_share:
+        raise ValueError("`warmup_share` needs another schedule than 'paper'.")
     if name == "paper":
         return paper_learning_rate(ends, peak=peak)
     found = _with_warmup(name, peak, ends[-1], warmup_share)

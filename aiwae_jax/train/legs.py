@@ -17,9 +17,7 @@ from aiwae_jax.train.loop import LoopState
 from aiwae_jax.train.optimizers import paper_epochs, stage_ends
 from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.state import check_method, phase_names
-from aiwae_jax.types import Method, Phase
-
-_OF_ONE_KIND = ("chain_space", "move", "start")  # what step sizes belong to
+from aiwae_jax.types import ChainInfo, Method
 
 
 class Leg(NamedTuple):
@@ -88,6 +86,46 @@ def as_legs(method: Method | Sequence[Leg]) -> tuple[Leg, ...]:
     return tuple(method)
 
 
+def check_psi(legs: Sequence[Leg]) -> None:
+    """Refuses legs that would share parameters ψ of one name and of another shape or number.
+
+    Raises:
+      ValueError: naming them.
+    """
+    known: dict[str, Any] = {}
+    for i, leg in enumerate(legs):
+        for phase in leg.method:
+            for name, psi in jax.eval_shape(phase.init_params, jax.random.key(0)).items():
+                shapes = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), psi)
+                if known.setdefault(name, shapes) != shapes:
+                    raise ValueError(
+                        f"`method[{i}]` learns {name} of other shapes than a leg before it; legs "
+                        "that learn by gradient how to sample must do so in the same number of "
+                        "steps."
+                    )
+
+
+def check_rates(legs: Sequence[Leg], settings: Settings) -> None:
+    """Refuses a falling learning rate for parameters that begin to move late.
+
+    An optimizer counts its own updates, so that these would begin the schedule in mid-run.
+
+    Raises:
+      ValueError: naming the parameters and the leg.
+    """
+    if settings.lr_schedule == "constant" and not settings.warmup_share:
+        return
+    moved = [{name for phase in leg.method for name in phase.updates} for leg in legs]
+    for i, names in enumerate(moved):
+        for name in names:
+            if not all(name in others for others in moved[:i]):
+                raise ValueError(
+                    f"`method[{i}]` moves {name}, which a leg before it does not, so that its "
+                    "learning rate would begin anew in mid-run; use `lr_schedule`='constant', or "
+                    f"legs that all move {name}."
+                )
+
+
 def place(
     legs: Sequence[Leg], settings: Settings, num_examples: int
 ) -> tuple[tuple[Stretch, ...], list[int]]:
@@ -154,32 +192,20 @@ def _handed_on(state: LoopState, legs: Sequence[Leg], index: int, own: tuple) ->
     before, after = legs[index - 1].method, legs[index].method
     first = _phases_before(legs, index - 1)
     theirs = {
-        phase.updates: (chain, state.train.sampler_states[first + i])
-        for i, (phase, chain) in enumerate(_chains(before, state.totals[index - 1]))
-        if chain is not None
+        chain.kind: (chain, state.train.sampler_states[first + i])
+        for i, chain in enumerate(_chains(before, state.totals[index - 1]))
+        if chain is not None and chain.kind is not None
     }
     found = []
-    for (phase, chain), mine in zip(_chains(after, state.totals[index]), own, strict=True):
-        last_chain, last = theirs.get(phase.updates, (None, None))
-        is_of_one_kind = (
-            chain is not None
-            and last_chain is not None
-            and None not in (chain.betas, last_chain.betas)
-            and _kind(before) == _kind(after) is not None
-        )
-        if is_of_one_kind:
+    for chain, mine in zip(_chains(after, state.totals[index]), own, strict=True):
+        if chain is not None and chain.kind in theirs:
+            last_chain, last = theirs[chain.kind]
             at, known_at = (jnp.asarray(c.betas, last.dtype) for c in (chain, last_chain))
             mine = jnp.exp(jnp.interp(at, known_at, jnp.log(last)))
         found.append(mine)
     return tuple(found)
 
 
-def _kind(method: Method) -> tuple[Any, ...] | None:
-    """What a method's step sizes are of, by its recipe; None for phases of one's own."""
-    recipe = getattr(method, "recipe", None)
-    return recipe and tuple(recipe.arguments.get(name) for name in _OF_ONE_KIND)
-
-
-def _chains(method: Method, totals: Any) -> list[tuple[Phase, Any]]:
-    """Each phase with the chain of its diagnostics, if it has one."""
-    return [(phase, totals[n].chain) for phase, n in zip(method, phase_names(method), strict=True)]
+def _chains(method: Method, totals: Any) -> list[ChainInfo | None]:
+    """The chain of each phase's diagnostics, if it has one."""
+    return [totals[name].chain for name in phase_names(method)]

@@ -66,7 +66,14 @@ def make_optimizers(
       eps: of Adam and AdamW.
       clip_norm: a gradient of θ, of φ or of ψ that is longer than this is shortened to it.
       ema: above 0 an average of the weights is kept beside them, see `average_weights`.
+
+    Raises:
+      ValueError: for an unknown name, or a number that cannot be.
     """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"`name` must be one of {', '.join(OPTIMIZERS)}; got {name!r}.")
+    if not callable(learning_rate):
+        _check_rate(learning_rate)
     before = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
     after = [average_weights(ema)] if ema else []
 
@@ -97,7 +104,12 @@ def average_weights(decay: float) -> optax.GradientTransformation:
 
     Args:
       decay: in [0, 1).
+
+    Raises:
+      ValueError: for another decay.
     """
+    if not 0.0 <= decay < 1.0:
+        raise ValueError(f"`decay` must be at least 0 and below 1, got {decay}.")
 
     def init(params: PyTree) -> AverageState:
         return AverageState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, params))
@@ -161,17 +173,20 @@ def adam(learning_rate: optax.ScalarOrSchedule, *, eps: float = 1e-4) -> Optimiz
       ValueError: for another learning rate or `eps`.
       TypeError: for a learning rate that is neither a number nor a function.
     """
-    if not callable(learning_rate):
-        rate = _known_number(learning_rate, "learning_rate", "a number or a schedule")
-        if rate is not None and not 0.0 < rate < math.inf:
-            raise ValueError(
-                f"`learning_rate` must be positive and finite, got {rate}; parameters that shall "
-                "not move are left out of the `updates` of a phase."
-            )
     least = _known_number(eps, "eps", "a number")
     if least is not None and not 0.0 <= least < math.inf:
         raise ValueError(f"`eps` must be at least 0 and finite, got {least}.")
     return make_optimizers("adam", learning_rate, eps=eps)
+
+
+def _check_rate(learning_rate: Any) -> None:
+    """Refuses what is no positive and finite number, where it is known."""
+    rate = _known_number(learning_rate, "learning_rate", "a number or a schedule")
+    if rate is not None and not 0.0 < rate < math.inf:
+        raise ValueError(
+            f"`learning_rate` must be positive and finite, got {rate}; parameters that shall not "
+            "move are left out of the `updates` of a phase."
+        )
 
 
 def _known_number(value: Any, name: str, what: str) -> float | None:

@@ -12,7 +12,17 @@ from jax.sharding import Mesh
 from aiwae_jax import data
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
-from aiwae_jax.train.legs import Leg, Stretch, as_legs, index_at, merge, place, view
+from aiwae_jax.train.legs import (
+    Leg,
+    Stretch,
+    as_legs,
+    check_psi,
+    check_rates,
+    index_at,
+    merge,
+    place,
+    view,
+)
 from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.settings import Settings
@@ -77,7 +87,9 @@ def describe(method: Method | Sequence[Leg], model: Model) -> dict[str, Any]:
     built = [_written(getattr(leg.method, "recipe", None)) for leg in legs]
     found = {"model": _written(model.built_by), "trains_posterior": trains_posterior(method)}
     if len(legs) == 1:
-        return found | {"method": built[0]}
+        found["method"] = built[0]
+    if len(legs) == 1 and legs[0].batch_size is None:
+        return found
     places = [{"share": leg.share, "batch_size": leg.batch_size} for leg in legs]
     return found | {"legs": [p | {"method": m} for p, m in zip(places, built, strict=True)]}
 
@@ -142,7 +154,10 @@ def build(
                 f"`batch_size`={size} is larger than the {num_examples} training images of "
                 f"{dataset.title}."
             )
+    check_psi(legs)
     stretches, ends = place(legs, settings, num_examples)
+    if optimizers is None:
+        check_rates(legs, settings)
     if mesh is None:
         mesh = sharding.largest_mesh(math.gcd(*(each.batch_size for each in stretches)), 1)
     legs = tuple(leg._replace(method=_on_mesh(leg.method, mesh)) for leg in legs)

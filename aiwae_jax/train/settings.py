@@ -31,9 +31,9 @@ class Settings:
         flag="stages",
         at_least=1,
         at_most=12,
-        help="Runs stages i = 0 .. N-1 of 3^i epochs at learning rate 0.001 * 10^(-i/7): 1, 4, 13, "
-        "40, 121, 364, 1093, 3280 epochs in all for N = 1 .. 8. A finished run continues when "
-        "started again with more stages.",
+        help="Runs stages i = 0 .. N-1 of 3^i epochs: 1, 4, 13, 40, 121, 364, 1093, 3280 epochs in "
+        "all for N = 1 .. 8. The paper's learning rate is 0.001 * 10^(-i/7) in stage i; with it, "
+        "and with a constant one, a finished run continues when started again with more stages.",
     )
     batch_size: int = option(64, at_least=1, help="Data per step.")
     seed: int = option(
@@ -60,7 +60,7 @@ class Settings:
         "paper",
         choices=learning_rates.SCHEDULES,
         help="How the learning rate goes: by the paper's stages, constant, or from a warm-up down "
-        "to 0 along a cosine, a line, or over the last fifth only (wsd).",
+        "to 0 along a cosine, a line, or over the last fifth of the rest only (wsd).",
     )
     warmup_share: float | None = option(
         None,
@@ -80,7 +80,10 @@ class Settings:
         "and is what is measured, shown and loaded.",
     )
     adam_eps: float = option(
-        1e-4, above=0, below=1e30, help="ε of Adam and AdamW (β1 = 0.9, β2 = 0.999)."
+        1e-4,
+        above=0,
+        below=1e30,
+        help="ε of Adam and AdamW (β1 = 0.9, β2 = 0.999); Muon has its own.",
     )
     loss_reduction: str = option(
         "mean",
@@ -119,4 +122,5 @@ class Settings:
     @property
     def is_open_ended(self) -> bool:
         """Whether a finished run can go on for more stages as if it had never ended."""
-        return self.epochs is None and self.lr_schedule in learning_rates.OPEN_ENDED
+        is_open = self.lr_schedule in learning_rates.OPEN_ENDED and not self.warmup_share
+        return is_open and self.epochs is None

@@ -178,7 +178,8 @@ class Trainer:
                 self._check_totals(processes.fetch(totals), steps_in_epoch, leg)
                 averages = epoch_averages(totals, steps_in_epoch)
                 epoch = self._program.epochs_at(self.step)
-                if steps_in_epoch == leg.steps_per_epoch:
+                is_end_of_leg = len(self._program.legs) > 1 and self.step == leg.end
+                if steps_in_epoch == leg.steps_per_epoch or is_end_of_leg:
                     self._write_metrics(averages, epoch, leg)
                 images_per_second = pace * leg.batch_size * self._settings.num_repeats
                 infos = [averages[phase] for phase in leg.phases]

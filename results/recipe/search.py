@@ -20,7 +20,6 @@ from experiments import cost
 from experiments.settings import Training
 
 MODEL = {"latent_size": 50, "hidden_size": 200, "initialization": "torch_mean_bias"}
-FINAL = {"K": 1, "T": 5}
 _NUM_VALIDATION = 10_000
 _AIWAE = "aiwae+K=1+T=5+chain_space=base"
 
@@ -81,8 +80,12 @@ def run(name: str, fitting: Fitting, dataset: data.Dataset, folder: pathlib.Path
     """Trains and measures one trial, or finds what it came to."""
     where = folder / name
     result = where / "result.json"
+    said = json.loads(json.dumps(dataclasses.asdict(fitting)))
     if result.exists():
-        return json.loads(result.read_text())
+        found = json.loads(result.read_text())
+        if found["settings"] != said:
+            raise SystemExit(f"{result} is of other settings; move it away.")
+        return found
     model = build.build_model(fitting, dataset.mean_image())
     began = time.monotonic()
     names = [field.name for field in dataclasses.fields(train.Settings)]
@@ -92,6 +95,7 @@ def run(name: str, fitting: Fitting, dataset: data.Dataset, folder: pathlib.Path
     content = report.write(trained, dataset, settings, num_examples=500, num_simulated=50)
     found = {
         "name": name,
+        "settings": said,
         "curriculum": fitting.curriculum,
         "epochs": fitting.epochs,
         "gradients_per_image": fitting.epochs * cost.of(fitting, dataset).num_gradients,
