@@ -79,10 +79,15 @@ def test_impossible_settings_are_refused(changes, message):
         ({"force_precision": "half"}, "`force_precision` must be one of float32, "),
         ({"target_gap": 0.1, "num_simulated": 0}, "`target_gap` needs `num_simulated` > 0"),
         (
-            {"target_gap": 0.1, "adapt": "paper", "schedule": "linear"},
-            "and `adapt`='pilot', got 50 and 'paper'",
+            {"target_gap": 0.1, "adapt": "paper", "schedule": "linear", "num_simulated": 0},
+            "and `adapt`='pilot', got 0 and 'paper'",
         ),
         ({"num_chains": 0}, "`num_chains` must be at least 1, got 0"),
+        (
+            {"adapt": "paper", "schedule": "linear"},
+            "`num_simulated` must be 0 with `adapt`='paper'",
+        ),
+        ({"seed": 2**32}, "`seed` must be below 4,294,967,296"),
     ],
 )
 def test_impossible_measurements_of_a_report_are_refused(changes, message):
