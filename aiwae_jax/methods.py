@@ -41,7 +41,17 @@ BUILDERS: dict[str, Callable[..., Method]] = {}  # every method by its name
 
 def _method(build: Callable, **handed_on: Any) -> Callable[..., Method]:
     """Decorates a builder: it is found in `BUILDERS`, and what it builds knows its recipe."""
-    BUILDERS[build.__name__] = recorded(BuiltMethod.of, **handed_on)(build)
+
+    @functools.wraps(build)
+    def checked(model, *args, **kwargs):
+        if not isinstance(model, Model):
+            raise TypeError(
+                f"`model` must be a `types.Model`, the first argument of "
+                f"`methods.{build.__name__}`; got {type(model).__name__}."
+            )
+        return build(model, *args, **kwargs)
+
+    BUILDERS[build.__name__] = recorded(BuiltMethod.of, **handed_on)(checked)
     return BUILDERS[build.__name__]
 
 

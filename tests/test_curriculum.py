@@ -29,6 +29,7 @@ def parse(*arguments):
             "--epochs=3",
         ],
         ["--curriculum=uha+remat=true:1.0", "--epochs=3"],
+        ["--curriculum=vae:0.5, aiwae:0.5", "--epochs=3"],
         ["--curriculum=vimco:.5,aiwae:.5", "--model=sbn", "--epochs=2"],
     ],
 )
@@ -66,6 +67,9 @@ def test_each_leg_has_its_own_options_and_those_that_it_takes_of_all():
         (["--curriculum=vae+Q=4:1", "--epochs=2"], "a flag of vae must be one of K, T, L"),
         (["--curriculum=aiwae+T=x:1", "--epochs=2"], "'x' is no value of --T"),
         (["--curriculum=uha+remat=yes:1", "--epochs=2"], "'yes' is no value of --remat"),
+        (["--curriculum=aiwae+K=1+K=2:1", "--epochs=2"], "K is given twice in 'aiwae+K=1+K=2:1'"),
+        (["--curriculum=aiwae+K:1", "--epochs=2"], "K of 'aiwae+K:1' must be like K=1"),
+        (["--curriculum=xyz"], "must be like vae:0.3,aiwae+K=1+T=5:0.7"),
         (["--curriculum=aiwae+T=1:1", "--epochs=2"], "--T must be at least 2, got 1"),
         (["--curriculum=vae:1", "--epochs=2", "--T=5"], "--T belongs to no method of --curriculum"),
         (["--curriculum=vae:1", "--epochs=2", "--method=vae"], "leave --method out"),

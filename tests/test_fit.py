@@ -427,3 +427,19 @@ def test_the_average_of_the_weights_is_resumed_and_is_what_is_loaded(tmp_path, m
     )
     plain = own_table.fit(tmp_path / "plain", **(said | {"ema": 0.0}))
     assert not np.allclose(plain.params.theta["loadings"], whole.params.theta["loadings"])
+
+
+def test_more_mistakes_in_python_are_one_sentence(tmp_path):
+    model = own_table.factor_analysis()
+    with pytest.raises(TypeError, match="`model` must be a `types\\.Model`, the first argument of"):
+        methods.aiwae(5, 8)
+    with pytest.raises(TypeError, match="`epoch` is no argument of `fit`; settings are epochs, "):
+        own_table.fit(tmp_path / "run", epoch=1)
+    with pytest.raises(ValueError, match="or a list of at least one"):
+        own_table.fit(tmp_path / "run", method=[], model=model)
+    with pytest.raises(TypeError, match=r"`method\[0\].share` must be a number"):
+        own_table.fit(tmp_path / "run", method=[train.Leg(methods.vae(model), "a")], model=model)
+    for part in ("train", "test"):
+        rows = {"train": np.eye(3), "test": np.eye(3)} | {part: np.zeros((0, 3))}
+        with pytest.raises(data.DataError, match=f"`{part}` must hold at least one row"):
+            data.from_arrays(**rows)

@@ -34,7 +34,7 @@ def parse(text: str) -> list[Part]:
     Raises:
       UsageError: for what is none.
     """
-    parts = [_part(each) for each in text.split(",")]
+    parts = [_part(each) for each in text.replace(" ", "").split(",")]
     total = sum(part.share for part in parts)
     require(
         abs(total - 1.0) < 1e-6, f"--curriculum: the shares must sum to 1, got {total:g} in {text}."
@@ -58,8 +58,10 @@ def _part(text: str) -> Part:
     )
     given = {}
     for each in flags:
-        flag, _, value = each.partition("=")
+        flag, equals, value = each.partition("=")
         one_of(f"curriculum: a flag of {method}", flag, _FIELDS)
+        require(bool(equals), f"--curriculum: {flag} of {text!r} must be like {flag}=1.")
+        require(_FIELDS[flag] not in given, f"--curriculum: {flag} is given twice in {text!r}.")
         given[_FIELDS[flag]] = _value(_FIELDS[flag], value)
     return Part(method, given, share)
 
@@ -115,12 +117,12 @@ def complete(given: dict[str, Any], complete_fn: Callable[[dict[str, Any]], Any]
       UsageError: for what cannot be run.
     """
     require("method" not in given, "--curriculum names its methods; leave --method out.")
+    parts, taken = parse(given["curriculum"]), set()
     require(
         given.get("epochs") is not None,
         "--curriculum shares the --epochs of the run among its methods: say how many.",
     )
     shared = {name: value for name, value in given.items() if name != "curriculum"}
-    parts, taken = parse(given["curriculum"]), set()
     legs = []
     for part in parts:
         foreign = foreign_to(part.method, shared.get("model", "one_layer")) & {*OF_METHODS}

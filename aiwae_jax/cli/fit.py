@@ -82,7 +82,8 @@ def _mean(dataset: Dataset, fitting: Fitting) -> np.ndarray:
         or bool(np.isin(rows, (0, 1)).all())
         or fitting.model not in MODELS,
         "the data must be bits, or grey levels with --max_level, for Bernoulli pixels; other "
-        "likelihoods are for a model of your own, with train.fit in Python.",
+        "likelihoods are for a model of your own: --model=FILE.py:FUNCTION, or train.fit in "
+        "Python.",
     )
     if dataset.max_level is not None:
         return dataset.mean_image()

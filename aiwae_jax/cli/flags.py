@@ -178,6 +178,13 @@ def parse(
         _take_one_value(fv[name])
     try:
         rest = fv(argv, known_only=known_only)
+    except absl_flags.IllegalFlagValueError as error:
+        found = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+        if found is None or found[1] not in fv:
+            raise UsageError(str(error).splitlines()[0]) from None
+        what = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+        kind = what.get(fv[found[1]].parser.flag_type(), "something else")
+        raise UsageError(f"--{found[1]} must be {kind}, got {found[2]!r}.") from None
     except absl_flags.Error as error:
         raise UsageError(f"{str(error).splitlines()[0]} (--help lists the flags)") from None
     if fv["help"].value:
@@ -190,7 +197,7 @@ def parse(
             f"Unexpected argument {others[len(arguments)]!r}; flags are written --name=value."
         )
     missing = arguments[len(others) :]
-    require(not missing, f"{' and '.join(missing)} is missing: {usage}.")
+    require(not missing, f"{' and '.join(missing)} is missing (--help says more).")
     for name, value in fv.flag_values_dict().items():
         require(
             not isinstance(value, float) or math.isfinite(value),

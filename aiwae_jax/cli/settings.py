@@ -198,7 +198,8 @@ class Fitting(train.Settings):
         return {name: getattr(self, name) for name in method_options(self.method)}
 
 
-FLAGS = {**flags.names_of(Fitting), "where": "model"}  # argument -> flag
+# argument -> flag
+FLAGS = {**flags.names_of(Fitting), "where": "model", "legs": "curriculum"}
 OF_MODELS = tuple(dict.fromkeys(name for takes in MODELS.values() for name in takes))
 
 

@@ -132,6 +132,8 @@ def from_arrays(
             raise DataError(f"`{part}` must have shape [rows, columns], got {list(array.shape)}.")
         if array.dtype.kind not in "biuf":
             raise DataError(f"`{part}` must hold numbers, got {array.dtype}.")
+        if not array.size:
+            raise DataError(f"`{part}` must hold at least one row, got shape {list(array.shape)}.")
         if array.ndim == 3 and image_shape is None:
             image_shape = array.shape[1:]
         array = array.reshape(len(array), -1)

@@ -43,7 +43,9 @@ def output_bias(
     if not with_mean_bias:
         return linear, None
     if mean_image is None:
-        raise ValueError(f"`initialization` {initialization!r} needs `mean_image`, got None.")
+        raise ValueError(
+            f"`initialization`={initialization!r} needs `mean_image`, got None; 'torch' needs none."
+        )
     if np.shape(mean_image) != (data_size,):
         raise ValueError(
             f"`mean_image` must have shape [{data_size}], got {list(np.shape(mean_image))}."

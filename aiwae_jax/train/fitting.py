@@ -70,6 +70,9 @@ def fit(
       ImportError: if the packages of the extra `run` are missing.
     """
     extras.require("`train.fit`")
+    known = [field.name for field in dataclasses.fields(Settings)]
+    if unknown := sorted(settings.keys() - set(known)):
+        raise TypeError(f"`{unknown[0]}` is no argument of `fit`; settings are {', '.join(known)}.")
     whole = Settings(epochs=epochs, batch_size=batch_size, **settings)
     if whole.num_repeats > 1:
         raise ValueError(
@@ -145,12 +148,12 @@ def _check_fn(content: dict[str, Any], dataset: data.Dataset, given: str | os.Pa
             for name, value in content["training"].items()
             if training.get(name) != value
         ]
+        found += dataset.differences(there["data"])
         found += [
             f"`{name}` was built otherwise"
             for name in ("method", "legs", "model")
-            if there.get(name) != content.get(name)
+            if there.get(name) != content.get(name) and not found  # a consequence of those
         ]
-        found += dataset.differences(there["data"])
         if found:
             raise files.WorkdirError(
                 f"`folder`={given} holds a run of another configuration ({'; '.join(found)}); "

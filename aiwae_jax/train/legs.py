@@ -70,6 +70,8 @@ def as_legs(method: Method | Sequence[Leg]) -> tuple[Leg, ...]:
       TypeError: for what is neither a method nor legs.
       ValueError: for shares that do not sum to 1.
     """
+    if isinstance(method, list) and not method:
+        raise ValueError("`method` must be a method, or a list of at least one `train.Leg`.")
     is_curriculum = isinstance(method, list | tuple) and any(isinstance(m, Leg) for m in method)
     if not is_curriculum:
         check_method(method)
@@ -78,6 +80,7 @@ def as_legs(method: Method | Sequence[Leg]) -> tuple[Leg, ...]:
         if not isinstance(leg, Leg):
             raise TypeError(f"`method[{i}]` must be a `train.Leg`, got {type(leg).__name__}.")
         check_method(leg.method)
+        checks.real(f"method[{i}].share", leg.share)
         checks.positive(f"method[{i}].share", leg.share)
         if leg.batch_size is not None:
             checks.integer(f"method[{i}].batch_size", leg.batch_size, least=1)

@@ -197,8 +197,8 @@ def _build(folder: str | os.PathLike, stored: Mapping[str, Any]) -> Model:
         return builder(**said.arguments)
     except (TypeError, ValueError) as error:
         raise files.WorkdirError(
-            f"`folder`={folder}: its model cannot be built again ({error}); give it, as "
-            "load(folder, model)."
+            f"`folder`={folder}: its model cannot be built again ({str(error).rstrip('.')}); give "
+            "it, as load(folder, model)."
         ) from error
 
 
