@@ -174,7 +174,7 @@ def _to(state: AISState, moved: hmc.HMCState) -> AISState:
 
 
 def _fns_at_beta(state, log_initial_fn, log_target_fn):
-    """What HMC asks of f_β with β = `state.beta`: position -> HMCState, and position -> force."""
+    """Makes, of f_β with β = `state.beta`, position -> HMCState and position -> force."""
     log_density_fns = (log_initial_fn, log_target_fn)
 
     def evaluate_fn(position):

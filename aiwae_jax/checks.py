@@ -1,4 +1,4 @@
-"""What every door asks of a single argument: a count, a number, a key, a position, a density.
+"""Checks of a single argument, for every door: a count, a number, a key, a position, a density.
 
 Each check names the argument, the rule, what was received and what to do, and costs a look at a
 shape. Values are looked at where they are known: tracers are let through.
@@ -214,7 +214,7 @@ def scalar(call: str, found: Any) -> None:
 
 
 def shape_of(name: str, fn: Callable, *args: Any, given: str) -> Any:
-    """What `fn(*args)` returns, as shapes; an error inside `fn` is told with its name.
+    """Finds the shapes that `fn(*args)` returns; an error inside `fn` is told with its name.
 
     Args:
       name: of the argument that holds `fn`.

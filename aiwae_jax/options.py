@@ -25,7 +25,7 @@ _RULES = {
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a field's metadata says of it.
+    """Everything that is said of an option, as the metadata of its field.
 
     Attributes:
       help: one or two sentences for a person at a command line.

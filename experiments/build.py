@@ -50,7 +50,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
 
 
 def settings_of(training: Training) -> train.Settings:
-    """What the library's trainer must know."""
+    """Takes the part that the library's trainer must know."""
     names = [field.name for field in dataclasses.fields(train.Settings)]
     return train.Settings(**{name: getattr(training, name) for name in names})
 

@@ -77,7 +77,7 @@ class Row(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """What a train step takes here."""
+    """Time and memory of a train step here."""
 
     seconds: float
     temporary_bytes: int
@@ -125,7 +125,7 @@ def variants_of(
 
 
 def gradients_per_image(variants: Sequence[Variant]) -> dict[str, float]:
-    """What a variant's train step costs for one image, in gradients of the *first* one's model."""
+    """Counts a train step's cost for one image, in gradients of the *first* one's model."""
     unit = variants[0].cost.gradient
     return {variant.name: variant.cost.step / unit for variant in variants}
 
@@ -169,7 +169,7 @@ def measure_speed(
 
 
 def _settings_of(variant: Variant) -> dict[str, str]:
-    """What of its setting differs from method to method."""
+    """Names what of its setting differs from method to method."""
     training = flags.parse_run(["run", *variant.arguments]).training
     return {
         flag: str(value if value is not None else "")

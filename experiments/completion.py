@@ -1,4 +1,4 @@
-"""What the paper's command takes for whatever is not given: presets, and what the data ask for."""
+"""Values of what is not given to the paper's command: presets, and what the data ask for."""
 
 import dataclasses
 from typing import Any

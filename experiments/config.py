@@ -10,7 +10,7 @@ from experiments.settings import Training
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What `python -m experiments.run` is asked for."""
+    """A request to `python -m experiments.run`."""
 
     training: Training
     evaluation: Evaluation | None

@@ -1,4 +1,4 @@
-"""What a method costs, counted from its traced program: multiplications and gradient evaluations.
+"""Costs of a method, counted from its traced program: products, and gradient evaluations.
 
 Wall time depends on the machine, the number of images on nothing that methods share. Their common
 currency is the evaluation of ∇_z log p(x, z): here the matrix products of a whole train step,
@@ -205,7 +205,7 @@ def _of_update(optimizer: optax.GradientTransformation, params: Any) -> float:
 
 
 def describe(training: Training, dataset: data.Dataset) -> dict[str, Any] | None:
-    """What a report says of a run's cost, in gradients of log p(x, z) for each training image.
+    """Describes a run's cost for its report, in gradients of log p(x, z) for each image.
 
     None where a model of one's own cannot be counted: it has no products, or in a loop of unknown
     length.

@@ -33,7 +33,7 @@ class _Evaluating:
 
 @dataclasses.dataclass(frozen=True)
 class _Running(_Evaluating):
-    """What belongs to a start of a run, and not to the run."""
+    """Options of a start of a run, which are not the run's."""
 
     preset: str = option(
         "default",
@@ -59,7 +59,7 @@ class _Running(_Evaluating):
 
 @dataclasses.dataclass(frozen=True)
 class _Measuring(_Evaluating):
-    """What belongs to a start of an evaluation."""
+    """Options of a start of an evaluation."""
 
     workdir: str | None = option(None, help="Folder of a finished or running run.")
     against: str | None = option(

@@ -25,7 +25,7 @@ _EFFICIENCY = 0.5  # of the machine's best matrix product that a run comes to, r
 
 
 class Found(NamedTuple):
-    """What a cell's folder holds: the share of its training, and whether its reports are there."""
+    """The state of a cell's folder: how much is trained, and whether its reports are there."""
 
     share_done: float
     is_finished: bool

@@ -32,7 +32,7 @@ def available() -> int:
 
 
 def _of_the_host() -> Iterator[int]:
-    """What the machine has free, and what this process may have of it."""
+    """Yields what the machine has free, and what this process may have of it."""
     page = os.sysconf("SC_PAGE_SIZE")
     try:
         lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

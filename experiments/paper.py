@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """What identifies one column of the tables; T is None for IWAE."""
+    """The place of one column in the tables; T is None for IWAE."""
 
     dataset: str
     num_particles: int

@@ -1,4 +1,4 @@
-"""What a run would take: its first steps are compiled and timed, and nothing is written."""
+"""Estimates of a run: its first steps are compiled and timed, and nothing is written."""
 
 import pathlib
 import time

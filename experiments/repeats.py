@@ -1,4 +1,4 @@
-"""What several seeds of one training come to together (`--repeats`)."""
+"""Sums of several seeds of one training (`--repeats`)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from experiments.settings import Training
 
 
 def training_of(training: Training, repeat: Repeat) -> Training:
-    """What a repeat would be as a run of its own."""
+    """Makes the settings of a repeat as a run of its own."""
     if repeat.number is None:
         return training
     return dataclasses.replace(training, seed=repeat.seed, num_repeats=1)

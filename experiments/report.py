@@ -1,4 +1,4 @@
-"""What a report of the command line says of its run: the flags, and the paper's numbers."""
+"""Reports of the command line: the flags, the cost, and the paper's numbers."""
 
 import dataclasses
 import shlex
@@ -45,7 +45,7 @@ def paper_cell(training: Training, is_stand_in: bool) -> dict[str, dict[str, flo
 def differences_from_paper(
     training: Training, evaluation: Evaluation, epochs: float, num_test_images: int
 ) -> list[str]:
-    """What was not done as in the paper, in words."""
+    """Lists in words what was not done as in the paper."""
     paper_epochs = train.paper_epochs(paper.NUM_STAGES)
     expected = {
         "epochs": (round(epochs, 2), paper_epochs),
@@ -100,7 +100,7 @@ def differences_from_paper(
 def beside_the_paper(
     training: Training, evaluation: Evaluation, dataset: data.Dataset, content: dict[str, Any]
 ) -> dict[str, Any]:
-    """What report.json says of the run's cost, and of the paper's numbers where it has some."""
+    """Adds to report.json the run's cost, and the paper's numbers where it has some."""
     costs = {"cost": cost.describe(training, dataset)}
     cell = paper_cell(training, dataset.is_stand_in)
     if cell is None:
@@ -121,7 +121,7 @@ def last_lines(content: dict[str, Any]) -> list[str]:
 
 
 def describe(report: dict[str, Any]) -> Description:
-    """What heads its table and its page, and the command that does the same again."""
+    """Makes the heads of its table and its page, and the command that does the same again."""
     training = report["config"]["training"]
     model = [training[name] for name in ("model", "layers") if training["layers"]]
     if ".py:" in training["model"]:
@@ -149,7 +149,7 @@ def describe(report: dict[str, Any]) -> Description:
 
 
 def model_notes(training: dict[str, Any]) -> list[str]:
-    """What a reader of the numbers must know of the model."""
+    """Says what a reader of the numbers must know of the model."""
     notes = []
     notes += average_notes(training)
     if training["model"] == "conditional":

@@ -1,4 +1,4 @@
-"""What identifies a training run of the paper's command."""
+"""Settings that identify a training run of the paper's command."""
 
 import dataclasses
 

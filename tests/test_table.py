@@ -288,7 +288,7 @@ def test_operations_are_counted_as_the_benchmark_does():
     dataset = data.load("digits", None)._replace(train=np.zeros((128, 784), np.uint8))
     arguments = ["run", "--K=50", "--T=11", "--batch_size=128", "--stages=1", "--eval=none"]
     training, evaluating = launch.operations(flags.parse_run(arguments), dataset)
-    least = problem.training_operations(problem.Cell(50, 11))
+    least = problem.training_operations(problem.Size(50, 11))
     assert least < training < 1.05 * least
     assert evaluating == 0
 

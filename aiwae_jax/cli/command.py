@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, errors of one line, interruption."""
+"""Exit codes, errors of one line and interruption, for every command."""
 
 import errno
 import functools
@@ -37,7 +37,7 @@ def _say_no_more() -> None:
 
 
 def _drop_late_callbacks(unraisable) -> None:
-    """What storage threads still have to tell an event loop that a damaged file has ended."""
+    """Drops what storage threads tell an event loop that a damaged file has ended."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 

@@ -76,7 +76,7 @@ def _whole(kind: type[_Kind], said: dict[str, Any], usual: dict[str, Any]) -> _K
 
 
 def _forced(said: dict[str, Any]) -> dict[str, Any]:
-    """What follows from the model and its posterior."""
+    """Finds the values that follow from the model and its posterior."""
     if said["model"] in BINARY:
         return {"chain_space": "latent", "move": moves.DEFAULTS["binary"]}
     if said.get("posterior") in flows.FLOWS:

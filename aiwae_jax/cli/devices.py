@@ -1,4 +1,4 @@
-"""What must be told to JAX before it first touches a device."""
+"""Tells JAX what it must know before it first touches a device."""
 
 import os
 import sys

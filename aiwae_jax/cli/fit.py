@@ -19,7 +19,7 @@ _NOT_YET = ("num_repeats",)  # of `train.fit`
 
 @dataclasses.dataclass(frozen=True)
 class Starting:
-    """What belongs to a start of a run, and not to the run."""
+    """Options of a start of a run, which are not the run's."""
 
     folder: str | None = option(None, help="Folder of the run; the same command continues there.")
     max_level: float | None = option(

@@ -1,4 +1,4 @@
-"""What a run of a command is made of: its method and its model, one field an option.
+"""The options of a run of a command, of its method and of its model: one field each.
 
 A method's options have the names of its builder's arguments in `aiwae_jax.methods`, and its
 defaults; a field here gives such an argument its flag.
@@ -204,7 +204,7 @@ OF_MODELS = tuple(dict.fromkeys(name for takes in MODELS.values() for name in ta
 
 
 def method_options(method: str) -> dict[str, Any]:
-    """What a method takes of the fields, with its builder's defaults."""
+    """Finds the fields that a method takes, with its builder's defaults."""
     _, *parameters = inspect.signature(methods.BUILDERS[method]).parameters.values()
     defaults = {each.name: each.default for each in parameters}
     return {n: defaults[n] for n in FLAGS if n in defaults and n not in OF_MODELS}
@@ -221,7 +221,7 @@ def foreign_to(method: str, model: str) -> set[str]:
 
 
 def model_options(model: str) -> dict[str, Any]:
-    """What a model takes of the fields, with their defaults; one of your own takes none."""
+    """Finds the fields that a model takes, with their defaults; one of your own takes none."""
     return MODELS.get(model, {})
 
 

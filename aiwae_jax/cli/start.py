@@ -65,7 +65,7 @@ def _try_xla_flags() -> None:
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """What to say of somebody else's package that is not installed; None for a module of ours."""
+    """Says which of others' packages is not installed; None for a module of ours."""
     package = (error.name or "").partition(".")[0]
     if package in ("", "aiwae_jax", "experiments"):
         return None

@@ -1,4 +1,4 @@
-"""What a data set is: rows of numbers, checked whole before anything is trained on them."""
+"""Data sets: rows of numbers, checked whole before anything is trained on them."""
 
 import functools
 import hashlib
@@ -56,7 +56,7 @@ class Dataset(NamedTuple):
         return functools.partial(_draw, max_level=self.max_level)
 
     def describe(self) -> dict[str, Any]:
-        """What files of a run say of the data; the checksum is of the arrays themselves."""
+        """Describes the data for the files of a run; the checksum is of the arrays themselves."""
         digest = hashlib.sha256()
         for rows in (self.train, self.test):
             digest.update(np.ascontiguousarray(rows).tobytes())

@@ -74,7 +74,7 @@ def _places(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _hint(folder: pathlib.Path | None) -> str:
-    """What to put where; of a folder that has been searched, where, and what was there instead."""
+    """Says what to put where; of a folder that was searched, what was there instead."""
     wanted = (
         f"put the four files {', '.join(_SHA256)} (also as .gz), or Keras's {_KERAS_FILE}, into a "
         "folder and name it with --data_dir"

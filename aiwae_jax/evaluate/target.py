@@ -12,14 +12,14 @@ from jax.tree_util import Partial
 from aiwae_jax import checks, forces
 from aiwae_jax.types import Model, Params, PyTree
 
-LogJointFn = Callable[[PyTree, chex.Array], chex.Array]
+TargetFn = Callable[[PyTree, chex.Array], chex.Array]
 StartFn = Callable[[PyTree], Any]
 SampleFn = Callable[[chex.PRNGKey], tuple[PyTree, chex.Array]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Target:
-    """What is measured, as functions of one datum and one latent.
+    """A model to be measured, as functions of one datum and one latent.
 
     Functions that close over large parameters are passed as `jax.tree_util.Partial(fn, params)`:
     their arrays are then arguments of the compiled program, and the next model of the same shape
@@ -38,7 +38,7 @@ class Target:
       TypeError: for what is no function, or binds what no compiled program can take.
     """
 
-    log_joint: LogJointFn
+    log_joint: TargetFn
     start: StartFn
     sample: SampleFn | None = None
 

@@ -62,7 +62,7 @@ def on_primary(fn: Callable[[], T]) -> T | None:
 
 
 def bytes_of_primary(fn: Callable[[], bytes]) -> bytes:
-    """What `fn` returns on process 0, which alone runs it.
+    """Runs `fn` on process 0 alone, and returns its result on all.
 
     Raises:
       OtherProcessError: as `on_primary`.

@@ -1,4 +1,4 @@
-"""What a run came to: its numbers, its pictures, its page. `write` does it all, and resumes."""
+"""Numbers, pictures and page of a run. `write` makes them all, and resumes."""
 
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.writer import write

@@ -1,4 +1,4 @@
-"""What the files of a run hold, and how they are read: config.json, report.json, evaluation.npz.
+"""Reads the files of a run: config.json, report.json, evaluation.npz.
 
 Whatever reads one of them reads it here, so that a file of the right syntax and the wrong content
 is one clear line, which names the file, the place in it and what is there.
@@ -78,7 +78,7 @@ _Means = TypedDict("_Means", dict.fromkeys(METRICS, Measured))
 
 
 class _Report(_Means):
-    """What every reader needs of a report.json."""
+    """The part of a report.json that every reader needs."""
 
     num_examples: int
     epochs: float

@@ -55,7 +55,7 @@ def _results(report: dict[str, Any]) -> str:
 
 
 def _notes(report: dict[str, Any], description: Description) -> list[str]:
-    """What a reader must know beside the numbers."""
+    """Writes what a reader must know beside the numbers."""
     facts, data = report["evaluation"], description.data
     lines = [
         f"Nats per datum, mean ± standard error over {report['num_examples']} {data}; a lower NLL "

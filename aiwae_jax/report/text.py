@@ -46,7 +46,7 @@ def describe(report: Mapping[str, Any]) -> Description:
 
 
 def average_notes(training: Mapping[str, Any]) -> list[str]:
-    """What a reader of the numbers must know of the weights."""
+    """Says of which weights the numbers are, where they are an average."""
     if not training.get("ema"):
         return []
     return [f"the weights are their exponential average (decay {training['ema']:g})"]

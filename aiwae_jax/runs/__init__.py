@@ -1,1 +1,1 @@
-"""What a run keeps on disk, and how it is watched."""
+"""Files of a run on the disk, and how it is watched."""

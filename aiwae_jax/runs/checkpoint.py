@@ -237,7 +237,7 @@ class Checkpoints:
         return json.loads(processes.bytes_of_primary(read))
 
     def _try_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
-        """What a checkpoint holds; None, and a warning, where any process finds it damaged."""
+        """Reads a checkpoint; None, and a warning, where any process finds it damaged."""
         restored, failure = None, None
         try:
             restored = self._restore_step(step, template)
@@ -273,7 +273,7 @@ class Checkpoints:
         self._manager.reload()
 
     def _content(self, step: int) -> dict[str, Any]:
-        """What a checkpoint says of itself, if its files are what was written."""
+        """Reads a checkpoint's facts, if its files are as they were written."""
         # First the files, because Orbax abandons reads at a damaged one, which end noisily.
         if differing := manifest.differing(self._folder / str(step)):
             raise _DamagedError(f"{', '.join(differing)}: not what was written")
@@ -287,7 +287,7 @@ class Checkpoints:
         return content
 
     def _restore_step(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
-        """What was saved, in the dtypes that it was saved in."""
+        """Restores arrays in the dtypes that they were saved in."""
         flat = _flatten(template)
         content = self._content(step)
         path = self._folder / str(step)

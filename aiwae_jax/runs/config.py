@@ -1,4 +1,4 @@
-"""What config.json says of a run: its settings, its data, how model and method were built."""
+"""Reads config.json: a run's settings, its data, how model and method were built."""
 
 import pathlib
 from typing import Any, NotRequired, TypedDict
@@ -13,7 +13,7 @@ CONFIG_ADVICE = (
 
 
 class Data(TypedDict):
-    """What is said of the data of a run."""
+    """The data of a run, in words."""
 
     title: str
     sha256: str

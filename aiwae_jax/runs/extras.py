@@ -1,4 +1,4 @@
-"""What a run needs beside the library's own few packages."""
+"""Packages that a run needs beside the library's own few."""
 
 import importlib.util
 

@@ -30,7 +30,7 @@ class SchemaError(ValueError):
 
 
 def read(value: Any, kind: Any, place: str = "") -> Any:
-    """What `value` says when it is read as a `kind`.
+    """Reads `value` as a `kind`.
 
     Args:
       value: parsed JSON.

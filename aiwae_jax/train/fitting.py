@@ -127,7 +127,7 @@ def _describe(
     settings: Settings,
     optimizers: Optimizers | None,
 ) -> dict[str, Any]:
-    """What config.json says of the run."""
+    """Makes the content of config.json."""
     return {
         "training": dataclasses.asdict(settings)
         | {"optimizers": settings.optimizer if optimizers is None else "your own"},

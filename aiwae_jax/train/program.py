@@ -65,7 +65,7 @@ class Program(NamedTuple):
         return self.legs[index_at(self.legs, step)]
 
     def totals(self, state: LoopState, leg: Stretch) -> TrainInfo:
-        """What a state has summed over the steps of a leg's epoch."""
+        """Finds the sums over the steps of a leg's epoch in a state."""
         return state.totals if len(self.legs) == 1 else state.totals[self.legs.index(leg)]
 
     def epochs_at(self, step: int) -> float:

@@ -23,7 +23,7 @@ _AVERAGE = re.compile(r"train\.opt_states\.(?P<of>theta|phi)\.(?:\d+\.)+average(
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What `train.fit` and `load` return.
+    """A trained model in its folder, as `train.fit` and `load` return it.
 
     Rows are data as the model sees them: bits, of a data set of grey levels.
 
@@ -51,11 +51,11 @@ class Run:
 
     @property
     def start(self) -> str:
-        """What evaluation starts from: "posterior", or where q is not trained "prior"."""
+        """Names the start of evaluation: "posterior", or where q is not trained "prior"."""
         return "posterior" if self.config.get("trains_posterior", True) else "prior"
 
     def target(self, **options: Any) -> evaluate.Target:
-        """What `evaluate` measures: the model at these parameters; see `evaluate.Target.of`."""
+        """Makes the target of `evaluate`, the model at these parameters; see `Target.of`."""
         return evaluate.Target.of(self.model, self.params, start=self.start, **options)
 
     def encode(self, x: chex.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from aiwae_jax.train.optimizers import OPTIMIZERS, Optimizers, make_optimizers
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a run is trained by, whatever its method, its model and its data.
+    """Settings of a training, whatever its method, its model and its data.
 
     Raises:
       ValueError: for a value that cannot be.

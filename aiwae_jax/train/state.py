@@ -1,4 +1,4 @@
-"""What training carries from step to step, and how it begins."""
+"""The state that training carries from step to step, and how it begins."""
 
 from typing import Any, NamedTuple
 

@@ -24,9 +24,9 @@ from aiwae_jax.runs import files
 from experiments import report
 from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
 
-CELLS = (problem.Cell(1, 5), problem.Cell(5, 8), problem.Cell(50, 11))
-QUICK_CELLS = (problem.Cell(1, 3),)
-AGAINST = problem.Cell(5, 8)
+CELLS = (problem.Size(1, 5), problem.Size(5, 8), problem.Size(50, 11))
+QUICK_CELLS = (problem.Size(1, 3),)
+AGAINST = problem.Size(5, 8)
 TARGETS = {"float32": 1.5, "bfloat16": 0.6}
 ACCELERATOR_TARGETS = {"float32": 1.5, "tensorfloat32": None, "bfloat16": 0.6}
 NUM_REPEATS = 5
@@ -54,7 +54,7 @@ _FIRST_STEP = (
     "import time; began = time.time()\n"
     "from aiwae_jax.cli import devices; devices.configure()\n"
     "from experiments.benchmark import ours, problem\n"
-    "ours.step_of(ours.aiwae(problem.Cell({}, {})))()\n"
+    "ours.step_of(ours.aiwae(problem.Size({}, {})))()\n"
     "print(time.time() - began)"
 )
 
@@ -81,7 +81,7 @@ def _targets() -> dict[str, float | None]:
     return TARGETS if jax.default_backend() == "cpu" else ACCELERATOR_TARGETS
 
 
-def _first_step_seconds(cell: problem.Cell) -> list[float]:
+def _first_step_seconds(cell: problem.Size) -> list[float]:
     """Import, trace, compile and run the first step: with an empty cache, and once more."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {
@@ -131,7 +131,7 @@ def _compiled(build: Callable[[], Callable[[], None]]) -> Callable[[], None]:
     return call
 
 
-def _sides(cells: Sequence[problem.Cell], against: problem.Cell) -> tuple[dict, dict[str, str]]:
+def _sides(cells: Sequence[problem.Size], against: problem.Size) -> tuple[dict, dict[str, str]]:
     """How to build everything that is timed, and why what is missing is missing."""
     sides, missing, targets = dict(limit.matrix_products()), {}, _targets()
     for cell in cells:
@@ -155,8 +155,8 @@ def _sides(cells: Sequence[problem.Cell], against: problem.Cell) -> tuple[dict, 
     return sides, missing
 
 
-def _untimed(against: problem.Cell, is_quick: bool) -> dict:
-    """What else must be compiled: diagnostics of a step, and the memory of several."""
+def _untimed(against: problem.Size, is_quick: bool) -> dict:
+    """Compiles what else is shown: diagnostics of a step, and the memory of several."""
     tasks = {
         f"diagnostics {precision}": functools.partial(
             ours.diagnostics, ours.aiwae(against, force_precision=precision)
@@ -164,10 +164,10 @@ def _untimed(against: problem.Cell, is_quick: bool) -> dict:
         for precision in _targets()
     }
     for t in (5, 11) if is_quick else (5, 11, 101, 1001):
-        tasks[f"memory T={t}"] = functools.partial(ours.temporary_bytes, problem.Cell(2, t))
+        tasks[f"memory T={t}"] = functools.partial(ours.temporary_bytes, problem.Size(2, t))
     if not is_quick:
         for num_particles in (50, 500):
-            cell = problem.Cell(num_particles, 5)
+            cell = problem.Size(num_particles, 5)
             tasks[f"memory K={num_particles}"] = functools.partial(ours.temporary_bytes, cell)
             tasks[f"memory K={num_particles} chunk 10"] = functools.partial(
                 ours.temporary_bytes, cell, particle_chunk=10

@@ -8,7 +8,7 @@ from aiwae_jax.types import ChainInfo, Info, Method, Model, Particles, Sampler, 
 from experiments.benchmark import problem
 
 
-def annealed(model: Model, cell: problem.Cell, num_leapfrog_steps: int, step_size: float):
+def annealed(model: Model, cell: problem.Size, num_leapfrog_steps: int, step_size: float):
     """A sampler like `samplers.annealed`, with vmapped particles and a scan over temperatures."""
     import blackjax
 
@@ -53,7 +53,7 @@ def annealed(model: Model, cell: problem.Cell, num_leapfrog_steps: int, step_siz
     return Sampler(draw, gives=frozenset({"proper_weights"}))
 
 
-def aiwae(cell: problem.Cell) -> Method:
+def aiwae(cell: problem.Size) -> Method:
     """AIWAE with that sampler, all else as ours."""
     model = problem.model()
     sampler = annealed(model, cell, problem.NUM_LEAPFROG_STEPS, 0.1)

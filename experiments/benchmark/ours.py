@@ -73,12 +73,12 @@ def _repeating(step, state, batch) -> Callable[[], None]:
     return call
 
 
-def aiwae(cell: problem.Cell, **options) -> Method:
+def aiwae(cell: problem.Size, **options) -> Method:
     """AIWAE at a cell, with the options of `samplers.annealed`."""
     return methods.aiwae(problem.model(), *cell, problem.NUM_LEAPFROG_STEPS, **options)
 
 
-def temporary_bytes(cell: problem.Cell, **method_options) -> int:
+def temporary_bytes(cell: problem.Size, **method_options) -> int:
     """Temporary memory of the compiled training step; on a GPU without its slow tuning."""
     method, optimizers = aiwae(cell, **method_options), _optimizers()
     state = jax.eval_shape(_init(method, optimizers), problem.key())
@@ -121,7 +121,7 @@ def evaluation_moves(force_precision: str) -> Callable[[], None]:
     return call
 
 
-def compiled_text(cell: problem.Cell) -> str:
+def compiled_text(cell: problem.Size) -> str:
     """The compiled training step, as text."""
     step, state, batch = _prepared(aiwae(cell))
     return step.lower(problem.key(), state, batch).compile().as_text()

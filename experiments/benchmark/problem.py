@@ -1,4 +1,4 @@
-"""What is timed: the paper's model, a batch of binary images, the least arithmetic they need."""
+"""The problem that is timed: the paper's model, binary images, the least arithmetic they need."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ MEAN_PIXEL = 0.13  # as on MNIST
 LEARNING_RATE, ADAM_EPS = 1e-3, 1e-4
 
 
-class Cell(NamedTuple):
+class Size(NamedTuple):
     """A cell of the paper's tables."""
 
     num_particles: int
@@ -33,7 +33,7 @@ def decoder_operations() -> int:
     return 4 * weights
 
 
-def training_operations(cell: Cell) -> int:
+def training_operations(cell: Size) -> int:
     """The least arithmetic of a training step: B·K·((T-1)·L + 1) gradients in z."""
     num_gradients = (cell.num_temperatures - 1) * NUM_LEAPFROG_STEPS + 1
     return BATCH_SIZE * cell.num_particles * num_gradients * decoder_operations()

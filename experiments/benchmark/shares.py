@@ -1,4 +1,4 @@
-"""What share of a step is matrix product, elementwise work, random numbers, waiting, overhead."""
+"""Shares of a step: matrix products, elementwise work, random numbers, waiting, overhead."""
 
 import collections
 import glob

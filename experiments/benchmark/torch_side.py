@@ -32,7 +32,7 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def captured_training_step(cell: problem.Cell) -> Callable[[], None]:
+def captured_training_step(cell: problem.Size) -> Callable[[], None]:
     """The same step recorded once as a CUDA graph and replayed, without Python in between."""
     import torch
 
@@ -54,7 +54,7 @@ def captured_training_step(cell: problem.Cell) -> Callable[[], None]:
     return call
 
 
-def training_step(cell: problem.Cell) -> Callable[[], None]:
+def training_step(cell: problem.Size) -> Callable[[], None]:
     """A call that makes one step and waits for it."""
     step = _training_step(cell)
 
@@ -65,7 +65,7 @@ def training_step(cell: problem.Cell) -> Callable[[], None]:
     return call
 
 
-def _training_step(cell: problem.Cell, *, is_capturable: bool = False) -> Callable[[], None]:
+def _training_step(cell: problem.Size, *, is_capturable: bool = False) -> Callable[[], None]:
     """A call that makes one step, and need not wait for it."""
     import torch
     from torch import nn

@@ -24,7 +24,7 @@ COLUMN_KEYS = (
 
 
 class Column(collections.namedtuple("Column", COLUMN_KEYS)):
-    """What heads a column."""
+    """The head of a column."""
 
     def order(self) -> tuple:
         """As in the paper: by K; IWAE before AIWAE; by T."""
@@ -55,7 +55,7 @@ class Value(NamedTuple):
     num_repeats: int
 
 
-class Cell(NamedTuple):
+class Average(NamedTuple):
     """All repeats of one column at one setting.
 
     Attributes:
@@ -84,7 +84,7 @@ class Table(NamedTuple):
     title: str
     setting: str
     machines: str
-    cells: dict[Column, Cell]
+    cells: dict[Column, Average]
 
 
 def read_reports(root: pathlib.Path) -> list[dict[str, Any]]:
@@ -127,7 +127,7 @@ def _machine(report: dict[str, Any]) -> str:
     )
 
 
-def _cell(reports: list[dict[str, Any]]) -> Cell:
+def _cell(reports: list[dict[str, Any]]) -> Average:
     keys = [*METRICS]
     if all(report.get("bidirectional_gap") is not None for report in reports):
         keys.append("bidirectional_gap")
@@ -136,7 +136,7 @@ def _cell(reports: list[dict[str, Any]]) -> Cell:
         / max(report.get("repeat", {}).get("num_repeats", 1), 1)
         for report in reports
     )
-    return Cell(
+    return Average(
         values={
             key: Value(*repeats.mean_and_std([report[key] for report in reports]), len(reports))
             for key in keys
@@ -170,7 +170,7 @@ def tables(reports: Iterable[dict[str, Any]]) -> list[Table]:
     return found
 
 
-def differences(cell: Cell) -> dict[str, float]:
+def differences(cell: Average) -> dict[str, float]:
     """(our mean - the paper's) in the paper's standard deviations, where it gives one."""
     if cell.paper is None:
         return {}

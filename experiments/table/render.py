@@ -7,7 +7,7 @@ import tabulate
 from aiwae_jax.cli.settings import FLAGS
 from aiwae_jax.report.text import METRICS, format_mean
 from experiments.table import collect
-from experiments.table.collect import Cell, Column, Table, Value
+from experiments.table.collect import Average, Column, Table, Value
 
 _LABELS = {key: name for key, (name, _) in METRICS.items()} | {
     "bidirectional_gap": "bidirectional gap"
@@ -39,7 +39,7 @@ def _ours(value: Value | None) -> str:
     return format_mean(f"{value.mean:.2f}", value.std)
 
 
-def _papers(cell: Cell, key: str) -> str:
+def _papers(cell: Average, key: str) -> str:
     theirs = (cell.paper or {}).get(key)
     if theirs is None:
         return ""
