@@ -1,7 +1,7 @@
 """The command lines of `experiments.run` and `experiments.evaluate`, made of their settings."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -89,8 +89,14 @@ class EvaluateFlags:
         return completion.complete_evaluation(self.given, training, self.preset)
 
 
-def parse_run(argv: Sequence[str]) -> Config:
+def parse_run(
+    argv: Sequence[str], *, join_fn: Callable[[Processes], None] = lambda layout: None
+) -> Config:
     """Flags of `experiments.run`.
+
+    Args:
+      argv: of which the first is the command.
+      join_fn: joins the other processes of the run, before anything is built for a trial.
 
     Raises:
       UsageError: for anything that cannot be run, in one line.
@@ -102,6 +108,7 @@ def parse_run(argv: Sequence[str]) -> Config:
     cli.define(fv)
     cli.parse(fv, argv, "Trains and measures a model: python -m experiments.run --dataset=digits")
     running, layout = cli.make(fv, _Running), cli.make(fv, Layout)
+    join_fn(layout)
     training = completion.complete(cli.given(fv, Training), running.preset)
     given = cli.given(fv, Evaluation)
     evaluation = completion.complete_evaluation(given, training, running.eval)

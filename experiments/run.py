@@ -17,10 +17,9 @@ from experiments import build, cost, evaluate, flags, memory, plan, report, work
 @command.exit_codes
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
-    config = flags.parse_run(argv)
+    config = flags.parse_run(argv, join_fn=devices.join)
     if config.evaluation is not None:
         plots.load()
-    devices.join(config.layout)
     dataset = data.load(config.training.dataset, config.data_dir)
     run = build.build(config.training, dataset, config.layout)
     memory.check(config, dataset, run)

@@ -143,8 +143,8 @@ def binary_arguments(method, model):
 @pytest.mark.parametrize(
     ("method", "model"),
     [
-        ("aiwae", "sbn"),
-        pytest.param("vimco", "sbn", marks=pytest.mark.slow),
+        pytest.param("aiwae", "sbn", marks=pytest.mark.slow),
+        pytest.param("vimco", "sbn", marks=[pytest.mark.slow, pytest.mark.by_hand]),
         pytest.param("tang_annealed", "conditional", marks=pytest.mark.slow),
     ],
 )

@@ -324,6 +324,8 @@ def test_without_the_extra_one_sentence_says_what_to_install(tmp_path, monkeypat
             call()
 
 
+@pytest.mark.by_hand
+@pytest.mark.slow
 def test_the_command_fits_and_reports(tmp_path, capsys):
     path, folder = tmp_path / "bits.npz", str(tmp_path / "run")
     chance = np.random.default_rng(0)

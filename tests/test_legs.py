@@ -89,12 +89,13 @@ def test_one_leg_is_the_method_itself():
     chex.assert_trees_all_equal(run(alone, alone.init(), 6), run(as_leg, as_leg.init(), 6))
 
 
+@pytest.mark.slow
 def test_a_curriculum_is_resumed_to_the_bit_wherever_it_is_cut(tmp_path, monkeypatch):
     said = {"method": LEGS, "model": MODEL, "epochs": 8, "lr_schedule": "linear", "ema": 0.9}
     whole = own_table.fit(tmp_path / "whole", **said)
     assert whole.epochs == 8.0
     original = train.trainer.Trainer._advance
-    for cut in (10, 24, 30, 33):
+    for cut in (10, 24, 33):  # in the first leg, between two, in the last
 
         def stopping(self, num_steps, cut=cut):
             seconds = original(self, min(num_steps, max(cut - self.step, 1)))

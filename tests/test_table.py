@@ -199,7 +199,7 @@ def test_launcher_runs_what_is_missing_once_and_writes_the_table(tmp_path, capfd
             "report and pictures"
             in (tmp_path / f"digits-iwae-K{num}-latent_dim2-hidden_dim4-b64-seed0.log").read_text()
         )
-    assert "| NLL (test) |" in (tmp_path / "table.md").read_text()
+    assert "| NLL (test) |" in flat((tmp_path / "table.md").read_text())
     assert r"\toprule" in (tmp_path / "table.tex").read_text()
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
