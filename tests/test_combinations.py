@@ -55,6 +55,8 @@ DIAGONAL = [
 ]
 
 
+@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "family"), DIAGONAL)
 def test_methods_and_posteriors_combine(variant, family, tmp_path, capsys):
     given = [*arguments(variant, family), f"--workdir={tmp_path}", "--eval=none", "--epochs=0.2"]

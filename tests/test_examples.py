@@ -30,7 +30,11 @@ def test_readme_shows_run_chain_in_at_most_15_lines():
     assert len([line for line in block.splitlines() if line.strip()]) <= 15
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(b, marks=[pytest.mark.slow] if "report.write" in b else []) for b in BLOCKS],
+    ids=[f"block{i}" for i in range(len(BLOCKS))],
+)
 def test_readme_python_runs(block, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {})

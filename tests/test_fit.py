@@ -194,6 +194,7 @@ def test_optimizers_of_your_own_are_used(tmp_path):
     chex.assert_trees_all_close(run.params.theta, begun.theta, rtol=1e-6)  # of another program
 
 
+@pytest.mark.slow
 def test_models_of_builders_are_built_again_with_their_arguments(tmp_path):
     bits = np.random.default_rng(0).integers(0, 2, (30, 6))
     dataset = data.from_arrays(bits[:20], bits[20:], name="bits", image_shape=(2, 3))
@@ -271,6 +272,7 @@ def test_a_run_that_a_signal_ends_is_continued_to_the_same_bits(tmp_path, monkey
     chex.assert_trees_all_equal(own_table.fit(tmp_path / "run").params, run.params)
 
 
+@pytest.mark.by_hand  # the wheel's test kills a run, too
 @pytest.mark.slow
 def test_a_run_that_is_killed_is_continued_to_the_same_bits(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -21,6 +21,7 @@ GIVEN = [flag for flag in TINY if not flag.startswith(("--latent_dim", "--hidden
 GIVEN += ["--method=aiwae", "--K=2", "--T=3", "--L=2", "--epochs=0.2"]
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_a_model_of_ones_own_file_is_trained_measured_loaded_and_known_again(tmp_path, capsys):
     path, folder = tmp_path / "mine.py", tmp_path / "run"

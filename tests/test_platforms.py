@@ -71,11 +71,15 @@ FORCED = {
 }
 
 
+@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_the_train_step_of_every_method_lowers(name):
     assert "stablehlo" in lower_train_step(*STEPS[name]())
 
 
+@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", FORCED)
 def test_the_train_step_lowers_with_forces_in_every_precision(name, precision):

@@ -60,7 +60,10 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "iwae" else []) for name in METHODS],
+)
 def test_every_method_runs_to_a_report(method, tmp_path, capsys, request):
     if method == "vae":
         folder = request.getfixturevalue("finished")
