@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 from jax.sharding import Mesh
 
 from aiwae_jax import data, train
@@ -12,9 +13,9 @@ from aiwae_jax.cli.curriculum import legs_of
 from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.cli.layout import Layout
 from aiwae_jax.parallel import sharding
-from aiwae_jax.train import Leg, program
+from aiwae_jax.train import Leg, Optimizers, TrainStep, program
 from aiwae_jax.train.legs import place
-from aiwae_jax.types import Model
+from aiwae_jax.types import Method, Model
 from experiments.settings import Training
 
 _ANYWHERE = Layout()
@@ -53,6 +54,35 @@ def settings_of(training: Training) -> train.Settings:
     """Takes the part that the library's trainer must know."""
     names = [field.name for field in dataclasses.fields(train.Settings)]
     return train.Settings(**{name: getattr(training, name) for name in names})
+
+
+class Step(NamedTuple):
+    """A train step by itself, outside of any run.
+
+    Attributes:
+      model: its model.
+      method: its phases.
+      optimizers: at a learning rate of 0.001.
+      step: `step(key, state, batch) -> (state, info)`.
+    """
+
+    model: Model
+    method: Method
+    optimizers: Optimizers
+    step: TrainStep
+
+    def init(self, key: jax.Array) -> train.TrainState:
+        """A state to begin with."""
+        return train.init_state(key, self.model, self.method, self.optimizers)
+
+
+def build_step(training: Training, dataset: data.Dataset) -> Step:
+    """Builds the train step of a run; of one with several legs the last one's."""
+    own, _ = legs_of(training)[-1]
+    model, settings = build_model(own, dataset.mean_image()), settings_of(own)
+    method, optimizers = build_method(own, model), settings.make_optimizers(1e-3)
+    step = train.make_train_step(method, optimizers, loss_reduction=settings.loss_reduction)
+    return Step(model, method, optimizers, step)
 
 
 def total_steps(training: Training, num_examples: int) -> int:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import tabulate
 from absl import flags as absl_flags
 
-from aiwae_jax import data, train
+from aiwae_jax import data
 from aiwae_jax.cli import command
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.report import plots
@@ -155,13 +155,10 @@ def measure_speed(
     calls, memory = {}, {}
     for variant in variants:
         training = flags.parse_run(["run", *variant.arguments]).training
-        model = build.build_model(training, dataset.mean_image())
-        method = build.build_method(training, model)
-        optimizers = build.settings_of(training).make_optimizers(1e-3)
-        key = jax.random.key(0)
-        state = train.init_state(key, model, method, optimizers)
+        built, key = build.build_step(training, dataset), jax.random.key(0)
+        state = built.init(key)
         batch = jnp.asarray(dataset.train[: training.batch_size] > 0, jnp.float32)
-        step = train.make_train_step(method, optimizers).lower(key, state, batch).compile()
+        step = built.step.lower(key, state, batch).compile()
         memory[variant.name] = step.memory_analysis().temp_size_in_bytes
         calls[variant.name] = _Stepping(step, key, state, batch)
     seconds = timing.interleaved(calls, num_repeats)

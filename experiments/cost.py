@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.extend import core
 
-from aiwae_jax import data, train
+from aiwae_jax import data
 from aiwae_jax.cli.curriculum import legs_of
 from experiments import build
 from experiments.settings import Training
@@ -173,18 +173,16 @@ def of(training: Training, dataset: data.Dataset) -> Cost:
 
 
 def _of_leg(training: Training, dataset: data.Dataset) -> Cost:
-    model = build.build_model(training, dataset.mean_image())
-    method, settings = build.build_method(training, model), build.settings_of(training)
-    optimizers = settings.make_optimizers(1e-3)
-    key, size = jax.random.key(0), dataset.train.shape[1]
-    state = jax.eval_shape(lambda key: train.init_state(key, model, method, optimizers), key)
+    built = build.build_step(training, dataset)
+    model, key, size = built.model, jax.random.key(0), dataset.train.shape[1]
+    state = jax.eval_shape(built.init, key)
     x = jax.ShapeDtypeStruct((size,), jnp.float32)
     z = jax.eval_shape(lambda phi, x: model.posterior(phi, x).sample(key), state.params.phi, x)
     batch = jax.ShapeDtypeStruct((_BATCH_SIZE, size), jnp.float32)
-    step = operations(train.make_train_step(method, optimizers), key, state, batch)
+    step = operations(built.step, key, state, batch)
     updates = sum(
-        _of_update(getattr(optimizers, name), getattr(state.params, name))
-        for phase in method
+        _of_update(getattr(built.optimizers, name), getattr(state.params, name))
+        for phase in built.method
         for name in phase.updates
     )
     log_joint_and_gradient = jax.value_and_grad(model.log_joint, argnums=2)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 
-from aiwae_jax import data, train
+from aiwae_jax import data
 from aiwae_jax.cli import command
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.parallel import sharding
@@ -43,16 +43,14 @@ class _Stepping:
 
     def __init__(self, training: Training, dataset: data.Dataset, num_devices: int):
         mesh = sharding.make_mesh(num_devices)
-        model = build.build_model(training, dataset.mean_image())
-        method = build.build_method(training, model)
-        optimizers = build.settings_of(training).make_optimizers(1e-3)
-        state = train.init_state(jax.random.key(0), model, method, optimizers)
+        built = build.build_step(training, dataset)
+        state = built.init(jax.random.key(0))
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         batch = jnp.asarray(dataset.train[: training.batch_size] > 0, jnp.float32)
         self._state = sharding.put(state, sharding.replicated(mesh))
         self._key = sharding.put(jax.random.key(1), sharding.replicated(mesh))
         self._batch = sharding.put(batch, sharding.over_data(mesh))
-        self._step = train.make_train_step(method, optimizers)
+        self._step = built.step
 
     def __call__(self):
         self._state, _ = self._step(self._key, self._state, self._batch)

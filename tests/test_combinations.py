@@ -147,7 +147,7 @@ def binary_arguments(method, model):
     [
         pytest.param("aiwae", "sbn", marks=pytest.mark.slow),
         pytest.param("vimco", "sbn", marks=[pytest.mark.slow, pytest.mark.by_hand]),
-        pytest.param("tang_annealed", "conditional", marks=pytest.mark.slow),
+        pytest.param("tang_annealed", "conditional", marks=[pytest.mark.slow, pytest.mark.by_hand]),
     ],
 )
 def test_methods_of_binary_latents_run_to_a_report(method, model, tmp_path, capsys):

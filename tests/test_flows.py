@@ -186,7 +186,7 @@ def test_mean_weight_is_the_evidence(name, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["planar", "iaf"])
+@pytest.mark.parametrize("name", ["planar", pytest.param("iaf", marks=pytest.mark.by_hand)])
 def test_likelihood_from_a_flow_has_both_its_bounds(name):
     model, theta = linear_gaussian_with(name), lg.params().theta
     target = evaluate.Target(

@@ -23,7 +23,7 @@ FLAGS = [
     *("--eval_simulated=4", "--mesh=data:1"),
 ]
 TIMEOUT_S = 300
-NUM_KILLS = int(os.environ.get("AIWAE_FAULT_KILLS", "2"))
+NUM_KILLS = int(os.environ.get("AIWAE_FAULT_KILLS", "1"))
 
 
 def command(folder, *more, module="experiments.run", prefix=()):
