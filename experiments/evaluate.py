@@ -82,7 +82,7 @@ def _write_reports(
             print(f"\n{repeat.folder.name}, seed {repeat.seed}:")
         if not trained.is_finished:
             print("the run is not finished; this is its newest checkpoint")
-        print(text.table(content, report.describe(content)), *report.last_lines(content), sep="")
+        print(text.table(content, report.describe(content)), *report.differs_line(content), sep="")
         reports.append(content)
     if len(reports) > 1:
         summary = {

@@ -112,12 +112,11 @@ def beside_the_paper(
     return costs | {"paper": cell, "differs": differs}
 
 
-def last_lines(content: dict[str, Any]) -> list[str]:
-    """The last lines of a table: what training cost, and how the paper did it otherwise."""
-    lines = ["\n" + cost.line(content["cost"])] if "cost" in content else []
+def differs_line(content: dict[str, Any]) -> list[str]:
+    """The last line of a table, where the paper's numbers stand in it."""
     if not content.get("paper"):
-        return lines
-    return [*lines, "\ndiffers from the paper's setting: " + "; ".join(content.get("differs", []))]
+        return []
+    return ["\ndiffers from the paper's setting: " + "; ".join(content.get("differs", []))]
 
 
 def describe(report: dict[str, Any]) -> Description:
