@@ -193,6 +193,8 @@ class Model(_Model):
                 f"`{name}` is no field of a `Model` any more; give {_FORMER_FIELDS[name]}."
             )
         model = super().__new__(cls, *args, **fields)
+        if any(type(field) is object for field in model):
+            return model  # of placeholders: JAX puts together again what it has taken apart
         if model.latents not in LATENTS:
             raise ValueError(
                 f"`latents` must be one of {', '.join(LATENTS)}; got {model.latents!r}."

@@ -150,3 +150,8 @@ def test_modules_are_found_by_their_former_names(name, attribute):
     assert callable(getattr(module, attribute))
     with pytest.raises(AttributeError, match="no attribute 'nuts'"):
         aiwae_jax.nuts  # noqa: B018
+
+
+def test_a_model_is_put_together_of_placeholders_as_jax_does():
+    leaves, structure = jax.tree.flatten(models.bernoulli_vae(6, 2, initialization="torch"))
+    jax.tree.unflatten(structure, [object()] * len(leaves))
