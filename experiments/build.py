@@ -1,6 +1,5 @@
 """From a configuration to the compiled pieces of a run."""
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -52,8 +51,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
 
 def settings_of(training: Training) -> train.Settings:
     """Takes the part that the library's trainer must know."""
-    names = [field.name for field in dataclasses.fields(train.Settings)]
-    return train.Settings(**{name: getattr(training, name) for name in names})
+    return train.Settings.of(training)
 
 
 class Step(NamedTuple):

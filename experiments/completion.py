@@ -74,7 +74,8 @@ def complete_evaluation(
     """
     if preset == "none":
         return None
-    is_binary = _latents(training) == "binary"
+    latents = _latents(training)
+    is_binary = latents == "binary"
     usual: dict[str, Any] = {}
     if preset == "paper":
         require(
@@ -95,7 +96,7 @@ def complete_evaluation(
         usual["num_simulated"] = 0
     with refusals(names_of(Evaluation)):
         values = usual | given
-        moves.check(values.get("move", "hmc"), _latents(training))
+        moves.check(values.get("move", "hmc"), latents)
         if training.model in MODELS:
             paths.check_space(values["chain_space"], stand_in(training)[1])
         return Evaluation(**values)

@@ -55,14 +55,13 @@ def main(argv: Sequence[str]) -> None:
         f"testing ({dataset.source})"
     )
     model = build.build_model(fitting, _mean(dataset, fitting))
-    names = [field.name for field in dataclasses.fields(train.Settings)]
     run = train.fit(
         build.build_method(fitting, model),
         model,
         dataset,
         starting.folder,
         checkpoint_minutes=starting.checkpoint_minutes,
-        **{name: getattr(fitting, name) for name in names},
+        **vars(train.Settings.of(fitting)),
     )
     print(f"trained, {run.epochs:g} epochs. Measure it with: aiwae report {starting.folder}")
 

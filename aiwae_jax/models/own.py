@@ -41,23 +41,7 @@ def from_file(
         function; a function that asks for something else, or for what is not given.
       TypeError: for a function that returns no `Model`.
     """
-    plain, _, digits = os.fspath(where).partition("@")
-    file, _, name = plain.rpartition(":")
-    if not file.endswith(".py") or not name.isidentifier():
-        raise ValueError(f"`where` must be FILE.py:FUNCTION, got {os.fspath(where)!r}.")
-    path = pathlib.Path(file).expanduser().absolute()
-    # Read once, so that what is run is what has the digest.
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"`where`: {path} cannot be read ({error.strerror}).") from None
-    found = hashlib.sha256(content).hexdigest()
-    for wanted in filter(None, (digits, sha256)):
-        if not found.startswith(wanted):
-            raise ValueError(
-                f"`where`: {path} has changed, its SHA-256 begins with {found[:12]} and not with "
-                f"{wanted[:12]}."
-            )
+    _, path, name, content, found = _read(where, sha256)
     offered = {"data_size": data_size, "mean_image": mean_image}
     function = _function(path, content, name, found)
     given = {key: offered[key] for key in _asked_for(function, path, offered)}
@@ -80,18 +64,35 @@ def pinned(where: str | os.PathLike) -> str:
     Raises:
       ValueError: for a file that cannot be read, or that has others than those that are there.
     """
+    plain, _, _, _, found = _read(where)
+    return f"{plain}@{found[:12]}"
+
+
+def _read(
+    where: str | os.PathLike, sha256: str | None = None
+) -> tuple[str, pathlib.Path, str, bytes, str]:
+    """Reads a file once, so that what is run is what has the digest.
+
+    Returns:
+      `where` without digits, the file's path, the function's name, the content and its SHA-256.
+    """
     plain, _, digits = os.fspath(where).partition("@")
-    path = pathlib.Path(plain.rpartition(":")[0]).expanduser()
+    file, _, name = plain.rpartition(":")
+    if not file.endswith(".py") or not name.isidentifier():
+        raise ValueError(f"`where` must be FILE.py:FUNCTION, got {os.fspath(where)!r}.")
+    path = pathlib.Path(file).expanduser().absolute()
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"`where`: {path} cannot be read ({error.strerror}).") from None
-    if not found.startswith(digits):
-        raise ValueError(
-            f"`where`: {path} has changed, its SHA-256 begins with {found[:12]} and not with "
-            f"{digits}."
-        )
-    return f"{plain}@{found[:12]}"
+    found = hashlib.sha256(content).hexdigest()
+    for wanted in filter(None, (digits, sha256)):
+        if not found.startswith(wanted):
+            raise ValueError(
+                f"`where`: {path} has changed, its SHA-256 begins with {found[:12]} and not with "
+                f"{wanted[:12]}."
+            )
+    return plain, path, name, content, found
 
 
 def _function(path: pathlib.Path, content: bytes, name: str, digest: str) -> Callable[..., Any]:

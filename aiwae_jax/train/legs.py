@@ -80,7 +80,6 @@ def as_legs(method: Method | Sequence[Leg]) -> tuple[Leg, ...]:
         if not isinstance(leg, Leg):
             raise TypeError(f"`method[{i}]` must be a `train.Leg`, got {type(leg).__name__}.")
         check_method(leg.method)
-        checks.real(f"method[{i}].share", leg.share)
         checks.positive(f"method[{i}].share", leg.share)
         if leg.batch_size is not None:
             checks.integer(f"method[{i}].batch_size", leg.batch_size, least=1)

@@ -102,6 +102,12 @@ class Settings:
         if self.seed + self.num_repeats > 2**32:
             raise ValueError("`seed` and `num_repeats`: the last seed must be below 2**32.")
 
+    @classmethod
+    def of(cls, settings: "Settings") -> "Settings":
+        """Takes these fields alone of settings that say more."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: getattr(settings, name) for name in names})
+
     def make_learning_rate(self, ends: Sequence[int]) -> optax.Schedule:
         """The learning rate by the step, for stages that end at these steps."""
         peak = self.learning_rate

@@ -88,8 +88,7 @@ def run(name: str, fitting: Fitting, dataset: data.Dataset, folder: pathlib.Path
         return found
     model = build.build_model(fitting, dataset.mean_image())
     began = time.monotonic()
-    names = [field.name for field in dataclasses.fields(train.Settings)]
-    options = {n: getattr(fitting, n) for n in names if n != "num_repeats"}
+    options = vars(train.Settings.of(fitting))
     trained = train.fit(build.build_method(fitting, model), model, dataset, where, **options)
     settings = evaluate.Settings(num_temperatures=300)
     content = report.write(trained, dataset, settings, num_examples=500, num_simulated=50)
