@@ -52,8 +52,8 @@ def vae(
       likelihood: from `likelihoods`, or of your own.
       prior: a distribution over z, or a function of (theta, x); by default N(0, I). What it learns
         is among the decoder's parameters.
-      posterior: the family of q, a key of `flows.FAMILIES`; or a function of (phi, *outputs of the
-        encoder).
+      posterior: the family of q, a key of `flows.FAMILIES`; or a function of phi and the outputs of
+        the encoder.
       latent_size: D; networks of `networks` say it.
       check_data: in the place of the likelihood's, which raises for data that it is not of.
       **flow_options: `num_layers` of a flow.
