@@ -233,3 +233,13 @@ def test_tfds_that_cannot_write_reads_as_that(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", Tfds)
     with pytest.raises(data.DataError, match=r"TFDS cannot write .*TFDS_DATA_DIR.*--data_dir"):
         data.load("mnist")
+
+
+def test_columns_have_names_of_their_own():
+    rows = np.eye(3, dtype=np.float32)
+    assert data.from_arrays(rows, rows, columns=["a", "b", "c"]).columns == ("a", "b", "c")
+    assert data.from_arrays(rows, rows).columns is None
+    with pytest.raises(data.DataError, match="each of the 3 columns, got 2"):
+        data.from_arrays(rows, rows, columns=["a", "b"])
+    with pytest.raises(data.DataError, match="differ from each other, got 'a' twice"):
+        data.from_arrays(rows, rows, columns=["a", "b", "a"])

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -33,6 +33,7 @@ class Dataset(NamedTuple):
       image_shape: (height, width), or None for what is no image.
       source: where it came from, for the report.
       is_stand_in: whether its numbers are not comparable with the papers' on the same name.
+      columns: X names of the columns, or None for what has none (pixels).
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset(NamedTuple):
     image_shape: tuple[int, int] | None = None
     source: str = ""
     is_stand_in: bool = False
+    columns: tuple[str, ...] | None = None
 
     def mean_image(self) -> np.ndarray:
         """Mean training image `[X]` in [0, 1], of grey levels."""
@@ -101,6 +103,7 @@ def from_arrays(
     test_labels: np.ndarray | None = None,
     max_level: float | None = None,
     image_shape: tuple[int, int] | None = None,
+    columns: Sequence[str] | None = None,
     name: str = "data",
     title: str | None = None,
     source: str = "arrays",
@@ -115,6 +118,7 @@ def from_arrays(
       max_level: for grey levels, the one that stands for a probability of 1 (255 of 8 bits): rows
         are drawn as bits anew at every use. By default a model sees the rows as they are.
       image_shape: (height, width), by default the trailing axes of `train` where there are two.
+      columns: X names of the columns, no two alike; None for pixels, say.
       name: a word for it.
       title: what to call it in a report; by default the name.
       source: where it came from.
@@ -149,6 +153,7 @@ def from_arrays(
         max_level=float(max_level) if _is_number(max_level) else max_level,
         image_shape=None if image_shape is None else tuple(image_shape),
         source=source,
+        columns=None if columns is None else tuple(map(str, columns)),
     )
     check(dataset)
     return dataset
@@ -208,6 +213,7 @@ def check(dataset: Dataset) -> None:
             f"{highest:.4g}; is `max_level` 1?"
         )
     _check_shape(dataset.image_shape, size)
+    _check_columns(dataset.columns, size)
     for name in ("train", "test"):
         labels, num_images = getattr(dataset, f"{name}_labels"), len(getattr(dataset, name))
         if labels is not None and np.shape(labels) != (num_images,):
@@ -228,6 +234,18 @@ def _check_shape(shape: Any, size: int) -> None:
             f"`image_shape` must hold the {size} pixels of an image, got {tuple(shape)}, which "
             f"holds {math.prod(shape)}."
         )
+
+
+def _check_columns(columns: Any, size: int) -> None:
+    if columns is None:
+        return
+    if len(columns) != size:
+        raise DataError(
+            f"`columns` must name each of the {size} columns, got {len(columns)} names."
+        )
+    twice = [name for i, name in enumerate(columns) if name in columns[:i]]
+    if twice:
+        raise DataError(f"`columns` must differ from each other, got {twice[0]!r} twice.")
 
 
 def _is_number(value: Any) -> bool:
