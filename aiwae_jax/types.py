@@ -88,6 +88,19 @@ class Particles(NamedTuple):
     log_proposal: chex.Array | None = None
 
 
+class Kept(NamedTuple):
+    """What a persistent sampler has of a datum from visit to visit.
+
+    Attributes:
+      z: `[K, D]` latents, as the last visit left them.
+      is_begun: `[]` bool, whether they are of the datum as it is now; where they are not, the
+        sampler begins anew.
+    """
+
+    z: chex.Array
+    is_begun: chex.Array
+
+
 class Distribution(Protocol):
     """A distribution over latents: what a prior must offer.
 
@@ -275,6 +288,10 @@ class Sampler(NamedTuple):
       init_params: `init_params(key) -> {name: parameters}`, what the sampler learns by gradient. It
         finds it in `params.psi[name]`; phases whose samplers share a name share the parameters.
       check_data: the model's, see `Model`.
+      restart_every: of a persistent sampler, which goes on from the latents that a datum's last
+        visit left: the passes over the data after which it begins anew. Its `draw` takes
+        `kept=None` too, a `Kept`, and the z that it returns are kept for the next visit. None for a
+        sampler that begins anew at every visit.
     """
 
     draw: Callable[..., tuple[Particles, Info]]
@@ -283,6 +300,7 @@ class Sampler(NamedTuple):
     adapt: Callable[[PyTree, Info], PyTree] = _keep_state
     init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
     check_data: Callable[..., None] | None = None
+    restart_every: int | None = None
 
 
 class Objective(NamedTuple):

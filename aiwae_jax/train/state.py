@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax.train.optimizers import Optimizers, averaged
-from aiwae_jax.types import Method, Model, Params, Phase, PyTree
+from aiwae_jax.types import Kept, Method, Model, Params, Phase, PyTree
 
 
 class TrainState(NamedTuple):
@@ -21,12 +21,17 @@ class TrainState(NamedTuple):
       params: the model's parameters.
       opt_states: `Params` of optimizer states.
       sampler_states: one state per phase (step sizes, say).
+      kept: of phases with a persistent sampler, by name, what they have of each datum: a `Kept`
+        with a leading axis. In a `LoopState` that is all N of the data, in the state that a step by
+        itself takes the B of its batch; in a run of several legs there is one for each leg. Empty
+        where nothing is kept.
     """
 
     step: chex.Array
     params: Params
     opt_states: Params
     sampler_states: tuple[PyTree, ...]
+    kept: dict[str, Kept] | tuple = ()
 
     @property
     def weights(self) -> Params:
