@@ -88,19 +88,6 @@ class Particles(NamedTuple):
     log_proposal: chex.Array | None = None
 
 
-class Kept(NamedTuple):
-    """What a persistent sampler has of a datum from visit to visit.
-
-    Attributes:
-      z: `[K, D]` latents, as the last visit left them.
-      is_begun: `[]` bool, whether they are of the datum as it is now; where they are not, the
-        sampler begins anew.
-    """
-
-    z: chex.Array
-    is_begun: chex.Array
-
-
 class Distribution(Protocol):
     """A distribution over latents: what a prior must offer.
 
@@ -290,8 +277,8 @@ class Sampler(NamedTuple):
       check_data: the model's, see `Model`.
       restart_every: of a persistent sampler, which goes on from the latents that a datum's last
         visit left: the passes over the data after which it begins anew. Its `draw` takes
-        `kept=None` too, a `Kept`, and the z that it returns are kept for the next visit. None for a
-        sampler that begins anew at every visit.
+        `kept=None` too, a `train.Kept`, and its z are kept for the next visit. None for a sampler
+        that begins anew at every visit.
     """
 
     draw: Callable[..., tuple[Particles, Info]]

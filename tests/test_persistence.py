@@ -11,8 +11,8 @@ import optax
 import pytest
 
 from aiwae_jax import methods, objectives, samplers, train
-from aiwae_jax.train import persistence
-from aiwae_jax.types import Info, Kept, Params, Particles, Sampler, phase
+from aiwae_jax.train import Kept, persistence
+from aiwae_jax.types import Info, Params, Particles, Sampler, phase
 
 MODEL = lg.model()
 THETA = lg.params().theta

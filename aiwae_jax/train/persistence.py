@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aiwae_jax import checks
-from aiwae_jax.train.state import TrainState, phase_names
-from aiwae_jax.types import Kept, Method, Phase, PyTree
+from aiwae_jax.train.state import Kept, TrainState, phase_names
+from aiwae_jax.types import Method, Phase, PyTree
 
 
 def is_persistent(phase: Phase) -> bool:

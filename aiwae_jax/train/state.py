@@ -8,7 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax.train.optimizers import Optimizers, averaged
-from aiwae_jax.types import Kept, Method, Model, Params, Phase, PyTree
+from aiwae_jax.types import Method, Model, Params, Phase, PyTree
+
+
+class Kept(NamedTuple):
+    """What a persistent sampler has of a datum from visit to visit.
+
+    Attributes:
+      z: `[K, D]` latents, as the last visit left them.
+      is_begun: `[]` bool, whether they are of the datum as it is now; where they are not, the
+        sampler begins anew.
+    """
+
+    z: chex.Array
+    is_begun: chex.Array
 
 
 class TrainState(NamedTuple):

@@ -16,9 +16,9 @@ import optax
 from aiwae_jax import checks, support, weights
 from aiwae_jax.train import persistence, watch
 from aiwae_jax.train.optimizers import Optimizers
-from aiwae_jax.train.state import TrainState, check_not_taken, check_parts, phase_names
+from aiwae_jax.train.state import Kept, TrainState, check_not_taken, check_parts, phase_names
 from aiwae_jax.train.watch import TrainInfo
-from aiwae_jax.types import Info, Kept, Method, Params, Phase, PyTree
+from aiwae_jax.types import Info, Method, Params, Phase, PyTree
 
 _STAND_IN = 0.5  # where no datum is finite; without weight
 
