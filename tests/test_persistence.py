@@ -1,6 +1,11 @@
 """Persistent chains: the exact posterior stays, each datum has its own state, to the bit."""
 
+import dataclasses
 import functools
+import os
+import pathlib
+import subprocess
+import sys
 
 import chex
 import jax
@@ -8,12 +13,15 @@ import jax.numpy as jnp
 import linear_gaussian as lg
 import numpy as np
 import optax
+import own_table
 import pytest
 
-from aiwae_jax import methods, objectives, samplers, train
-from aiwae_jax.train import Kept, persistence
+from aiwae_jax import data, methods, models, objectives, samplers, train
+from aiwae_jax.runs import checkpoint
+from aiwae_jax.train import Kept, persistence, program
 from aiwae_jax.types import Info, Params, Particles, Sampler, phase
 
+ROOT = pathlib.Path(__file__).parent.parent
 MODEL = lg.model()
 THETA = lg.params().theta
 X = jnp.asarray(lg.DATUM)
@@ -211,15 +219,15 @@ def test_a_leg_that_begins_later_has_periods_and_bits_of_its_own():
 
 def loop(chunks, restart_every=2):
     """Trains 22 rows in batches of 4; returns the loop state."""
-    data = np.asarray(jax.random.normal(jax.random.key(3), (22, lg.X)))
+    rows = np.asarray(jax.random.normal(jax.random.key(3), (22, lg.X)))
     batch_fn = lambda key, raw: raw + 0.1 * jax.random.normal(key, raw.shape)  # noqa: E731
     method, optimizers = methods.persistent(MODEL, restart_every=restart_every), train.adam(0.01)
     step = train.make_train_step(method, optimizers)
     run = train.make_run_steps(step, batch_fn, num_examples=22, batch_size=4)
     state = train.init_state(jax.random.key(0), MODEL, method, optimizers)
-    state = train.init_loop_state(step, state, batch_fn, data, 4)
+    state = train.init_loop_state(step, state, batch_fn, rows, 4)
     for num_steps in chunks:
-        state = run(jax.random.key(9), state, data, num_steps)
+        state = run(jax.random.key(9), state, rows, num_steps)
     return state
 
 
@@ -296,3 +304,156 @@ def test_a_posterior_without_an_inverse_is_told_what_it_can_do():
         else:
             with pytest.raises(ValueError, match="has no `inverse_transport`; use 'latent'"):
                 sampler.draw(*arguments, kept=kept)
+
+
+# Whole runs.
+TABLE = own_table.factor_analysis()
+LEGS = [
+    train.Leg(methods.persistent(TABLE, restart_every=2), 0.25),
+    train.Leg(methods.persistent(TABLE, restart_every=3), 0.75, batch_size=30),
+]
+
+
+@pytest.mark.slow
+def test_every_leg_begins_with_states_of_its_own():
+    settings = train.Settings(epochs=8.0, batch_size=20)
+    built = program.build(LEGS, TABLE, own_table.table(), settings)
+    assert built.legs[1].start == 6
+    state, num_begun = built.init(), []
+    while state.num_steps < 9:
+        state = built.run_steps(state, 1)
+        num_begun.append([int(kept["theta"].is_begun.sum()) for kept in state.train.kept])
+    # Of 60 rows, in batches of 20 and then of 30.
+    assert [before for before, _ in num_begun] == [20, 40, 60, 60, 60, 60, 60, 60, 60]
+    assert [after for _, after in num_begun] == [0, 0, 0, 0, 0, 0, 30, 60, 60]
+
+
+def interrupted(folder, cut, monkeypatch, **said):
+    """A run that ends with a checkpoint after `cut` steps."""
+    original = train.trainer.Trainer._advance
+
+    def stopping(self, num_steps):
+        seconds = original(self, min(num_steps, max(cut - self.step, 1)))
+        if self.step == cut:
+            self.save()
+            raise KeyboardInterrupt
+        return seconds
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.trainer.Trainer, "_advance", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            own_table.fit(folder, **said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_legs", [False, True])
+def test_a_run_is_resumed_to_the_bit_wherever_it_is_cut(with_legs, tmp_path, monkeypatch):
+    """Within an epoch; at the end of a period, or of a leg."""
+    levels = np.asarray(jax.random.randint(jax.random.key(0), (80, 5), 0, 256), np.uint8)
+    dataset = data.from_arrays(levels[:60], levels[60:], max_level=255)
+    model = models.bernoulli_vae(5, 2, hidden_sizes=(4,), initialization="torch")
+    method = methods.persistent(model, restart_every=2)
+    if with_legs:
+        method = [train.Leg(methods.vae(model), 0.25), train.Leg(method, 0.75)]
+    said = {"method": method, "model": model, "dataset": dataset, "epochs": 8}
+    own_table.fit(tmp_path / "whole", **said)
+    for cut in (5, 6):
+        folder = tmp_path / str(cut)
+        interrupted(folder, cut, monkeypatch, **said)
+        own_table.fit(folder, **said)
+        chex.assert_trees_all_equal(_newest(folder), _newest(tmp_path / "whole"))
+
+
+def _newest(folder):
+    """All arrays of the newest checkpoint, what is kept of each datum among them."""
+    found = checkpoint.Checkpoints(folder / "checkpoints").read()[1]
+    assert any(".kept." in name for name in found)
+    return found
+
+
+@pytest.mark.slow
+def test_repeats_are_the_runs_that_each_would_be_alone():
+    settings = train.Settings(epochs=4.0, batch_size=20, seed=3)
+    method = methods.persistent(TABLE, restart_every=2)
+
+    def kept(**changed):
+        changed = dataclasses.replace(settings, **changed)
+        built = program.build(method, TABLE, own_table.table(), changed)
+        state = built.init()
+        for _ in range(7):
+            state = built.run_steps(state, 1)
+        return jax.device_get(state.train.kept["theta"])
+
+    both = kept(num_repeats=2)
+    for i in range(2):
+        alone = kept(seed=3 + i)
+        np.testing.assert_array_equal(both.is_begun[i], alone.is_begun)
+        np.testing.assert_allclose(both.z[i], alone.z, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_training_reaches_the_likelihood_of_the_best_factor_analysis(tmp_path):
+    """To which a tight bound climbs, too."""
+    dataset = own_table.table(num_train=600)
+    found = {}
+    for name, method in (
+        ("persistent", methods.persistent(TABLE)),
+        ("iwae", methods.iwae(TABLE, 50)),
+    ):
+        run = own_table.fit(
+            tmp_path / name,
+            **{"method": method, "model": TABLE, "dataset": dataset, "epochs": 60},
+            **{"learning_rate": 0.02, "lr_schedule": "linear"},
+        )
+        found[name] = own_table.exact_nll(run.params.theta, dataset.train).mean()
+    assert abs(found["persistent"] - found["iwae"]) < 0.01, found
+
+
+CODE = """
+import sys
+import jax, linear_gaussian as lg, numpy as np, optax
+from aiwae_jax import methods, train, types
+from aiwae_jax.parallel import sharding
+
+draw = jax.vmap(lambda key: lg.sample(key, lg.params().theta)[0])
+rows = np.asarray(draw(jax.random.split(jax.random.key(0), 20)))
+mesh = sharding.make_mesh(*map(int, sys.argv[2:]))
+method = methods.persistent(lg.model(), restart_every=2)
+method = tuple(p._replace(sampler=sharding.over_particles(p.sampler, mesh)) for p in method)
+optimizers = types.Params(*[optax.sgd(0.01)] * 3)
+batch_fn = lambda key, raw: raw + 0.1 * jax.random.normal(key, raw.shape)
+step = train.make_train_step(method, optimizers)
+run = train.make_run_steps(
+    step, batch_fn, num_examples=20, batch_size=8, sharding=sharding.over_data(mesh))
+state = train.init_state(jax.random.key(0), lg.model(), method, optimizers)
+state = train.init_loop_state(step, state, batch_fn, rows, 8)
+key, data, state = jax.device_put((jax.random.key(1), rows, state), sharding.replicated(mesh))
+found = {}
+for i in range(1, 6):
+    state = run(key, state, data, 1)
+    kept = state.train.kept["theta"]
+    assert kept.z.sharding.is_fully_replicated
+    found[str(i)] = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state)])
+assert np.asarray(kept.is_begun).sum() == 8  # of a new period
+np.savez(sys.argv[1], **found)
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_agree_with_one(tmp_path):
+    found = {}
+    for mesh in ("1 1", "2 1", "1 2"):
+        path = tmp_path / f"{mesh}.npz"
+        environment = os.environ | {
+            "JAX_NUM_CPU_DEVICES": "2",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        }
+        subprocess.run(
+            [sys.executable, "-c", CODE, str(path), *mesh.split()], env=environment, check=True
+        )
+        found[mesh] = np.load(path)
+    for mesh in ("2 1", "1 2"):
+        for step, tolerance in (("1", 1e-5), ("5", 1e-4)):
+            np.testing.assert_allclose(
+                found[mesh][step], found["1 1"][step], rtol=tolerance, atol=tolerance
+            )
