@@ -115,7 +115,7 @@ def joint_z_scores(num_passes=6, restart_every=3, space="base"):
     return np.abs(found)
 
 
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("space", [pytest.param("latent", marks=pytest.mark.slow), "base"])
 def test_training_leaves_the_exact_posterior_of_every_datum_invariant(space):
     assert np.all(joint_z_scores(space=space) < 4.0)
 
@@ -144,6 +144,7 @@ def test_the_loop_test_sees_data_drawn_anew_between_visits(monkeypatch):
     assert np.all(found[[1, 2, 4, 5]] > 20.0)
 
 
+@pytest.mark.slow
 def test_the_loop_test_sees_latents_that_outlive_their_data(monkeypatch):
     monkeypatch.setattr(persistence, "forget", lambda state, is_now: state)
     found = joint_z_scores()
@@ -346,7 +347,7 @@ def interrupted(folder, cut, monkeypatch, **said):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_legs", [False, True])
+@pytest.mark.parametrize("with_legs", [False, pytest.param(True, marks=pytest.mark.by_hand)])
 def test_a_run_is_resumed_to_the_bit_wherever_it_is_cut(with_legs, tmp_path, monkeypatch):
     """Within an epoch; at the end of a period, or of a leg."""
     levels = np.asarray(jax.random.randint(jax.random.key(0), (80, 5), 0, 256), np.uint8)
