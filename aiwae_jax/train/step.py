@@ -61,6 +61,7 @@ def _objective_and_info(
     sampler_state: PyTree,
     batch: PyTree,
     is_usable: chex.Array,
+    kl_weight: chex.Array | None,
 ) -> tuple[chex.Array, Info]:
     """Sum of the phase's objective over a batch (one key per datum), and averaged diagnostics.
 
@@ -68,6 +69,7 @@ def _objective_and_info(
     the sum.
     """
     has_proper_weights = "proper_weights" in phase.sampler.gives
+    value_fn = phase.objective.at(kl_weight)
 
     # A value for each datum; the sampler reduces its diagnostics over the batch.
     @partial(jax.vmap, out_axes=(0, 0, None), axis_name="batch")
@@ -79,7 +81,7 @@ def _objective_and_info(
                 f"{type(info).__name__}; write `Info(rates={{...}}, counts={{...}})`."
             )
         log_weights = particles.log_weights if has_proper_weights else ()
-        return phase.objective.value(params, particles), log_weights, info
+        return value_fn(params, particles), log_weights, info
 
     values, log_weights, info = draw_and_judge(keys, batch)
     chex.assert_shape(values, keys.shape)
@@ -111,6 +113,11 @@ def check_key(key: chex.PRNGKey) -> None:
         raise TypeError(
             f"`key` must be one random key, as `jax.random.key(0)` makes it; got {found}."
         )
+
+
+def has_kl(method: Method) -> bool:
+    """Whether a phase climbs an ELBO whose KL can be weighed."""
+    return any(phase.objective.value_at is not None for phase in method)
 
 
 class TrainStep:
@@ -196,6 +203,7 @@ def make_train_step(
     *,
     loss_reduction: str = "mean",
     with_nonfinite_data: bool = False,
+    kl_weight: Callable[[chex.Array], chex.Array] | None = None,
 ) -> TrainStep:
     """Compiles all phases of a method into one jitted train step.
 
@@ -219,6 +227,8 @@ def make_train_step(
         a missing value, say). By default such a datum is left out: it counts in
         `num_nonfinite_objective`, and the others of its batch train, each with the weight that it
         has in a full batch.
+      kl_weight: `kl_weight(step) -> []` in [0, 1], a warm-up of the KL in the ELBOs among the
+        objectives, see `Objective.value_at`; `info` has the objective that was climbed.
 
     Returns:
       `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
@@ -230,21 +240,28 @@ def make_train_step(
       `effective_sample_size` and `num_zero_weight`.
 
     Raises:
-      ValueError: for an unknown `loss_reduction`, or no phases. The step raises it for arrays of
-        unequal length in a batch, an empty batch, and data outside the likelihood's support.
+      ValueError: for an unknown `loss_reduction`, no phases, or a `kl_weight` where no phase climbs
+        an ELBO. The step raises it for arrays of unequal length in a batch, an empty batch, and
+        data outside the likelihood's support.
       TypeError: if `method` is no tuple of phases, or `optimizers` not `Params` of transformations.
     """
     check_parts(method, optimizers)
     if loss_reduction not in ("mean", "sum"):
         raise ValueError(f"`loss_reduction` must be 'mean' or 'sum', got {loss_reduction!r}.")
+    if kl_weight is not None and not has_kl(method):
+        raise ValueError(
+            "`kl_weight` weighs the KL of an ELBO, and no phase of `method` climbs one; leave it "
+            "out."
+        )
 
     def run_phase(keys, phase, state, sampler_state, batch, is_usable):
         params, opt_states = state.params, state.opt_states
+        weight = None if kl_weight is None else kl_weight(state.step)
 
         # The gradient with respect to what this phase moves.
         def loss_fn(moving):
             total, info = _objective_and_info(
-                keys, phase, params._replace(**moving), sampler_state, batch, is_usable
+                keys, phase, params._replace(**moving), sampler_state, batch, is_usable, weight
             )
             return -total / (len(keys) if loss_reduction == "mean" else 1.0), info
 
