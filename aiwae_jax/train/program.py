@@ -244,19 +244,21 @@ def build(
     if settings.validation_share:
         validation = Validation(model, whole, settings, start, mesh)
         state = jax.eval_shape(init, jax.random.key(0))
-        cost = validation.operations(state.train.weights)
 
-        def epoch_operations(index: int) -> float:
-            part = jax.eval_shape(lambda s: view(s, legs, stretches, index), state)
-            own = state if len(legs) == 1 else part
-            shape = (stretches[index].batch_size, *rows.shape[1:])
-            raw = jax.ShapeDtypeStruct(shape, rows.dtype)
-            batch = jax.eval_shape(batch_fn, jax.random.key(0), raw)
-            step = operations(steps[index], jax.random.key(0), own.train, batch)
+        def operations_of(index: int) -> float:
+            part = state
+            if len(legs) > 1:
+                part = jax.eval_shape(lambda s: view(s, legs, stretches, index), state)
+            batch = jax.eval_shape(
+                lambda key, raw: batch_fn(key, raw[: stretches[index].batch_size]),
+                *(jax.random.key(0), like_rows),
+            )
+            step = operations(steps[index], jax.random.key(0), part.train, batch)
             return stretches[index].steps_per_epoch * step
 
+        cost = validation.operations(state.train.weights)
         every = tuple(
-            settings.validation_every or epochs_between(cost, partial(epoch_operations, index))
+            settings.validation_every or epochs_between(cost, partial(operations_of, index))
             for index in range(len(legs))
         )
 

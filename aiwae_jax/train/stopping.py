@@ -70,6 +70,11 @@ class WithBest(NamedTuple):
     totals: TrainInfo
     best: Params
 
+    @property
+    def num_steps(self) -> int:
+        """As of a `LoopState`."""
+        return LoopState(self.train, self.totals).num_steps
+
 
 def template(program: Program) -> LoopState | WithBest:
     """A run's state at its beginning, as its checkpoints have it."""

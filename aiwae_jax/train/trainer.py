@@ -227,6 +227,7 @@ class Trainer:
           NonFiniteError: when parameters are no longer finite; nothing bad is saved.
           files.WorkdirError: when the folder is gone; it is not made again.
         """
+        self._say_what_is_held_out()
         bar = progress.Progress("training", self.total_steps, self.step)
         chunk = 1  # the first chunk also compiles, so the second learns the pace
         try:
@@ -272,6 +273,28 @@ class Trainer:
             self.save()
         finally:
             bar.close()
+        self._say_what_stopped()
+
+    def _say_what_is_held_out(self) -> None:
+        validation = self._program.validation
+        if validation is None or self.is_finished or not processes.is_primary():
+            return
+        every = " then ".join(map(str, self._program.validation_every))
+        print(
+            f"validation: {len(validation.rows)} of the training rows are held out; "
+            f"L_{validation.num_particles} of them every {every} epochs",
+            flush=True,
+        )
+
+    def _say_what_stopped(self) -> None:
+        if not processes.is_primary():
+            return
+        for repeat, found in zip(self._repeats, self.stopping, strict=False):
+            who = "" if repeat.number is None else f"{repeat.folder.name}: "
+            what = "trained to the end"
+            if found.stopped_at is not None:
+                what = f"stopped early, at epoch {found.stopped_at:g}"
+            print(f"{who}{what}; the best weights are those of epoch {found.epoch:g}")
 
     def close(self) -> None:
         """Closes files and checkpoints."""
