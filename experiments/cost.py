@@ -73,22 +73,32 @@ def _of_update(optimizer: optax.GradientTransformation, params: Any) -> float:
     return operations(update, params)
 
 
-def describe(training: Training, dataset: data.Dataset) -> dict[str, Any] | None:
+def describe(
+    training: Training, dataset: data.Dataset, epochs: float | None = None
+) -> dict[str, Any] | None:
     """Describes a run's cost for its report, in gradients of log p(x, z) for each image.
 
     None where a model of one's own cannot be counted: it has no products, or in a loop of unknown
     length.
+
+    Args:
+      training: of the run.
+      dataset: its data.
+      epochs: that were done, of a run that stopped early; by default all.
     """
+    left = training.total_epochs if epochs is None else epochs
+    legs = []
     try:
-        legs = [
-            {
+        for own, share in legs_of(training):
+            done = min(share * training.total_epochs, left)
+            left -= done
+            leg = {
                 "method": own.method,
-                "epochs": share * training.total_epochs,
+                "epochs": done,
                 "batch_size": own.batch_size,
                 "gradients_per_epoch": _of_leg(own, dataset).num_gradients,
             }
-            for own, share in legs_of(training)
-        ]
+            legs.append(leg)
     except (ValueError, ZeroDivisionError):
         return None
     total = sum(leg["epochs"] * leg["gradients_per_epoch"] for leg in legs)

@@ -104,7 +104,7 @@ def beside_the_paper(
     training: Training, evaluation: Evaluation, dataset: data.Dataset, content: dict[str, Any]
 ) -> dict[str, Any]:
     """Adds to report.json the run's cost, and the paper's numbers where it has some."""
-    costs = {"cost": cost.describe(training, dataset)}
+    costs = {"cost": cost.describe(training, dataset, content["epochs"])}
     cell = paper_cell(training, dataset.is_stand_in)
     if cell is None:
         return costs
