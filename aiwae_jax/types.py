@@ -295,8 +295,8 @@ class Objective(NamedTuple):
       trains: the parameters for which its gradient means something.
       needs: names of `NEEDS`, what its sampler must give for that.
       init_params: as in `Sampler`, for what the objective learns by gradient (a baseline).
-      value_at: `value_at(kl_weight, params, particles) -> []`, its value where KL(q || p(z)) weighs
-        `kl_weight` `[]` in [0, 1], for a warm-up; at 1 that is `value`. None where there is no KL.
+      value_at: `value_at(kl_weight, params, particles) -> []`, with KL(q || p(z)) weighed by
+        `kl_weight` `[]`, for a warm-up; None where there is no KL.
     """
 
     value: Callable[[Params, Particles], chex.Array]
@@ -306,10 +306,9 @@ class Objective(NamedTuple):
     value_at: Callable[[chex.Array, Params, Particles], chex.Array] | None = None
 
     def at(self, kl_weight: chex.Array | None) -> Callable[[Params, Particles], chex.Array]:
-        """Its `value` at a weight of the KL; without a weight, or a KL, that itself."""
-        if kl_weight is None or self.value_at is None:
-            return self.value
-        return functools.partial(self.value_at, kl_weight)
+        """Its `value` at a weight of the KL, where there are both."""
+        has_weight = kl_weight is not None and self.value_at is not None
+        return functools.partial(self.value_at, kl_weight) if has_weight else self.value
 
 
 def init_params_of_all(

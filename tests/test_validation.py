@@ -46,13 +46,14 @@ def stopped(tmp_path_factory):
 
 
 def test_a_split_is_disjoint_complete_and_grows():
+    most = validation.split(50, 0.9).held_out
     for share in (0.0, 0.1, 0.37, 0.9):
         training, held_out = validation.split(50, share)
         np.testing.assert_array_equal(np.sort([*training, *held_out]), np.arange(50))
         assert len(held_out) == round(50 * share)
-        np.testing.assert_array_equal(held_out, validation.split(50, 0.9).held_out[: len(held_out)])
+        np.testing.assert_array_equal(held_out, most[: len(held_out)])
     # As of the first version: a folder of another one would be continued on other rows.
-    assert validation.split(8, 0.5).held_out.tolist() == []
+    assert validation.split(12, 0.5).held_out.tolist() == [9, 1, 5, 8, 6, 7]
 
 
 def test_patience_counts_what_is_no_better():
@@ -70,7 +71,7 @@ def test_patience_counts_what_is_no_better():
     assert (warm.num_waited, warm.stopped_at) == (0, None)
 
 
-def test_the_bound_is_that_of_importance_bound_and_near_the_exact_one():
+def test_the_bound_is_that_of_importance_bound():
     settings = train.Settings(epochs=1, batch_size=8, validation_share=0.4, validation_particles=7)
     built = program.build(METHOD, MODEL, dataset(), settings)
     weights = built.init().train.weights
@@ -83,13 +84,24 @@ def test_the_bound_is_that_of_importance_bound_and_near_the_exact_one():
     )
     found = built.validation.bounds(weights)
     np.testing.assert_allclose(found, expected.bound, rtol=1e-5)
-    (looked,) = built.validation.look(weights, with_nll=True)
+    (looked,) = built.validation.look(weights, with_nll=False)
     expected = evaluate.mean_and_standard_error(found)
     np.testing.assert_allclose((looked.bound, looked.bound_se), expected)
+    assert looked.nll is None
+
+
+@pytest.mark.slow
+def test_bound_and_nll_are_near_what_is_exact():
+    settings = train.Settings(
+        epochs=1, batch_size=8, validation_share=0.4, validation_particles=1000
+    )
+    built = program.build(METHOD, MODEL, dataset(), settings)
+    weights = built.init().train.weights
+    (looked,) = built.validation.look(weights, with_nll=True)
     exact = own_table.exact_nll(weights.theta, built.validation.rows)
     assert abs(looked.nll - exact.mean()) < 0.05
     assert looked.nll_se == pytest.approx(exact.std(ddof=1) / 4, rel=0.1)
-    assert looked.bound <= -exact.mean() + 3 * 0.1
+    assert abs(looked.bound + exact.mean()) < 0.05
 
 
 def test_how_often_is_a_matter_of_arithmetic():
@@ -133,7 +145,10 @@ def test_training_stops_where_patience_ends_and_keeps_the_best_weights(stopped, 
     assert again.num_steps == run.num_steps
 
 
-@pytest.mark.parametrize("num_chunks", [2, 9, 18])
+@pytest.mark.parametrize(
+    "num_chunks",
+    [pytest.param(2, marks=pytest.mark.slow), 9, pytest.param(18, marks=pytest.mark.slow)],
+)
 def test_a_run_that_is_cut_is_continued_to_the_same_bits(
     num_chunks, stopped, tmp_path, monkeypatch
 ):
@@ -195,6 +210,7 @@ def test_two_seeds_are_validated_on_the_same_rows_and_bits():
     assert abs(rows[0].mean() - chance.mean()) < 4 * error
 
 
+@pytest.mark.slow
 def test_patience_can_go_by_the_annealed_nll_of_averaged_weights_over_legs(tmp_path):
     legs = [train.Leg(METHOD, share=0.3), train.Leg(methods.aiwae(MODEL, 2, 3, 1), share=0.7)]
     options = {"patience_by": "nll", "validation_nll_every": 2, "validation_every": 5, "ema": 0.9}
@@ -207,6 +223,7 @@ def test_patience_can_go_by_the_annealed_nll_of_averaged_weights_over_legs(tmp_p
     chex.assert_trees_all_equal(aiwae_jax.load(run.folder, MODEL).params, run.params)
 
 
+@pytest.mark.slow
 def test_a_report_is_of_the_best_weights_and_of_rows_that_were_trained_on(stopped):
     folder, run = stopped
     settings = evaluate.Settings(num_temperatures=20, num_chains=4)
@@ -254,8 +271,6 @@ def test_a_bound_that_is_not_finite_is_said_once(tmp_path):
     rows = NOISE.copy()
     rows[validation.split(40, 0.4).held_out[0]] = 100.0
     with pytest.warns(UserWarning, match="validation bound is not finite") as said:
-        run = train.fit(
-            methods.vae(broken), broken, dataset(rows), tmp_path / "run", **OVERFITTING
-        )
+        run = train.fit(methods.vae(broken), broken, dataset(rows), tmp_path / "run", **OVERFITTING)
     assert len(said) == 1
     assert run.stopping == Stopping(None, 3, 1.0, 4, 5.0)
