@@ -1,5 +1,6 @@
 """Objectives: scalars of one particle set, in nats, to be maximised."""
 
+import functools
 from collections.abc import Callable, Iterable
 
 import chex
@@ -51,6 +52,15 @@ def elbo(model: Model) -> Objective:
         needs=frozenset({"gradients", "proper_weights"}),
         value_at=None if model.prior is None else value_at,
     )
+
+
+def value_fn(
+    objective: Objective, kl_weight: chex.Array | None
+) -> Callable[[Params, Particles], chex.Array]:
+    """The value of an objective at a weight of the KL, or its own where either is missing."""
+    if kl_weight is None or objective.value_at is None:
+        return objective.value
+    return functools.partial(objective.value_at, kl_weight)
 
 
 def bound() -> Objective:
@@ -203,7 +213,7 @@ def _combined(objectives: Iterable[Objective], combine: Callable) -> Objective:
         return combine([objective.value for objective in objectives], params, sets)
 
     def value_at(kl_weight, params, sets):
-        return combine([objective.at(kl_weight) for objective in objectives], params, sets)
+        return combine([value_fn(each, kl_weight) for each in objectives], params, sets)
 
     return Objective(
         value,

@@ -9,7 +9,6 @@ and `evaluate` add the batch.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Set
 from typing import Any, NamedTuple, Protocol
 
@@ -304,11 +303,6 @@ class Objective(NamedTuple):
     needs: Set[str] = frozenset()
     init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
     value_at: Callable[[chex.Array, Params, Particles], chex.Array] | None = None
-
-    def at(self, kl_weight: chex.Array | None) -> Callable[[Params, Particles], chex.Array]:
-        """Its `value` at a weight of the KL, where there are both."""
-        has_weight = kl_weight is not None and self.value_at is not None
-        return functools.partial(self.value_at, kl_weight) if has_weight else self.value
 
 
 def init_params_of_all(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from aiwae_jax import checks, support, weights
+from aiwae_jax import checks, objectives, support, weights
 from aiwae_jax.train import watch
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.state import TrainState, check_not_taken, check_parts, phase_names
@@ -69,7 +69,7 @@ def _objective_and_info(
     the sum.
     """
     has_proper_weights = "proper_weights" in phase.sampler.gives
-    value_fn = phase.objective.at(kl_weight)
+    value_fn = objectives.value_fn(phase.objective, kl_weight)
 
     # A value for each datum; the sampler reduces its diagnostics over the batch.
     @partial(jax.vmap, out_axes=(0, 0, None), axis_name="batch")
