@@ -15,6 +15,7 @@ from aiwae_jax import data, evaluate, methods, models, report, train
 from aiwae_jax.runs.interruption import Interrupted
 from aiwae_jax.train import program, validation
 from aiwae_jax.train.stopping import Stopping
+from experiments import run as command
 
 MODEL = own_table.factor_analysis(12)
 METHOD = methods.vae(MODEL)
@@ -174,6 +175,33 @@ def test_a_run_that_is_cut_is_continued_to_the_same_bits(
     assert records(tmp_path / "run") == records(folder)
 
 
+def test_a_run_that_is_killed_after_its_best_epoch_is_continued_to_the_same_bits(
+    stopped, tmp_path, monkeypatch
+):
+    folder, run = stopped
+    advance, best = train.trainer.Trainer._advance, run.stopping.epoch
+
+    def killed(self, num_steps):
+        epoch = self.step / 3
+        if epoch == best:
+            self.save()  # as if it were time to
+        if epoch == best + 2:
+            raise RuntimeError("killed")
+        return advance(self, num_steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.trainer.Trainer, "_advance", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            fit(tmp_path / "run")
+    half = aiwae_jax.load(tmp_path / "run", MODEL)
+    assert (half.stopping.step, half.num_steps) == (run.stopping.step, run.stopping.step)
+    assert len(records(tmp_path / "run")) == best + 2  # which its checkpoint knows nothing of
+    whole = fit(tmp_path / "run")
+    chex.assert_trees_all_equal(whole.params, run.params)
+    assert (whole.stopping, whole.num_steps) == (run.stopping, run.num_steps)
+    assert records(tmp_path / "run") == records(folder)
+
+
 def test_neither_what_is_held_out_nor_the_test_rows_are_trained_on(tmp_path):
     options = {"epochs": 2, "patience": None}
     first = fit(tmp_path / "first", **options)
@@ -221,6 +249,29 @@ def test_patience_can_go_by_the_annealed_nll_of_averaged_weights_over_legs(tmp_p
     assert run.stopping.value == -min(nlls.values())
     assert nlls[run.stopping.epoch] == min(nlls.values())
     chex.assert_trees_all_equal(aiwae_jax.load(run.folder, MODEL).params, run.params)
+
+
+@pytest.mark.slow
+def test_each_repeat_stops_by_itself_and_has_its_own_best_weights(tmp_path):
+    flags = [
+        *("--dataset=digits", "--method=vae", "--epochs=12", "--batch_size=200", "--eval=none"),
+        *("--latent_dim=2", "--hidden_dim=8", "--validation_share=0.2", "--validation_every=1"),
+        *("--patience=1", "--learning_rate=0.2", "--lr_schedule=constant"),
+    ]
+    both = tmp_path / "both"
+    assert command.main(["run", *flags, "--repeats=2", f"--workdir={both}"]) == 0
+    for i in (0, 1):
+        alone = tmp_path / f"seed{i}"
+        assert command.main(["run", *flags, f"--seed={i}", f"--workdir={alone}"]) == 0
+        run, expected = aiwae_jax.load(both, repeat=i), aiwae_jax.load(alone)
+        bounds = [record["validation/bound"] for record in records(both / f"repeat_{i}")]
+        at = run.stopping
+        assert bounds[int(at.epoch) - 1] == at.value == max(bounds[: int(at.epoch) + 1])
+        if at.stopped_at is not None:
+            assert at.stopped_at == at.epoch + 1
+        assert len(bounds) == run.epochs  # until both have stopped
+        # Rounding parts the two programs, but not by much in the first epochs.
+        np.testing.assert_allclose(at.value, expected.stopping.value, rtol=0.02)
 
 
 @pytest.mark.slow
