@@ -106,14 +106,15 @@ def test_bound_and_nll_are_near_what_is_exact():
 
 
 def test_how_often_is_a_matter_of_arithmetic():
-    assert validation.epochs_between(1.0, lambda: 100.0) == 1
-    assert validation.epochs_between(1.0, lambda: 4.0) == 3  # a tenth of 12 is enough
-    assert validation.epochs_between(1.0, lambda: 0.0) == 1
+    assert validation.epochs_between(lambda: 1.0, lambda: 100.0) == 1
+    assert validation.epochs_between(lambda: 1.0, lambda: 4.0) == 3  # a tenth of 12 is enough
+    assert validation.epochs_between(lambda: 1.0, lambda: 0.0) == 1
 
     def unknown():
         raise ValueError
 
-    assert validation.epochs_between(1.0, unknown) == 1
+    assert validation.epochs_between(lambda: 1.0, unknown) == 1
+    assert validation.epochs_between(unknown, lambda: 1.0) == 1
     settings = train.Settings(epochs=1, batch_size=8, validation_share=0.4)
     built = program.build(METHOD, MODEL, dataset(), settings)
     weights = built.init().train.weights

@@ -256,9 +256,9 @@ def build(
             step = operations(steps[index], jax.random.key(0), part.train, batch)
             return stretches[index].steps_per_epoch * step
 
-        cost = validation.operations(state.train.weights)
+        cost_fn = partial(validation.operations, state.train.weights)
         every = tuple(
-            settings.validation_every or epochs_between(cost, partial(operations_of, index))
+            settings.validation_every or epochs_between(cost_fn, partial(operations_of, index))
             for index in range(len(legs))
         )
 

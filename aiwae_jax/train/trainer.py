@@ -160,7 +160,7 @@ class Trainer:
                     f"before step {self.step}. {self._last_good()}"
                 )
 
-    def _validate(self, epoch: float, leg: Stretch) -> list[Found]:
+    def _validate(self, epoch: float, leg: Stretch, bar: progress.Progress) -> list[Found]:
         """Looks at the rows that are held out, where it is time for it; of each repeat."""
         validation, settings = self._program.validation, self._settings
         if validation is None:
@@ -174,6 +174,8 @@ class Trainer:
             with_nll = is_last or (rest == 0 and (leg.first_epoch + number) % nll_every == 0)
         if not (is_due or with_nll):
             return []
+        if with_nll:
+            bar.update(self.step, "annealing rows that are held out")
         began = time.monotonic()
         found = validation.look(self.loop_state.train.weights, with_nll=with_nll)
         seconds = time.monotonic() - began
@@ -254,7 +256,7 @@ class Trainer:
                 self._check_totals(processes.fetch(totals), steps_in_epoch, leg)
                 averages = epoch_averages(totals, steps_in_epoch)
                 epoch = self._program.epochs_at(self.step)
-                found = self._validate(epoch, leg)
+                found = self._validate(epoch, leg, bar)
                 is_end_of_leg = len(self._program.legs) > 1 and self.step == leg.end
                 if steps_in_epoch == leg.steps_per_epoch or is_end_of_leg or found:
                     self._write_metrics(averages, epoch, leg, found)
@@ -279,10 +281,13 @@ class Trainer:
         validation = self._program.validation
         if validation is None or self.is_finished or not processes.is_primary():
             return
-        every = " then ".join(map(str, self._program.validation_every))
+        every = " then ".join(
+            "epoch" if number == 1 else f"{number} epochs"
+            for number in self._program.validation_every
+        )
         print(
             f"validation: {len(validation.rows)} of the training rows are held out; "
-            f"L_{validation.num_particles} of them every {every} epochs",
+            f"L_{validation.num_particles} of them every {every}",
             flush=True,
         )
 

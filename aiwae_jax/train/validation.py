@@ -182,18 +182,19 @@ def _nll_settings(model: Model) -> evaluate.Settings:
     return dataclasses.replace(usual, **_NLL_SIZES)
 
 
-def epochs_between(cost: float, cost_of_epoch_fn: Callable[[], float]) -> int:
-    """Epochs from check to check, so that their products are a tenth of the training's at most.
+def epochs_between(cost_fn: Callable[[], float], cost_of_epoch_fn: Callable[[], float]) -> int:
+    """Epochs from look to look, so that their products are a tenth of the training's at most.
 
     By count, and not by the clock: a run that is continued elsewhere is validated at the same
     steps.
 
     Args:
-      cost: operations of a check.
-      cost_of_epoch_fn: those of an epoch; ValueError where they cannot be counted.
+      cost_fn: operations of a look.
+      cost_of_epoch_fn: those of an epoch. Where either raises ValueError, because it cannot be
+        counted, there is a look after every epoch.
     """
     try:
-        of_epoch = cost_of_epoch_fn()
+        cost, of_epoch = cost_fn(), cost_of_epoch_fn()
     except ValueError:
         return 1
     return max(math.ceil(cost / (_MOST_SHARE * of_epoch)), 1) if of_epoch else 1
