@@ -1,5 +1,6 @@
 """Objectives: scalars of one particle set, in nats, to be maximised."""
 
+import functools
 from collections.abc import Callable, Iterable
 
 import chex
@@ -24,6 +25,9 @@ def elbo(model: Model) -> Objective:
     log p(x|z) - KL(q(z|x) || p(z)); otherwise the mean of the log weights, log p(x, z) - log q(z|x)
     for particles of q. Those of another reparameterized sampler, which brings no posterior along,
     have the bound of its own density.
+
+    In a warm-up the KL weighs less: E_q[log p(x|z)] - β KL(q(z|x) || p(z)) (Sønderby et al. 2016,
+    Eq. 19), where the model says what its prior is.
     """
 
     def value(params, particles):
@@ -35,9 +39,28 @@ def elbo(model: Model) -> Objective:
         log_likelihood = log_joint - jax.vmap(prior.log_prob)(particles.z)
         return jnp.mean(log_likelihood) - distributions.kl_divergence(posterior, prior)
 
+    def value_at(kl_weight, params, particles):
+        prior = model.prior(params.theta, particles.x)
+        log_joint = jax.vmap(lambda z: model.log_joint(params.theta, particles.x, z))(particles.z)
+        log_likelihood = jnp.mean(log_joint - jax.vmap(prior.log_prob)(particles.z))
+        divergence = log_likelihood - value(params, particles)
+        return log_likelihood - kl_weight * divergence
+
     return Objective(
-        value, trains=("theta", "phi", "psi"), needs=frozenset({"gradients", "proper_weights"})
+        value,
+        trains=("theta", "phi", "psi"),
+        needs=frozenset({"gradients", "proper_weights"}),
+        value_at=None if model.prior is None else value_at,
     )
+
+
+def value_fn(
+    objective: Objective, kl_weight: chex.Array | None
+) -> Callable[[Params, Particles], chex.Array]:
+    """The value of an objective at a weight of the KL, or its own where either is missing."""
+    if kl_weight is None or objective.value_at is None:
+        return objective.value
+    return functools.partial(objective.value_at, kl_weight)
 
 
 def bound() -> Objective:
@@ -161,8 +184,7 @@ def total(*objectives: Objective) -> Objective:
             "the same ones belongs in one objective."
         )
     return _combined(
-        objectives,
-        lambda params, sets: sum(objective.value(params, sets) for objective in objectives),
+        objectives, lambda values, params, sets: sum(value(params, sets) for value in values)
     )
 
 
@@ -170,18 +192,32 @@ def mean_of(**objectives: Objective) -> Objective:
     """The mean of objectives, each of the particle set of its name from `samplers.joined`."""
     return _combined(
         objectives.values(),
-        lambda params, sets: (
-            sum(objective.value(params, sets[name]) for name, objective in objectives.items())
+        lambda values, params, sets: (
+            sum(value(params, sets[name]) for name, value in zip(objectives, values, strict=True))
             / len(objectives)
         ),
     )
 
 
-def _combined(objectives: Iterable[Objective], value: Callable) -> Objective:
-    """An objective that needs what any of them needs."""
+def _combined(objectives: Iterable[Objective], combine: Callable) -> Objective:
+    """An objective that needs what any of them needs.
+
+    Args:
+      objectives: these.
+      combine: `combine(values, params, sets) -> []`, of their value functions.
+    """
     objectives = tuple(objectives)
+    has_kl = any(objective.value_at is not None for objective in objectives)
+
+    def value(params, sets):
+        return combine([objective.value for objective in objectives], params, sets)
+
+    def value_at(kl_weight, params, sets):
+        return combine([value_fn(each, kl_weight) for each in objectives], params, sets)
+
     return Objective(
         value,
+        value_at=value_at if has_kl else None,
         trains=tuple(sorted({name for o in objectives for name in o.trains})),
         needs=frozenset().union(*(o.needs for o in objectives)),
         init_params=init_params_of_all(objectives),

@@ -299,12 +299,15 @@ class Objective(NamedTuple):
       trains: the parameters for which its gradient means something.
       needs: names of `NEEDS`, what its sampler must give for that.
       init_params: as in `Sampler`, for what the objective learns by gradient (a baseline).
+      value_at: `value_at(kl_weight, params, particles) -> []`, with KL(q || p(z)) weighed by
+        `kl_weight` `[]`, for a warm-up; None where there is no KL.
     """
 
     value: Callable[[Params, Particles], chex.Array]
     trains: tuple[str, ...]
     needs: Set[str] = frozenset()
     init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
+    value_at: Callable[[chex.Array, Params, Particles], chex.Array] | None = None
 
 
 def init_params_of_all(

@@ -39,7 +39,8 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
       UsageError: for a mesh that there are no devices for.
     """
     data.check(dataset)  # before a model is made of its mean
-    model = build_model(training, dataset.mean_image())
+    seen = train.training_part(dataset, training.validation_share)
+    model = build_model(training, seen.mean_image())
     return program.build(
         build_method(training, model),
         model,

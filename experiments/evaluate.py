@@ -18,7 +18,9 @@ from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import checkpoint, files, folder
 from aiwae_jax.runs import repeats as run_repeats
 from aiwae_jax.runs.interruption import Interruption
+from aiwae_jax.train import stopping
 from aiwae_jax.train.program import Program
+from aiwae_jax.train.stopping import Stopping
 from experiments import against, build, contents, flags, repeats, report, workdir
 from experiments.settings import Training
 
@@ -41,15 +43,24 @@ def write_reports(
     trained: writer.Measurable,
     evaluation: Evaluation,
     interruption: Interruption,
+    stopped: Sequence[Stopping] = (),
 ) -> None:
     """Measures each repeat of a run, or finds its report; prints them, and what sums them up.
+
+    Args:
+      where: the run's folder.
+      training: its settings.
+      trained: all repeats.
+      evaluation: how.
+      interruption: the user's.
+      stopped: how far the early stopping of each repeat is; none without patience.
 
     Raises:
       Interrupted: on SIGINT, SIGTERM or SIGHUP.
       WorkdirError: if another process is measuring this run.
     """
     with folder.claim_evaluation(where) as claim:
-        _write_reports(claim, training, trained, evaluation, interruption)
+        _write_reports(claim, training, trained, evaluation, interruption, stopped)
         processes.wait_for_all()  # while process 0 draws
 
 
@@ -59,6 +70,7 @@ def _write_reports(
     trained: writer.Measurable,
     evaluation: Evaluation,
     interruption: Interruption,
+    stopped: Sequence[Stopping],
 ) -> None:
     params = processes.fetch(trained.params)  # training and evaluation may use different devices
     reports = []
@@ -68,7 +80,9 @@ def _write_reports(
             claim,
             repeat,
             trained._replace(
-                config={"training": dataclasses.asdict(of_repeat)}, params=repeat.select(params)
+                config={"training": dataclasses.asdict(of_repeat)},
+                params=repeat.select(params),
+                stopping=stopped[repeat.number or 0] if stopped else None,
             ),
             evaluation,
             interruption,
@@ -105,7 +119,7 @@ def find_reports(
             "training": dataclasses.asdict(repeats.training_of(training, repeat)),
             "evaluation": dataclasses.asdict(evaluation),
         }
-        epochs = training.total_epochs
+        epochs = None if training.patience else training.total_epochs
         found.append(writer.find(repeat.folder, config, epochs, contents.read_report))
     return found
 
@@ -142,25 +156,26 @@ def main(argv: Sequence[str]) -> None:
         )
     evaluation = arguments.evaluation(training)
     run = build.build(training, dataset)
-    template = run.init()  # first, because it takes a while and a running run replaces checkpoints
+    # First, because it takes a while and a running run replaces checkpoints.
+    template = stopping.template(run)
     restored = checkpoint.Checkpoints(where / "checkpoints").restore(template)
     if restored is None:
         raise workdir.WorkdirError(f"--workdir={arguments.workdir} has no checkpoint yet.")
-    loop_state, facts = restored
+    tree, facts = restored
+    stopped = stopping.of_facts(facts)
+    has_all = facts["is_finished"] and not training.patience
     trained = measurable(
         training,
         run,
         dataset=dataset,
-        params=loop_state.train.weights,
-        epochs=training.total_epochs
-        if facts["is_finished"]
-        else run.epochs_at(loop_state.num_steps),
+        params=stopping.shown(tree, stopped),
+        epochs=training.total_epochs if has_all else run.epochs_at(tree.num_steps),
         is_finished=facts["is_finished"],
         wall_time=facts["wall_time"],
         data_dir=workdir.absolute(arguments.data_dir) or stored["data_dir"],
     )
     with Interruption() as interruption:
-        write_reports(where, training, trained, evaluation, interruption)
+        write_reports(where, training, trained, evaluation, interruption, stopped)
     print(f"report and pictures: {where}")
 
 

@@ -14,7 +14,7 @@ from absl import flags as absl_flags
 from aiwae_jax import data, evaluate, methods
 from aiwae_jax.cli.flags import one_of
 from aiwae_jax.cli.settings import FLAGS, OF_METHODS, method_options
-from aiwae_jax.runs import progress
+from aiwae_jax.runs import checkpoint, progress
 from experiments import build, cost, flags, workdir
 from experiments import evaluate as evaluate_command
 from experiments.benchmark import limit, timing
@@ -80,6 +80,12 @@ def _latest_step(folder: pathlib.Path) -> int:
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
+def _has_stopped(folder: pathlib.Path) -> bool:
+    """Whether patience ended a run before its last step."""
+    found = checkpoint.Checkpoints(folder / "checkpoints").read()
+    return found is not None and found[2]["is_finished"]
+
+
 def look(folder: pathlib.Path, config: Config, num_examples: int) -> Found:
     """Looks at a cell's folder, which may not be there yet, or hold another run by its name."""
     if not (folder / "config.json").exists() or workdir.config_differences(folder, config.training):
@@ -88,7 +94,7 @@ def look(folder: pathlib.Path, config: Config, num_examples: int) -> Found:
     steps = build.total_steps(training, num_examples)
     share = min(_latest_step(folder) / steps, 1.0)
     if config.evaluation is None:
-        return Found(share, share >= 1.0)
+        return Found(share, share >= 1.0 or (bool(training.patience) and _has_stopped(folder)))
     is_finished = evaluate_command.is_finished(folder, training, config.evaluation)
     return Found(share, is_finished)
 

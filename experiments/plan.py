@@ -78,7 +78,7 @@ def _of_evaluation(config, dataset, run, params) -> list[str]:
     evaluation = config.evaluation
     if evaluation is None:
         return ["  evaluation  none"]
-    both = images.choose_images(dataset, evaluation).both
+    both = images.choose_images(dataset, evaluation, config.training.validation_share).both
     seconds = evaluate.estimate_seconds(
         evaluate.Target.of(
             run.model, params, start=run.start, force_precision=evaluation.force_precision

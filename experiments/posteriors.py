@@ -24,6 +24,7 @@ from aiwae_jax.cli import flags as cli
 from aiwae_jax.evaluate import grid
 from aiwae_jax.report import plots
 from aiwae_jax.runs import checkpoint, files, progress
+from aiwae_jax.train import stopping
 from aiwae_jax.types import Model, Params
 from experiments import build, flags, launch, pool
 
@@ -70,10 +71,13 @@ def restore(
 ) -> tuple[Model, Params]:
     """Model and newest parameters of a cell."""
     run = build.build(planned.config.training, dataset)
-    restored = checkpoint.Checkpoints(root / planned.name / "checkpoints").restore(run.init())
+    restored = checkpoint.Checkpoints(root / planned.name / "checkpoints").restore(
+        stopping.template(run)
+    )
     if restored is None:
         raise files.WorkdirError(f"{root / planned.name} has no checkpoint.")
-    return run.model, jax.device_get(restored[0].train.weights)
+    tree, facts = restored
+    return run.model, jax.device_get(stopping.shown(tree, stopping.of_facts(facts)))
 
 
 @partial(jax.jit, static_argnames="num_leapfrog_steps")

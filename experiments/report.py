@@ -9,7 +9,7 @@ from aiwae_jax.cli import build
 from aiwae_jax.evaluate import PAPER_SETTINGS
 from aiwae_jax.report.environment import environment as environment
 from aiwae_jax.report.evaluation import Evaluation
-from aiwae_jax.report.text import METRICS, Description, average_notes
+from aiwae_jax.report.text import METRICS, Description, weight_notes
 from aiwae_jax.train import program
 from experiments import cost, flags, paper
 from experiments.settings import Training
@@ -56,6 +56,9 @@ def differences_from_paper(
         "learning rate's schedule": (training.lr_schedule, "paper"),
         "clipping of gradients": (training.clip_norm, None),
         "average of the weights": (training.ema, 0.0),
+        "KL warm-up's share": (training.kl_warmup_share, 0.0),
+        "validation share": (training.validation_share, 0.0),
+        "patience": (training.patience, None),
         "Adam eps": (training.adam_eps, 1e-4),
         "leapfrog steps": (training.num_leapfrog_steps or 5, 5),
         "schedule": (training.schedule, "linear"),
@@ -101,7 +104,7 @@ def beside_the_paper(
     training: Training, evaluation: Evaluation, dataset: data.Dataset, content: dict[str, Any]
 ) -> dict[str, Any]:
     """Adds to report.json the run's cost, and the paper's numbers where it has some."""
-    costs = {"cost": cost.describe(training, dataset)}
+    costs = {"cost": cost.describe(training, dataset, content["epochs"])}
     cell = paper_cell(training, dataset.is_stand_in)
     if cell is None:
         return costs
@@ -141,7 +144,9 @@ def describe(report: dict[str, Any]) -> Description:
     return Description(
         f"{report['data']['title']}: {title}",
         f"{report['data']['title']}, {' '.join([*model, method, *settings])}",
-        model_notes(training) + ([cost.line(report["cost"])] if "cost" in report else []),
+        weight_notes(report)
+        + model_notes(training)
+        + ([cost.line(report["cost"])] if "cost" in report else []),
         shlex.join(command),
         "images",
     )
@@ -150,7 +155,6 @@ def describe(report: dict[str, Any]) -> Description:
 def model_notes(training: dict[str, Any]) -> list[str]:
     """Says what a reader of the numbers must know of the model."""
     notes = []
-    notes += average_notes(training)
     if training["model"] == "conditional":
         notes.append("NLL and NVLB are of the lower half of an image, given the upper one")
     if not _trains_posterior(training):

@@ -55,13 +55,15 @@ def main(argv: Sequence[str]) -> None:
             config.training,
             run,
             dataset=dataset,
-            params=trainer.loop_state.train.weights,
-            epochs=epochs,
+            params=trainer.weights,
+            epochs=run.epochs_at(trainer.step) if trainer.stopping else epochs,
             is_finished=True,
             wall_time=trainer.wall_time,
             data_dir=workdir.absolute(config.data_dir),
         )
-        evaluate.write_reports(folder, config.training, trained, config.evaluation, interruption)
+        evaluate.write_reports(
+            *(folder, config.training, trained, config.evaluation, interruption), trainer.stopping
+        )
     print(f"report and pictures: {folder}")
 
 

@@ -391,7 +391,9 @@ def test_the_command_hands_on_every_setting(tmp_path):
     said = {
         **{"epochs": 2.0, "batch_size": 20, "seed": 3, "optimizer": "muon", "learning_rate": 0.01},
         **{"lr_schedule": "cosine", "warmup_share": 0.2, "clip_norm": 2.0, "ema": 0.9},
-        **{"loss_reduction": "sum", "adam_eps": 1e-5, "num_stages": 3},
+        **{"loss_reduction": "sum", "adam_eps": 1e-5, "num_stages": 3, "kl_warmup_share": 0.1},
+        **{"validation_share": 0.2, "validation_particles": 3, "validation_every": 2},
+        **{"patience": 2, "patience_by": "bound"},
     }
     names = flags.names_of(train.Settings)
     given = [f"--{names[name]}={value}" for name, value in said.items()]
@@ -399,7 +401,7 @@ def test_the_command_hands_on_every_setting(tmp_path):
     assert cli.main(["fit", str(path), f"--folder={folder}", *sizes, *given]) == 0
     stored = json.loads((folder / "config.json").read_text())["training"]
     assert {name: stored[name] for name in said} == said
-    assert set(names) == {*said, "num_repeats"}
+    assert set(names) == {*said, "num_repeats", "validation_nll_every"}  # which takes longer
 
 
 def test_settings_of_optimizers_have_no_effect_beside_ones_own(tmp_path):

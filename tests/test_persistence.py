@@ -458,3 +458,18 @@ def test_two_devices_agree_with_one(tmp_path):
             np.testing.assert_allclose(
                 found[mesh][step], found["1 1"][step], rtol=tolerance, atol=tolerance
             )
+
+
+@pytest.mark.slow
+def test_persistent_chains_are_validated_too(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 2, (200, 8))
+    dataset = data.from_arrays(rows[:150], rows[150:])
+    model = models.bernoulli_vae(8, 2, hidden_sizes=(4,), initialization="torch")
+    legs = [train.Leg(methods.vae(model), 0.5), train.Leg(methods.persistent(model), 0.5)]
+    for number, method in enumerate((methods.persistent(model), legs)):
+        folder = tmp_path / str(number)
+        run = train.fit(
+            method, model, dataset, folder, epochs=2, batch_size=30, validation_share=0.2
+        )
+        assert run.epochs == 2
+        assert "validation/bound" in (folder / "metrics.jsonl").read_text()

@@ -77,6 +77,26 @@ def test_two_processes_agree_with_one_and_write_once(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_validate_together_and_stop_as_one_does(tmp_path):
+    two, one = tmp_path / "two", tmp_path / "one"
+    more = ["--validation_share=0.1", "--validation_nll_every=3", "--patience=1", "--eval=none"]
+    more += ["--learning_rate=0.3", "--validation_every=1", "--stages=3"]
+    ends = [end(process) for process in start_two(two, *more)]
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert "validation: 144 of the training rows" in ends[0][1]
+    assert "validation" not in ends[1][1]
+    assert end(start(one, *more))[0] == 0
+    each = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (two, one)]
+    assert "stopped early" in ends[0][1]
+    first, alone = (json.loads(lines[0]) for lines in each)
+    # One flipped accept would part them, after 20 steps: within two standard errors.
+    difference = abs(first["validation/bound"] - alone["validation/bound"])
+    assert difference < 2 * alone["validation/bound_se"]
+    found = [json.loads(lines[-1]) for lines in each]
+    assert [record["epoch"] for record in found] == [len(lines) for lines in each]
+
+
+@pytest.mark.slow
 @pytest.mark.by_hand
 def test_a_signal_to_one_process_saves_in_both_and_one_process_continues(tmp_path):
     both = start_two(tmp_path, "--stages=4", "--eval=none")

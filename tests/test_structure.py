@@ -25,7 +25,7 @@ FLOORS = [
             "checks",
             "support",
         ),
-        *("fingerprint", "options", "parallel"),
+        *("fingerprint", "operations", "options", "parallel"),
     },
     {"moves", "forces", "paths", "schedules", "ais"},
     {

@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> None:
         f"data: {dataset.title}, {len(dataset.train)} for training and {len(dataset.test)} for "
         f"testing ({dataset.source})"
     )
-    model = build.build_model(fitting, _mean(dataset, fitting))
+    seen = train.training_part(dataset, fitting.validation_share)
+    model = build.build_model(fitting, _mean(seen, fitting))
     run = train.fit(
         build.build_method(fitting, model),
         model,
@@ -63,7 +64,8 @@ def main(argv: Sequence[str]) -> None:
         checkpoint_minutes=starting.checkpoint_minutes,
         **vars(train.Settings.of(fitting)),
     )
-    print(f"trained, {run.epochs:g} epochs. Measure it with: aiwae report {starting.folder}")
+    best = f" (the weights are those of epoch {run.stopping.epoch:g})" if run.stopping else ""
+    print(f"trained, {run.epochs:g} epochs{best}. Measure it with: aiwae report {starting.folder}")
 
 
 def _help_of(name: str, said) -> str:

@@ -29,7 +29,8 @@ class ImportanceBound(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("num_blocks", "block_size"))
-def _importance_bound(key, indices, x, functions, *, num_blocks, block_size):
+def bound_of_rows(key, indices, x, functions, *, num_blocks, block_size):
+    """L_K `[N]` of rows `x` with numbers `indices` `[N]`, compiled; and samples of weight zero."""
     log_joint, start = functions
 
     def bound_datum(index, x):
@@ -95,7 +96,7 @@ def importance_bound(
     results = []
     with jax.default_matmul_precision("highest"):
         for indices, num_kept in chunks.of(num_data, chunk_size):
-            found = _importance_bound(
+            found = bound_of_rows(
                 key,
                 *place.split((indices, chunks.select(x, indices))),
                 functions,

@@ -52,6 +52,11 @@ class _Number(TypedDict):
     std: float | None
 
 
+class _Stopping(TypedDict):
+    epoch: float
+    stopped_at: float | None
+
+
 class _Repeat(TypedDict):
     number: int
     num_repeats: int
@@ -89,6 +94,7 @@ class _Report(_Means):
     wall_time: _WallTime
     paper: NotRequired[_Paper]
     repeat: NotRequired[_Repeat]
+    stopping: NotRequired[_Stopping]
     differs: NotRequired[list[str]]
     pictures: NotRequired[list[str]]
     data_dir: NotRequired[str | None]

@@ -8,6 +8,7 @@ import numpy as np
 
 from aiwae_jax import data
 from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.train.validation import split
 
 _KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 
@@ -77,16 +78,24 @@ def _choose(key: jax.Array, num_there: int, num: int) -> np.ndarray:
     return np.asarray(jax.random.permutation(key, num_there))[:num]
 
 
-def choose_images(dataset: data.Dataset, evaluation: Evaluation) -> Images:
+def choose_images(
+    dataset: data.Dataset, evaluation: Evaluation, validation_share: float = 0.0
+) -> Images:
     """Chooses and binarizes the evaluated images once, from the evaluation seed alone.
 
     Every run on the same data and seed sees the same images and the same pixels.
+
+    Args:
+      dataset: the whole of it.
+      evaluation: how many, and the seed.
+      validation_share: of the training data, which was not trained on and is not among them.
     """
-    num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(dataset.train))
+    trained = split(len(dataset.train), validation_share).training
+    num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(trained))
     keys = keys_of(evaluation)
     draw = dataset.batch_fn
     all_test = np.asarray(draw(keys.test_pixels, jnp.asarray(dataset.test)))
     test_index = _choose(keys.test_order, len(dataset.test), num)
-    train_index = _choose(keys.train_order, len(dataset.train), num)
+    train_index = trained[_choose(keys.train_order, len(trained), num)]
     train = np.asarray(draw(keys.train_pixels, jnp.asarray(dataset.train[train_index])))
     return Images(all_test[test_index], train, test_index, train_index, all_test)

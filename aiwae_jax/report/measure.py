@@ -189,6 +189,7 @@ def measure(
     evaluation: Evaluation,
     store: MutableMapping,
     watch: Watch,
+    validation_share: float = 0.0,
 ) -> Measured:
     """Measures NLL, NVLB, gaps and active units.
 
@@ -198,12 +199,13 @@ def measure(
       evaluation: how.
       store: of finished pieces.
       watch: of the progress.
+      validation_share: see `choose_images`.
 
     Raises:
       Interrupted: on SIGINT, SIGTERM or SIGHUP; finished chunks are in the store.
     """
     # The images, and the model that sees them.
-    keys, images = keys_of(evaluation), choose_images(dataset, evaluation)
+    keys, images = keys_of(evaluation), choose_images(dataset, evaluation, validation_share)
     both, num = images.both, len(images.test)
     if evaluation.num_examples > num:
         print(

@@ -9,7 +9,8 @@ from aiwae_jax.report.text import METRICS, Description, format_mean
 from aiwae_jax.runs import progress
 
 _CAPTIONS = {
-    "learning_curves.png": "Training: averages over each epoch.",
+    "learning_curves.png": "Training: averages over each epoch; and the validation of rows that "
+    "were held out, where there are some. Dashed: the epoch of the best weights.",
     "acceptance.png": "Acceptance, step size and effective sample size along the annealing path.",
     "samples.png": "Mean images of p(x|z) for z from the prior; of a model of the lower half, "
     "given the upper half of one test image in each column.",

@@ -35,6 +35,7 @@ class Shown(NamedTuple):
       arrays: of evaluation.npz; without them the evaluation's moves are left out.
       move: how its training moved chains.
       evaluation: its settings.
+      best_epoch: of the weights that validation chose, or None.
     """
 
     folder: pathlib.Path
@@ -47,6 +48,7 @@ class Shown(NamedTuple):
     arrays: dict[str, np.ndarray]
     move: str
     evaluation: Evaluation
+    best_epoch: float | None = None
 
     @property
     def has_images(self) -> bool:
@@ -122,9 +124,16 @@ def _learning_curves(shown: Shown, path: pathlib.Path) -> bool:
     }
     if curves:
         epochs = _floats([record["epoch"] for record in records])
-        plots.learning_curves(
-            path, epochs, curves, f"{shown.dataset.title}: training, epoch averages"
-        )
+        validation = {
+            f"validation, {name}": sign * _floats([record.get(key) for record in records])
+            for key, sign, name in (
+                ("validation/bound", 1, "bound"),
+                ("validation/nll", -1, "- annealed NLL"),
+            )
+            if any(record.get(key) is not None for record in records)
+        }
+        title = f"{shown.dataset.title}: training, epoch averages"
+        plots.learning_curves(path, epochs, curves, title, validation, shown.best_epoch)
     return bool(curves)
 
 

@@ -4,7 +4,8 @@ import contextlib
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -83,21 +84,50 @@ def image_grid(
 
 
 def learning_curves(
-    path: str | os.PathLike, epochs: Sequence[float], curves: dict[str, Sequence[float]], title: str
+    path: str | os.PathLike,
+    epochs: Sequence[float],
+    curves: dict[str, Sequence[float]],
+    title: str,
+    validation: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    best_epoch: float | None = None,
 ) -> None:
-    """Draws each objective against the epoch, one panel each."""
+    """Draws each objective against the epoch, one panel each.
+
+    Args:
+      path: where the PNG goes.
+      epochs: `[N]`.
+      curves: `[N]` each, by their names.
+      title: above the panels.
+      validation: `[N]` each, NaN where there was none; they join every panel of a bound, or the
+        first panel where there is none.
+      best_epoch: marked by a line.
+    """
     figure = _figure(7.0, 1.9 * len(curves) + 0.6)
     panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+    bounds = [name for name in curves if name.endswith("bound")] or list(curves)[:1]
+    beside = bounds if validation else []
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
         axes.plot(
             epochs,
             np.asarray(values, float),
             marker="." if len(values) < 60 else None,
             color="tab:blue",
+            label="training",
         )
         axes.set_ylabel(f"{name}\n(nats)", fontsize=8)
         axes.grid(alpha=0.3)
-        late = np.asarray(values, float)[len(values) // 5 :]
+        together = [np.asarray(values, float)]
+        if name in beside:
+            for (label, found), color in zip(validation.items(), ("orange", "green"), strict=False):
+                found = np.asarray(found, float)
+                is_there = np.isfinite(found)
+                together.append(found)
+                style = {"marker": ".", "markersize": 4, "linewidth": 1, "color": f"tab:{color}"}
+                axes.plot(np.asarray(epochs)[is_there], found[is_there], label=label, **style)
+            axes.legend(fontsize=7, loc="lower right")
+        if best_epoch is not None:
+            axes.axvline(best_epoch, linestyle="--", color="gray", linewidth=1)
+        late = np.concatenate([each[len(values) // 5 :] for each in together])
         late = late[np.isfinite(late)]
         if len(late) > 1 and np.ptp(late) > 0:  # the first epochs would flatten all the rest
             axes.set_ylim(late.min() - 0.3 * np.ptp(late), late.max() + 0.15 * np.ptp(late))

@@ -41,15 +41,24 @@ def describe(report: Mapping[str, Any]) -> Description:
         own = [f"{_words(leg['method'], 'phases of your own')}: {leg['share']:g}" for leg in legs]
         method = " then ".join(own)
     model = _words(config.get("model"), "a model of your own")
-    notes = average_notes(config["training"])
+    notes = weight_notes(report)
     return Description(f"{title}: {method}", f"{title}, {method}, {model}", notes)
 
 
-def average_notes(training: Mapping[str, Any]) -> list[str]:
-    """Says of which weights the numbers are, where they are an average."""
-    if not training.get("ema"):
-        return []
-    return [f"the weights are their exponential average (decay {training['ema']:g})"]
+def weight_notes(report: Mapping[str, Any]) -> list[str]:
+    """Says of which weights the numbers are, where they are not simply the newest ones."""
+    training, notes = report["config"]["training"], []
+    if training.get("ema"):
+        notes.append(f"the weights are their exponential average (decay {training['ema']:g})")
+    if stopping := report.get("stopping"):
+        by = f"bound L_{training['validation_particles']}"
+        if training["patience_by"] == "nll":
+            by = "annealed NLL"
+        notes.append(f"the weights are those of epoch {stopping['epoch']:g}, the best by {by} of ")
+        notes[-1] += f"the {training['validation_share']:.0%} of the training data held out"
+        if stopping["stopped_at"] is not None:
+            notes[-1] += f"; training stopped early, at epoch {stopping['stopped_at']:g}"
+    return notes
 
 
 def _words(recipe: Mapping[str, Any] | None, otherwise: str) -> str:

@@ -1,5 +1,6 @@
 """Measures a run and writes what came out: report.json, evaluation.npz, pictures, report.html."""
 
+import dataclasses
 import pathlib
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from aiwae_jax.runs import extras, files, folder, metrics, repeats, store
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.runs.repeats import Repeat
 from aiwae_jax.train.run import Run
+from aiwae_jax.train.stopping import Stopping
 from aiwae_jax.types import Model, Params
 
 
@@ -35,6 +37,7 @@ class Measurable(NamedTuple):
       data_dir: where its data were found, if it was said.
       move: how its training moved chains.
       num_repeats: how many were trained beside it.
+      stopping: how far its early stopping is, which chose the `params`; None without patience.
     """
 
     config: dict[str, Any]
@@ -48,6 +51,12 @@ class Measurable(NamedTuple):
     data_dir: str | None = None
     move: str = "hmc"
     num_repeats: int = 1
+    stopping: Stopping | None = None
+
+    @property
+    def validation_share(self) -> float:
+        """Share of its training data that it was not trained on."""
+        return self.config["training"].get("validation_share", 0.0)
 
     def target(self, **options: Any) -> evaluate.Target:
         """As `evaluate` takes it; see `evaluate.Target.of`."""
@@ -61,16 +70,24 @@ def _config_of(measurable: Measurable, evaluation: Evaluation) -> dict[str, Any]
 def find(
     where: pathlib.Path,
     config: dict[str, Any],
-    epochs: float,
+    epochs: float | None,
     read_fn: Callable[..., dict[str, Any]] = contents.read_report,
 ) -> dict[str, Any] | None:
-    """The report in a folder that these very settings have already written, or None."""
+    """The report in a folder that these very settings have already written, or None.
+
+    Args:
+      where: the folder.
+      config: the settings.
+      epochs: of the training; None for those at which it was finished, however many.
+      read_fn: reads a report.json.
+    """
     if not (where / "report.json").exists():
         return None
     content = read_fn(where / "report.json", is_shown=True)
     there = content["config"]
     is_same = all(there.get(name) == value for name, value in config.items())
-    return content if is_same and content["epochs"] == epochs else None
+    is_there = content["is_finished"] if epochs is None else content["epochs"] == epochs
+    return content if is_same and is_there else None
 
 
 def measured(
@@ -104,6 +121,7 @@ def measured(
         evaluation,
         pieces if jax.process_count() == 1 else store.SharedStore(pieces),
         measure.Watch(interruption, claim.check),
+        measurable.validation_share,
     )
     claim.check()
     if not processes.is_primary():
@@ -124,6 +142,8 @@ def measured(
         "wall_time": {**measurable.wall_time, **seconds},
         "repeat": {"number": repeat.number or 0, "num_repeats": measurable.num_repeats},
     }
+    if measurable.stopping is not None and measurable.stopping.step is not None:
+        content["stopping"] = dataclasses.asdict(measurable.stopping)
     content |= more_fn(content)
     files.write_json(where / "report.json", content)
     pieces.clear()
@@ -153,11 +173,14 @@ def drawn(
                 measurable.model,
                 measurable.params.theta,
                 measurable.target().start,
-                images.choose_images(measurable.dataset, evaluation).test,
+                images.choose_images(
+                    measurable.dataset, evaluation, measurable.validation_share
+                ).test,
                 metrics.read(where),
                 arrays,
                 measurable.move,
                 evaluation,
+                measurable.stopping and measurable.stopping.epoch,
             )
         )
     there = pictures.present(where)
@@ -289,6 +312,7 @@ def write(
         wall_time=run.wall_time,
         move=method["arguments"].get("move") or "hmc",
         num_repeats=len(all_repeats),
+        stopping=run.stopping,
     )
     with folder.claim_evaluation(run.folder) as claim, Interruption() as interruption:
         content = first_or_measured(claim, repeat, measurable, evaluation, interruption)

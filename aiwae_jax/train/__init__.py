@@ -28,7 +28,9 @@ from aiwae_jax.train.run import Run, load
 from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.state import Kept, TrainState, init_state
 from aiwae_jax.train.step import TrainStep, all_finite, make_train_step
+from aiwae_jax.train.stopping import Stopping
 from aiwae_jax.train.trainer import NonFiniteError
+from aiwae_jax.train.validation import Split, split, training_part
 from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
 
 __all__ = [
@@ -40,6 +42,8 @@ __all__ = [
     "Run",
     "RunSteps",
     "Settings",
+    "Split",
+    "Stopping",
     "TrainInfo",
     "TrainState",
     "TrainStep",
@@ -60,6 +64,8 @@ __all__ = [
     "make_train_step",
     "paper_epochs",
     "paper_learning_rate",
+    "split",
     "stage_ends",
+    "training_part",
     "troubles",
 ]

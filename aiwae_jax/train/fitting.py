@@ -55,7 +55,8 @@ def fit(
       checkpoint_minutes: between checkpoints, at most.
       mesh: of devices; by default the largest that divides the batch.
       **settings: other fields of `train.Settings`: `seed`, `optimizer`, `learning_rate`,
-        `lr_schedule`, `warmup_share`, `clip_norm`, `ema`, `loss_reduction`, ...
+        `lr_schedule`, `warmup_share`, `clip_norm`, `ema`, `loss_reduction`, `validation_share`,
+        `patience`, `kl_warmup_share`, ...
 
     Returns:
       The run.
@@ -97,12 +98,13 @@ def fit(
         return Run(
             folder=claim.folder,
             model=model,
-            params=trainer.loop_state.train.weights,
+            params=trainer.weights,
             config=content,
             num_steps=trainer.step,
             epochs=program.epochs_at(trainer.step),
             is_finished=True,
             wall_time=trainer.wall_time,
+            stopping=trainer.stopping[0] if trainer.stopping else None,
         )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from aiwae_jax import data
+from aiwae_jax.operations import operations
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
 from aiwae_jax.train.legs import (
@@ -27,7 +29,8 @@ from aiwae_jax.train.loop import LoopState, init_loop_state, make_run_steps
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.state import init_state
-from aiwae_jax.train.step import make_train_step
+from aiwae_jax.train.step import has_kl, make_train_step
+from aiwae_jax.train.validation import Validation, epochs_between, training_part
 from aiwae_jax.train.watch import TrainInfo
 from aiwae_jax.types import BuiltMethod, Method, Model, Phase
 
@@ -47,6 +50,9 @@ class Program(NamedTuple):
       run_steps: `run_steps(loop_state, num_steps) -> LoopState`.
       lower: `lower(loop_state, leg=0)`, the program of a leg, not compiled yet.
       learning_rate: `learning_rate(step)`; None for optimizers of your own.
+      kl_weight: `kl_weight(step)`, of the KL in ELBOs; None without a warm-up.
+      validation: of the rows that are held out; None where there are none.
+      validation_every: epochs of each leg from one validation to the next.
     """
 
     settings: Settings
@@ -59,6 +65,9 @@ class Program(NamedTuple):
     run_steps: Callable[[LoopState, int], LoopState]
     lower: Callable[..., jax.stages.Lowered]
     learning_rate: Callable[[int], float] | None
+    kl_weight: Callable[[int], float] | None = None
+    validation: Validation | None = None
+    validation_every: tuple[int, ...] = ()
 
     def leg_at(self, step: int) -> Stretch:
         """The leg that the next step belongs to."""
@@ -74,6 +83,26 @@ class Program(NamedTuple):
             (min(max(step, leg.start), leg.end) - leg.start) / leg.steps_per_epoch
             for leg in self.legs
         )
+
+
+def _check_kl_warmup(
+    legs: Sequence[Leg], stretches: Sequence[Stretch], settings: Settings, num_steps: int
+) -> None:
+    """Refuses a warm-up of the KL in a leg that has none.
+
+    Raises:
+      ValueError: naming the method.
+    """
+    num_warmup = settings.num_kl_warmup(num_steps)
+    for leg, stretch in zip(legs, stretches, strict=True):
+        if stretch.start < num_warmup and not has_kl(leg.method):
+            recipe = getattr(leg.method, "recipe", None)
+            name = recipe.builder.rpartition(".")[2] if recipe else "your method"
+            raise ValueError(
+                f"`kl_warmup_share`={settings.kl_warmup_share:g} weighs the KL of an ELBO, and no "
+                f"phase of {name} climbs one; leave it out, or use a method that does (vae; aiwae "
+                "and hoffman for φ)."
+            )
 
 
 def trains_posterior(method: Method | Sequence[Leg]) -> bool:
@@ -147,12 +176,14 @@ def build(
     if not isinstance(model, Model):
         raise TypeError(f"`model` must be a `types.Model`, got {type(model).__name__}.")
     data.check(dataset)
+    whole, dataset = dataset, training_part(dataset, settings.validation_share)
     num_examples = len(dataset.train)
     for size in [leg.batch_size or settings.batch_size for leg in legs]:
         if size > num_examples:
+            left = f" that `validation_share`={settings.validation_share:g} leaves"
             raise data.DataError(
                 f"`batch_size`={size} is larger than the {num_examples} training images of "
-                f"{dataset.title}."
+                f"{dataset.title}{left if settings.validation_share else ''}."
             )
     check_psi(legs)
     stretches, ends = place(legs, settings, num_examples)
@@ -162,7 +193,9 @@ def build(
         mesh = sharding.largest_mesh(math.gcd(*(each.batch_size for each in stretches)), 1)
     legs = tuple(leg._replace(method=_on_mesh(leg.method, mesh)) for leg in legs)
     phases = tuple(phase for leg in legs for phase in leg.method)
-    _check_support(phases, dataset)
+    _check_support(phases, whole)
+    _check_kl_warmup(legs, stretches, settings, ends[-1])
+    start = "posterior" if trains_posterior(method) else "prior"
 
     # The compiled pieces: a step, and a loop over steps, for each leg.
     learning_rate = None
@@ -171,8 +204,14 @@ def build(
         optimizers = settings.make_optimizers(learning_rate)
     batch_fn = dataset.batch_fn
     on_each_device = sharding.replicated(mesh)
+    kl_weight = settings.make_kl_weight(ends[-1])
     steps = [
-        make_train_step(leg.method, optimizers, loss_reduction=settings.loss_reduction)
+        make_train_step(
+            leg.method,
+            optimizers,
+            loss_reduction=settings.loss_reduction,
+            kl_weight=kl_weight if has_kl(leg.method) else None,
+        )
         for leg in legs
     ]
     loops = [
@@ -203,6 +242,31 @@ def build(
         if len(legs) == 1:
             return LoopState(state._replace(kept=kept[0]), totals[0])
         return LoopState(state._replace(kept=tuple(kept)), tuple(totals))
+
+    # What is held out, and how often it is looked at.
+    validation, every = None, ()
+    if settings.validation_share:
+        validation = Validation(model, whole, settings, start, mesh)
+        state = jax.eval_shape(init, jax.random.key(0))
+
+        def operations_of(index: int) -> float:
+            part = state
+            if len(legs) > 1:
+                part = jax.eval_shape(lambda s: view(s, legs, stretches, index), state)
+            batch = jax.eval_shape(
+                lambda key, raw: batch_fn(key, raw[: stretches[index].batch_size]),
+                *(jax.random.key(0), like_rows),
+            )
+            kept = jax.eval_shape(steps[index].init_kept, part.train, batch)
+            part = part.train._replace(kept=kept)
+            step = operations(steps[index], jax.random.key(0), part, batch)
+            return stretches[index].steps_per_epoch * step
+
+        cost_fn = partial(validation.operations, state.train.weights)
+        every = tuple(
+            settings.validation_every or epochs_between(cost_fn, partial(operations_of, index))
+            for index in range(len(legs))
+        )
 
     def run_leg(index: int) -> Callable:
         if len(legs) == 1:
@@ -240,11 +304,14 @@ def build(
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
         or "data:1",
         model=model,
-        start="posterior" if trains_posterior(method) else "prior",
+        start=start,
         legs=stretches,
         stage_ends=ends,
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),
         run_steps=run_steps,
         lower=lambda state, leg=0: runs[leg].lower(root_key, state, rows, 1),
         learning_rate=None if learning_rate is None else lambda step: float(learning_rate(step)),
+        kl_weight=None if kl_weight is None else lambda step: float(kl_weight(step)),
+        validation=validation,
+        validation_every=every,
     )

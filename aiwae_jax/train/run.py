@@ -15,9 +15,11 @@ import numpy as np
 from aiwae_jax import checks, evaluate, models, recipe
 from aiwae_jax.data.dataset import as_floats
 from aiwae_jax.runs import checkpoint, config, extras, files
+from aiwae_jax.train.stopping import Stopping, of_facts
 from aiwae_jax.types import Model, Params, PyTree
 
 _PARAMS = "train.params."  # of a checkpoint's names
+_BEST = "best."
 _AVERAGE = re.compile(r"train\.opt_states\.(?P<of>theta|phi)\.(?:\d+\.)+average(?P<name>.*)")
 
 
@@ -30,13 +32,15 @@ class Run:
     Attributes:
       folder: of the run.
       model: its model.
-      params: its newest parameters.
+      params: its newest parameters; of a run with patience its best ones by validation.
       config: what its config.json says.
       num_steps: steps done.
       epochs: passes over the data.
       is_finished: whether it has been trained to its end.
       wall_time: seconds of its training, by name.
       repeat: which one it is, of several that were trained side by side.
+      stopping: how far its early stopping is: `epoch` is that of `params`, `stopped_at` the one
+        where training stopped. None of a run without patience.
     """
 
     folder: pathlib.Path
@@ -48,6 +52,7 @@ class Run:
     is_finished: bool
     wall_time: dict[str, float]
     repeat: int = 0
+    stopping: Stopping | None = None
 
     @property
     def start(self) -> str:
@@ -132,7 +137,7 @@ def _rows(name: str, rows: chex.Array) -> chex.Array:
 
 
 def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int = 0) -> Run:
-    """Opens a run with its newest parameters, also one that is still at work.
+    """Opens a run with its newest parameters, or with patience its best; also one still at work.
 
     Args:
       folder: of the run.
@@ -161,6 +166,11 @@ def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int =
     num_repeats = settings.get("num_repeats", 1)
     if not 0 <= checks.integer("repeat", repeat) < num_repeats:
         raise ValueError(f"`repeat` must lie in 0 .. {num_repeats - 1}, got {repeat}.")
+    stopping = of_facts(facts)
+    if stopping and stopping[repeat].step is not None:
+        # The best weights are an average already, where one is kept.
+        best = {name.removeprefix(_BEST): a for name, a in arrays.items() if name.startswith(_BEST)}
+        arrays = {f"{_PARAMS}{name}": array for name, array in best.items()}
     params = _params(folder, model, arrays, repeat if num_repeats > 1 else None)
     steps_per_epoch = stored["data"].get("train_images", 0) // settings.get("batch_size", 1)
     return Run(
@@ -173,6 +183,7 @@ def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int =
         is_finished=facts["is_finished"],
         wall_time=facts["wall_time"],
         repeat=repeat,
+        stopping=stopping[repeat] if stopping else None,
     )
 
 

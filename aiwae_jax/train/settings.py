@@ -1,13 +1,20 @@
 """How long, in what batches, and from which seed a run is trained."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import chex
+import jax.numpy as jnp
 import optax
 
 from aiwae_jax.options import check, option
 from aiwae_jax.train import learning_rates
 from aiwae_jax.train.optimizers import OPTIMIZERS, Optimizers, make_optimizers
+
+_OF_VALIDATION = (
+    *("validation_particles", "validation_every", "validation_nll_every", "patience"),
+    "patience_by",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +98,53 @@ class Settings:
         help="Over the batch. The AIWAE authors take the mean, the IWAE authors the sum; beside a "
         "sum Adam's ε weighs far less.",
     )
+    kl_warmup_share: float = option(
+        0.0,
+        at_least=0,
+        at_most=1,
+        help="Share of all steps over which KL(q || p(z)) comes into the ELBO, its weight rising "
+        "linearly from 0 to 1. Of methods that climb an ELBO.",
+    )
+    validation_share: float = option(
+        0.0,
+        at_least=0,
+        below=1,
+        help="Share of the training data that is held out of training, the same rows for every "
+        "seed; the model's bound of them is in the metrics, the progress and the learning curves.",
+    )
+    validation_particles: int = option(
+        10,
+        at_least=1,
+        at_most=10**6,
+        help="Importance samples K of the validation bound L_K of each row, whatever the method.",
+    )
+    validation_every: int | None = option(
+        None,
+        at_least=1,
+        help="Epochs from one validation bound to the next. By default as few as keep its products "
+        "below a tenth of the training's.",
+    )
+    validation_nll_every: int | None = option(
+        None,
+        at_least=1,
+        help="Epochs from one annealed NLL of up to 200 validation rows to the next; by default "
+        "there is none.",
+    )
+    patience: int | None = option(
+        None,
+        at_least=1,
+        help="Stops when so many validations in a row were no better than the best one, whose "
+        "weights are kept, and are what is measured, shown and loaded.",
+    )
+    patience_by: str = option(
+        "bound",
+        choices=("bound", "nll"),
+        help="What patience goes by: the validation bound, or the annealed NLL.",
+    )
 
     def __post_init__(self):
         check(self)
+        self._check_validation()
         if self.lr_schedule == "paper" and self.warmup_share:
             raise ValueError(
                 "`warmup_share` needs another `lr_schedule` than 'paper', whose first stage has "
@@ -101,6 +152,24 @@ class Settings:
             )
         if self.seed + self.num_repeats > 2**32:
             raise ValueError("`seed` and `num_repeats`: the last seed must be below 2**32.")
+
+    def _check_validation(self):
+        """Refuses what would be idle, or have nothing to go by."""
+        if not self.validation_share:
+            for name in _OF_VALIDATION:
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise ValueError(
+                        f"`{name}`={getattr(self, name)} needs rows to look at: hold out a "
+                        "`validation_share` of the training data, 0.1 say."
+                    )
+        if self.patience_by != "bound" and not self.patience:
+            raise ValueError(
+                f"`patience_by`={self.patience_by!r} has no effect without `patience`."
+            )
+        if self.patience_by == "nll" and not self.validation_nll_every:
+            raise ValueError(
+                "`patience_by`='nll' needs `validation_nll_every`: epochs from one NLL to the next."
+            )
 
     @classmethod
     def of(cls, settings: "Settings") -> "Settings":
@@ -115,6 +184,17 @@ class Settings:
             peak = OPTIMIZERS[self.optimizer].learning_rate
         return learning_rates.make_schedule(self.lr_schedule, peak, ends, self.warmup_share)
 
+    def make_kl_weight(self, num_steps: int) -> Callable[[chex.Array], chex.Array] | None:
+        """The weight of the KL by the step, of so many in all; None without a warm-up."""
+        num_warmup = self.num_kl_warmup(num_steps)
+        if not num_warmup:
+            return None
+        return lambda step: jnp.minimum(step / num_warmup, 1.0)
+
+    def num_kl_warmup(self, num_steps: int) -> int:
+        """Steps of the KL's warm-up, of so many in all."""
+        return max(round(self.kl_warmup_share * num_steps), 1) if self.kl_warmup_share else 0
+
     def make_optimizers(self, learning_rate: optax.ScalarOrSchedule) -> Optimizers:
         """The optimizers of θ, φ and ψ."""
         return make_optimizers(
@@ -128,5 +208,6 @@ class Settings:
     @property
     def is_open_ended(self) -> bool:
         """Whether a finished run can go on for more stages as if it had never ended."""
-        is_open = self.lr_schedule in learning_rates.OPEN_ENDED and not self.warmup_share
+        has_shares = bool(self.warmup_share or self.kl_warmup_share or self.patience)
+        is_open = self.lr_schedule in learning_rates.OPEN_ENDED and not has_shares
         return is_open and self.epochs is None

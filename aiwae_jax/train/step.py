@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from aiwae_jax import checks, support, weights
+from aiwae_jax import checks, objectives, support, weights
 from aiwae_jax.train import persistence, watch
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.state import Kept, TrainState, check_not_taken, check_parts, phase_names
@@ -62,6 +62,7 @@ def _objective_and_info(
     batch: PyTree,
     is_usable: chex.Array,
     kept: Kept | None,
+    kl_weight: chex.Array | None,
 ) -> tuple[chex.Array, tuple[Info, Kept | None]]:
     """Sum of the phase's objective over a batch (one key per datum), and averaged diagnostics.
 
@@ -69,6 +70,7 @@ def _objective_and_info(
     the sum. With the diagnostics comes what a persistent sampler keeps of the data.
     """
     has_proper_weights = "proper_weights" in phase.sampler.gives
+    value_fn = objectives.value_fn(phase.objective, kl_weight)
 
     # A value for each datum; the sampler reduces its diagnostics over the batch.
     @partial(jax.vmap, out_axes=(0, 0, None, 0), axis_name="batch")
@@ -84,7 +86,7 @@ def _objective_and_info(
             )
         log_weights = particles.log_weights if has_proper_weights else ()
         z = None if kept is None else jax.lax.stop_gradient(particles.z)
-        return phase.objective.value(params, particles), log_weights, info, z
+        return value_fn(params, particles), log_weights, info, z
 
     values, log_weights, info, z = draw_and_judge(keys, batch, kept)
     chex.assert_shape(values, keys.shape)
@@ -118,6 +120,11 @@ def check_key(key: chex.PRNGKey) -> None:
         raise TypeError(
             f"`key` must be one random key, as `jax.random.key(0)` makes it; got {found}."
         )
+
+
+def has_kl(method: Method) -> bool:
+    """Whether a phase climbs an ELBO whose KL can be weighed."""
+    return any(phase.objective.value_at is not None for phase in method)
 
 
 class TrainStep:
@@ -216,6 +223,7 @@ def make_train_step(
     *,
     loss_reduction: str = "mean",
     with_nonfinite_data: bool = False,
+    kl_weight: Callable[[chex.Array], chex.Array] | None = None,
 ) -> TrainStep:
     """Compiles all phases of a method into one jitted train step.
 
@@ -239,6 +247,8 @@ def make_train_step(
         a missing value, say). By default such a datum is left out: it counts in
         `num_nonfinite_objective`, and the others of its batch train, each with the weight that it
         has in a full batch.
+      kl_weight: `kl_weight(step) -> []` in [0, 1], a warm-up of the KL in the ELBOs among the
+        objectives, see `Objective.value_at`; `info` has the objective that was climbed.
 
     A persistent sampler goes on from what is in `state.kept` of the batch's data, and leaves there
     what is to be kept of them.
@@ -253,23 +263,31 @@ def make_train_step(
       `effective_sample_size` and `num_zero_weight`.
 
     Raises:
-      ValueError: for an unknown `loss_reduction`, no phases, or persistent samplers of different
-        periods. The step raises it for arrays of unequal length in a batch, an empty batch, data
-        outside the likelihood's support, and a `state.kept` that is not of the batch.
+      ValueError: for an unknown `loss_reduction`, no phases, persistent samplers of different
+        periods, or a `kl_weight` where no phase climbs an ELBO. The step raises it for arrays of
+        unequal length in a batch, an empty batch, data outside the likelihood's support, and a
+        `state.kept` that is not of the batch.
       TypeError: if `method` is no tuple of phases, or `optimizers` not `Params` of transformations.
     """
     check_parts(method, optimizers)
     persistence.restart_every(method)
     if loss_reduction not in ("mean", "sum"):
         raise ValueError(f"`loss_reduction` must be 'mean' or 'sum', got {loss_reduction!r}.")
+    if kl_weight is not None and not has_kl(method):
+        raise ValueError(
+            "`kl_weight` weighs the KL of an ELBO, and no phase of `method` climbs one; leave it "
+            "out."
+        )
 
     def run_phase(keys, phase, state, sampler_state, batch, is_usable, kept):
         params, opt_states = state.params, state.opt_states
+        weight = None if kl_weight is None else kl_weight(state.step)
 
         # The gradient with respect to what this phase moves.
         def loss_fn(moving):
             total, found = _objective_and_info(
-                keys, phase, params._replace(**moving), sampler_state, batch, is_usable, kept
+                *(keys, phase, params._replace(**moving), sampler_state),
+                *(batch, is_usable, kept, weight),
             )
             return -total / (len(keys) if loss_reduction == "mean" else 1.0), found
 

@@ -1,5 +1,6 @@
 """Training to the end in chunks of about a second, with checkpoints and metrics in between."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 
@@ -10,13 +11,14 @@ import numpy as np
 from aiwae_jax.parallel import processes
 from aiwae_jax.runs import checkpoint, folder, metrics, progress, repeats
 from aiwae_jax.runs.interruption import Interrupted, Interruption
-from aiwae_jax.train import diagnosis, watch
+from aiwae_jax.train import diagnosis, stopping, watch
 from aiwae_jax.train.legs import Stretch
-from aiwae_jax.train.loop import epoch_averages
+from aiwae_jax.train.loop import LoopState, epoch_averages
 from aiwae_jax.train.program import Program
 from aiwae_jax.train.step import all_finite
+from aiwae_jax.train.validation import Found
 from aiwae_jax.train.watch import TrainInfo
-from aiwae_jax.types import Info
+from aiwae_jax.types import Info, Params
 
 _SECONDS_PER_CHUNK = 1.0
 _MAX_SKIPPED = 100  # updates in a row, from an epoch's start
@@ -29,8 +31,10 @@ class NonFiniteError(RuntimeError):
     """Training ran into NaN or infinite parameters; the last good checkpoint is kept."""
 
 
-def _facts_line(infos: Sequence[Info], epoch: float, images_per_second: float) -> str:
-    """The facts of the first phase that has them."""
+def _facts_line(
+    infos: Sequence[Info], epoch: float, images_per_second: float, found: Sequence[Found]
+) -> str:
+    """The facts of the first phase that has them, and the newest validation."""
     parts = [f"epoch {epoch:.4g}"]
     for name, label, digits in (
         ("objective", "objective", 2),
@@ -41,6 +45,8 @@ def _facts_line(infos: Sequence[Info], epoch: float, images_per_second: float) -
         values = [info[name] for info in infos if name in info]
         if values:
             parts.append(f"{label} {np.mean(values[0]):.{digits}f}")
+    if found:
+        parts.append(f"validation ≥ {np.mean([each.bound for each in found]):.2f}")
     return "  ".join([*parts, f"{images_per_second:,.0f} img/s"])
 
 
@@ -61,12 +67,20 @@ class Trainer:
         self._program, self._claim = program, claim
         self._settings, self._checkpoint_minutes = program.settings, checkpoint_minutes
         self._checkpoints = checkpoint.Checkpoints(claim.folder / "checkpoints", is_owner=True)
-        self.loop_state = program.init()
+        tree, facts = stopping.template(program), {}
         self.wall_time = {"training_seconds": 0.0}
-        restored = self._checkpoints.restore(self.loop_state, is_exact=True)
+        restored = self._checkpoints.restore(tree, is_exact=True)
         if restored is not None:
-            self.loop_state, facts = restored
+            tree, facts = restored
             self.wall_time = facts["wall_time"]
+        self.loop_state = LoopState(tree.train, tree.totals)
+        self._best: Params | None = None
+        self.stopping: list[stopping.Stopping] = []
+        if self._settings.patience:
+            self._best = tree.best
+            at_first = [stopping.Stopping()] * self._settings.num_repeats
+            self.stopping = stopping.of_facts(facts) or at_first
+        self._found: list[Found] = []
         self.step = self.loop_state.num_steps
         self._repeats = repeats.of(claim.folder, self._settings.seed, self._settings.num_repeats)
         self._metrics = []
@@ -82,6 +96,20 @@ class Trainer:
         """Steps of all stages."""
         return self._program.stage_ends[-1]
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are done, or patience has ended, of all repeats."""
+        has_stopped = bool(self.stopping) and all(each.stopped_at for each in self.stopping)
+        return has_stopped or self.step >= self.total_steps
+
+    @property
+    def weights(self) -> Params:
+        """The weights to be measured and shown: with patience the best ones."""
+        return stopping.shown(self._tree(), self.stopping)
+
+    def _tree(self) -> LoopState | stopping.WithBest:
+        return stopping.with_best(self.loop_state, self._best)
+
     def _is_stage_end(self) -> bool:
         ends = {leg.end for leg in self._program.legs}
         return self.step in self._program.stage_ends or self.step in ends
@@ -90,10 +118,12 @@ class Trainer:
         """Writes a checkpoint of this very step."""
         facts = {
             "wall_time": self.wall_time,
-            "is_finished": self.step >= self.total_steps,
+            "is_finished": self.is_finished,
             "epochs": self._program.epochs_at(self.step),
         }
-        self._checkpoints.save(self.step, self.loop_state, facts)
+        if self.stopping:
+            facts["stopping"] = [dataclasses.asdict(each) for each in self.stopping]
+        self._checkpoints.save(self.step, self._tree(), facts)
         self._saved_at = time.monotonic()
 
     def _advance(self, num_steps: int) -> float:
@@ -130,8 +160,52 @@ class Trainer:
                     f"before step {self.step}. {self._last_good()}"
                 )
 
-    def _write_metrics(self, averages: TrainInfo, epoch: float, leg: Stretch) -> None:
-        """Writes an epoch's averages, for each repeat into its own file."""
+    def _validate(self, epoch: float, leg: Stretch, bar: progress.Progress) -> list[Found]:
+        """Looks at the rows that are held out, where it is time for it; of each repeat."""
+        validation, settings = self._program.validation, self._settings
+        if validation is None:
+            return []
+        number, rest = divmod(self.step - leg.start, leg.steps_per_epoch)
+        is_last = self.step == leg.end
+        every = self._program.validation_every[self._program.legs.index(leg)]
+        is_due = is_last or (rest == 0 and number % every == 0)
+        with_nll, nll_every = False, settings.validation_nll_every
+        if nll_every is not None:
+            with_nll = is_last or (rest == 0 and (leg.first_epoch + number) % nll_every == 0)
+        if not (is_due or with_nll):
+            return []
+        if with_nll:
+            bar.update(self.step, "annealing rows that are held out")
+        began = time.monotonic()
+        found = validation.look(self.loop_state.train.weights, with_nll=with_nll)
+        seconds = time.monotonic() - began
+        self.wall_time["validation_seconds"] = (
+            self.wall_time.get("validation_seconds", 0.0) + seconds
+        )
+        self._watch.look_at_bounds([each.bound for each in found])
+        by_nll = settings.patience_by == "nll"
+        if self.stopping and (with_nll if by_nll else is_due):
+            self._compare([-each.nll if by_nll else each.bound for each in found], epoch)
+        self._found = found
+        return found
+
+    def _compare(self, values: Sequence[float], epoch: float) -> None:
+        """Keeps the weights where a validation is the best so far."""
+        is_warming_up = self.step <= self._settings.num_kl_warmup(self.total_steps)
+        options = {"patience": self._settings.patience, "is_warming_up": is_warming_up}
+        new = [
+            each.after(value, self.step, epoch, **options)
+            for each, value in zip(self.stopping, values, strict=True)
+        ]
+        is_better = stopping.are_better(new, self.stopping)
+        if is_better.any():
+            self._best = stopping.take(is_better, self.loop_state.train.weights, self._best)
+        self.stopping = new
+
+    def _write_metrics(
+        self, averages: TrainInfo, epoch: float, leg: Stretch, found: Sequence[Found]
+    ) -> None:
+        """Writes an epoch's averages and validation, for each repeat into its own file."""
         averages = processes.fetch(averages)  # by all, for process 0 to slice
         if not processes.is_primary():
             return
@@ -140,22 +214,26 @@ class Trainer:
             facts["leg"] = self._program.legs.index(leg)
         if self._program.learning_rate is not None:
             facts["learning_rate"] = self._program.learning_rate(self.step - 1)
-        for repeat, writer in zip(self._repeats, self._metrics, strict=True):
+        if self._program.kl_weight is not None:
+            facts["kl_weight"] = self._program.kl_weight(self.step - 1)
+        for i, (repeat, writer) in enumerate(zip(self._repeats, self._metrics, strict=True)):
             columns = metrics.columns(repeat.select(averages), leg.phases)
-            writer.write(self.step, facts | columns)
+            validated = found[i].columns() if found else {}
+            writer.write(self.step, facts | columns | validated)
 
     def train(self, interruption: Interruption) -> None:
-        """Trains to the end.
+        """Trains to the end, or until patience has ended.
 
         Raises:
           Interrupted: after saving, on SIGINT, SIGTERM or SIGHUP.
           NonFiniteError: when parameters are no longer finite; nothing bad is saved.
           files.WorkdirError: when the folder is gone; it is not made again.
         """
+        self._say_what_is_held_out()
         bar = progress.Progress("training", self.total_steps, self.step)
         chunk = 1  # the first chunk also compiles, so the second learns the pace
         try:
-            while self.step < self.total_steps:
+            while not self.is_finished:
                 leg = self._program.leg_at(self.step)
                 num_steps = min(chunk, leg.left(self.step))
                 seconds = self._advance(num_steps)
@@ -178,16 +256,17 @@ class Trainer:
                 self._check_totals(processes.fetch(totals), steps_in_epoch, leg)
                 averages = epoch_averages(totals, steps_in_epoch)
                 epoch = self._program.epochs_at(self.step)
+                found = self._validate(epoch, leg, bar)
                 is_end_of_leg = len(self._program.legs) > 1 and self.step == leg.end
-                if steps_in_epoch == leg.steps_per_epoch or is_end_of_leg:
-                    self._write_metrics(averages, epoch, leg)
+                if steps_in_epoch == leg.steps_per_epoch or is_end_of_leg or found:
+                    self._write_metrics(averages, epoch, leg, found)
                 images_per_second = pace * leg.batch_size * self._settings.num_repeats
                 infos = [averages[phase] for phase in leg.phases]
-                bar.update(self.step, _facts_line(infos, epoch, images_per_second))
+                bar.update(self.step, _facts_line(infos, epoch, images_per_second, self._found))
 
                 if signal_number or is_due or self._is_stage_end():
                     self.save()
-                if signal_number and self.step < self.total_steps:
+                if signal_number and not self.is_finished:
                     raise Interrupted(
                         f"Interrupted; saved at step {self.step} of {self.total_steps}. Start the "
                         "same command again to continue.",
@@ -196,6 +275,31 @@ class Trainer:
             self.save()
         finally:
             bar.close()
+        self._say_what_stopped()
+
+    def _say_what_is_held_out(self) -> None:
+        validation = self._program.validation
+        if validation is None or self.is_finished or not processes.is_primary():
+            return
+        every = " then ".join(
+            "epoch" if number == 1 else f"{number} epochs"
+            for number in self._program.validation_every
+        )
+        print(
+            f"validation: {len(validation.rows)} of the training rows are held out; "
+            f"L_{validation.num_particles} of them every {every}",
+            flush=True,
+        )
+
+    def _say_what_stopped(self) -> None:
+        if not processes.is_primary():
+            return
+        for repeat, found in zip(self._repeats, self.stopping, strict=False):
+            who = "" if repeat.number is None else f"{repeat.folder.name}: "
+            what = "trained to the end"
+            if found.stopped_at is not None:
+                what = f"stopped early, at epoch {found.stopped_at:g}"
+            print(f"{who}{what}; the best weights are those of epoch {found.epoch:g}")
 
     def close(self) -> None:
         """Closes files and checkpoints."""

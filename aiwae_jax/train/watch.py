@@ -7,7 +7,7 @@ platforms. So the host reads the counts, without waiting for them.
 import collections
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import chex
@@ -133,6 +133,17 @@ class Watch:
             if not is_chance and kind not in self._said:
                 self._said.add(kind)
                 warnings.warn(f"{sentence} This is said once.", stacklevel=stacklevel + 1)
+
+    def look_at_bounds(self, bounds: Iterable[float]) -> None:
+        """Warns once of validation bounds that are not finite."""
+        if not np.isfinite(list(bounds)).all() and "validation" not in self._said:
+            self._said.add("validation")
+            warnings.warn(
+                "The validation bound is not finite: log p(x, z) is -inf or NaN at all samples of "
+                "a row that is held out. Such a validation is no better than any other. This is "
+                "said once.",
+                stacklevel=2,
+            )
 
     def follow(
         self,
