@@ -11,6 +11,7 @@ from aiwae_jax.cli.build import build_method, build_model
 from aiwae_jax.cli.curriculum import legs_of
 from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.cli.layout import Layout
+from aiwae_jax.cli.settings import MODELS
 from aiwae_jax.parallel import sharding
 from aiwae_jax.train import Leg, Optimizers, TrainStep, program
 from aiwae_jax.train.legs import place
@@ -29,6 +30,15 @@ def build_mesh(layout: Layout, batch_size: int) -> Mesh:
         return sharding.make_mesh(num_data, num_particle)
     except ValueError as error:
         raise UsageError(f"--mesh, --batch_size: {error}") from None
+
+
+def for_model(training: Training, dataset: data.Dataset) -> data.Dataset:
+    """The data as the configured model sees them: our own models are of bits.
+
+    Raises:
+      data.DataError: for values that are neither bits nor grey levels.
+    """
+    return dataset.as_bits() if training.model in MODELS else dataset
 
 
 def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE) -> program.Program:

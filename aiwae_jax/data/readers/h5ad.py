@@ -43,7 +43,7 @@ def _read(h5py, file: Any, path: pathlib.Path, label: str | None, layer: str | N
     layers = [*file.get("layers", ()), *([_RAW] if "raw/X" in file else [])]
     if layer is not None and layer not in layers:
         there = f"it has {', '.join(map(repr, layers))}" if layers else "it has none beside `X`"
-        raise DataError(f"{path} has no `layer`={layer!r}; {there}.")
+        raise DataError(f"`layer`={layer!r} must be one of {path}; {there}.")
     matrix, of_genes = {
         None: (lambda: file["X"], "var"),
         _RAW: (lambda: file["raw/X"], "raw/var"),
@@ -78,7 +78,9 @@ def _labels(
     cells = file["obs"]
     if label not in cells:
         there = ", ".join(name for name in cells if not name.startswith("_"))
-        raise DataError(f"{path} has no `label`={label!r} in `obs`; it has {there or 'nothing'}.")
+        raise DataError(
+            f"`label`={label!r} must be a column of `obs` in {path}; it has {there or 'none'}."
+        )
     column = cells[label]
     if isinstance(column, h5py.Group):  # of categories
         codes, names = column["codes"][()], [_text(name) for name in column["categories"][()]]
