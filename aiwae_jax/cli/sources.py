@@ -95,7 +95,10 @@ def load(
         name = str(elsewhere)
     options = {field: getattr(reading, field) for field in FLAGS}
     where = resolve(name, options, argument)
-    return data.load(where, data_dir) if where in data.NAMES else data.from_file(where, **options)
+    if where in data.NAMES:
+        return data.load(where, data_dir)
+    print(f"reading {where}", flush=True)
+    return data.from_file(where, **options)
 
 
 def describe(dataset: data.Dataset) -> str:
