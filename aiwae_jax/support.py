@@ -227,12 +227,12 @@ def _not_binary(values: np.ndarray, is_bit: np.ndarray, name: str) -> str:
             "a likelihood of real values"
         )
     else:
-        level = _full_level(high)
+        level = full_level(high)
         advice = f"grey levels are binarized anew at every use by `data.binarize(key, x, {level})`"
     return f"{found}; {advice}."
 
 
-def _full_level(high: float) -> float:
+def full_level(high: float) -> float:
     """The usual number of levels that a largest one belongs to."""
     return next((level for level in (16.0, 255.0, 65535.0) if high <= level), float(high))
 
@@ -243,4 +243,4 @@ def _advice_on_levels(values: np.ndarray) -> str:
             "standardized and other real values are no grey levels: they need a Gaussian "
             "likelihood."
         )
-    return f"is `max_level` {_full_level(values.max()):g}?"
+    return f"is `max_level` {full_level(values.max()):g}?"

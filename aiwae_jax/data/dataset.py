@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import support
+from aiwae_jax.data import kinds
 
 
 class DataError(ValueError):
@@ -34,6 +35,10 @@ class Dataset(NamedTuple):
       source: where it came from, for the report.
       is_stand_in: whether its numbers are not comparable with the papers' on the same name.
       columns: X names of the columns, or None for what has none (pixels).
+      categories: column -> the names of its codes 0, 1, ..., of columns that held words.
+      origin: what `reload` needs to load it again, or None.
+      train_index: `[N]` the rows of the file that training rows are, where it was split here.
+      test_index: `[M]` likewise.
     """
 
     name: str
@@ -47,10 +52,65 @@ class Dataset(NamedTuple):
     source: str = ""
     is_stand_in: bool = False
     columns: tuple[str, ...] | None = None
+    categories: Mapping[str, tuple[str, ...]] | None = None
+    origin: Mapping[str, Any] | None = None
+    train_index: np.ndarray | None = None
+    test_index: np.ndarray | None = None
 
     def mean_image(self) -> np.ndarray:
-        """Mean training image `[X]` in [0, 1], of grey levels."""
-        return (self.train.mean(axis=0, dtype=np.float64) / self.max_level).astype(np.float32)
+        """Mean training row `[X]`; in [0, 1], of bits and grey levels."""
+        mean = self.train.mean(axis=0, dtype=np.float64)
+        return (mean / (self.max_level or 1.0)).astype(np.float32)
+
+    @property
+    def values(self) -> kinds.Values:
+        """What the numbers of all rows are, column by column."""
+        return kinds.look(self.train).join(kinds.look(self.test))
+
+    @property
+    def kind(self) -> str:
+        """One of `kinds.KINDS`: "bits", "grey", "counts", "real", "categories" or "mixed".
+
+        "mixed" is of categories beside numbers; `kinds_of_columns` says which is which.
+        """
+        return self._kind(self.values)
+
+    def _kind(self, values: kinds.Values) -> str:
+        if self.categories:
+            return "categories" if len(self.categories) == self.train.shape[1] else "mixed"
+        is_image = self.image_shape is not None
+        has_names = self.columns is not None
+        return kinds.kind_of(
+            values, max_level=self.max_level, has_names=has_names, is_image=is_image
+        )
+
+    @property
+    def kinds_of_columns(self) -> tuple[str, ...]:
+        """The kind of every column by itself."""
+        named = self.categories or {}
+        columns = self.columns or [""] * self.train.shape[1]
+        return kinds.kinds_of_columns(self.values, [name in named for name in columns])
+
+    def as_bits(self) -> "Dataset":
+        """The same, where a model is to see bits: grey levels are drawn as bits at every use.
+
+        Raises:
+          DataError: for values that are neither.
+        """
+        kind, values = self.kind, self.values
+        if kind == "bits" or self.max_level is not None:
+            return self
+        if kind != "grey":
+            raise DataError(
+                f"`dataset` must hold bits or grey levels to be drawn as bits; {self.title} has "
+                f"{kinds.sentence(kind, values)}."
+            )
+        return self._replace(max_level=kinds.white(values))
+
+    def in_words(self) -> str:
+        """Says what the values are taken for, and which likelihood fits."""
+        values = self.values
+        return kinds.sentence(self._kind(values), values)
 
     @property
     def batch_fn(self) -> Callable[[chex.PRNGKey, chex.Array], chex.Array]:
@@ -62,8 +122,9 @@ class Dataset(NamedTuple):
         digest = hashlib.sha256()
         for rows in (self.train, self.test):
             digest.update(np.ascontiguousarray(rows).tobytes())
-        return {
+        found = {
             "name": self.name,
+            "kind": self.kind,
             "max_level": self.max_level,
             "title": self.title,
             "source": self.source,
@@ -72,6 +133,8 @@ class Dataset(NamedTuple):
             "test_images": len(self.test),
             "sha256": digest.hexdigest(),
         }
+        more = {"columns": self.columns, "categories": self.categories, "origin": self.origin}
+        return found | {name: value for name, value in more.items() if value is not None}
 
     def differences(self, described: Mapping[str, Any]) -> list[str]:
         """How the data differ from what an earlier `describe` said of them, in words."""
@@ -104,6 +167,7 @@ def from_arrays(
     max_level: float | None = None,
     image_shape: tuple[int, int] | None = None,
     columns: Sequence[str] | None = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
     name: str = "data",
     title: str | None = None,
     source: str = "arrays",
@@ -119,6 +183,7 @@ def from_arrays(
         are drawn as bits anew at every use. By default a model sees the rows as they are.
       image_shape: (height, width), by default the trailing axes of `train` where there are two.
       columns: X names of the columns, no two alike; None for pixels, say.
+      categories: of columns that are codes 0, 1, ...: column -> the names of the codes.
       name: a word for it.
       title: what to call it in a report; by default the name.
       source: where it came from.
@@ -154,6 +219,7 @@ def from_arrays(
         image_shape=None if image_shape is None else tuple(image_shape),
         source=source,
         columns=None if columns is None else tuple(map(str, columns)),
+        categories=None if categories is None else {n: tuple(c) for n, c in categories.items()},
     )
     check(dataset)
     return dataset
