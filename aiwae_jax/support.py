@@ -141,9 +141,7 @@ def check_columns(x: Any, *, name: str, num_columns: int) -> None:
     if not isinstance(x, np.ndarray | jax.Array):
         raise TypeError(f"`{name}` must be an array of rows, got {type(x).__name__}.")
     if x.ndim != 2 or x.shape[1] != num_columns:
-        raise ValueError(
-            f"`{name}` must have shape [rows, {num_columns}], got {list(x.shape)}."
-        )
+        raise ValueError(f"`{name}` must have shape [rows, {num_columns}], got {list(x.shape)}.")
 
 
 def check_levels(levels: Any, max_level: float, *, name: str) -> None:

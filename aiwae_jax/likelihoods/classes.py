@@ -106,7 +106,7 @@ def categorical(num_classes: int | Sequence[int]) -> Likelihood:
         numbers = of_columns(x.shape[0])
         columns = np.repeat(np.arange(len(numbers)), numbers)
         classes = np.concatenate([np.arange(number) for number in numbers])
-        return (x[columns] == classes).astype(x.dtype)
+        return (x[columns] == jnp.asarray(classes, x.dtype)).astype(x.dtype)
 
     return Likelihood(
         build,

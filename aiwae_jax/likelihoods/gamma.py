@@ -17,13 +17,13 @@ _NEAR = 0.5  # share of m within which x is near it
 
 
 def _series(n: chex.Array) -> chex.Array:
-    """log n! - log(Stirling's formula), of large n."""
+    """Log n! - log(Stirling's formula), of large n."""
     square = jnp.square(n)
     return (1.0 / 12.0 - (1.0 / 360.0 - 1.0 / (1260.0 * square)) / square) / n
 
 
 def stirling_error(n: chex.Array) -> chex.Array:
-    """log Γ(n + 1) - [(n + ½) log n - n + ½ log 2π], for n > 0, elementwise."""
+    """Log Γ(n + 1) - [(n + ½) log n - n + ½ log 2π], for n > 0, elementwise."""
     is_large = n >= _LARGE
     small, large = jnp.where(is_large, 1.0, n), jnp.where(is_large, n, _LARGE)
     exact = jax.lax.lgamma(small + 1.0) - (small + 0.5) * jnp.log(small) + small - _HALF_LOG_TWO_PI
@@ -31,7 +31,7 @@ def stirling_error(n: chex.Array) -> chex.Array:
 
 
 def log_gamma_ratio(a: chex.Array, x: chex.Array) -> chex.Array:
-    """log Γ(a + x) - log Γ(a), for a > 0 and a + x > 0 not far from it, elementwise."""
+    """Log Γ(a + x) - log Γ(a), for a > 0 and a + x > 0 not far from it, elementwise."""
     is_large = a >= _LARGE
     small, large = jnp.where(is_large, 1.0, a), jnp.where(is_large, a, _LARGE)
     exact = jax.lax.lgamma(small + x) - jax.lax.lgamma(small)
@@ -43,7 +43,7 @@ def log_gamma_ratio(a: chex.Array, x: chex.Array) -> chex.Array:
 def deviance(
     x: chex.Array, mean: chex.Array, log_ratio: chex.Array, difference: chex.Array
 ) -> chex.Array:
-    """x log(x / m) + m - x, for x > 0, elementwise: the part of a log probability that is not 0.
+    """X log(x / m) + m - x, for x > 0, elementwise: the part of a log probability that is not 0.
 
     Args:
       x: what was found.

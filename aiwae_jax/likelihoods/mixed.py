@@ -94,7 +94,10 @@ def columns(parts: Mapping[str, Likelihood], names: Sequence[str]) -> Likelihood
 
     num_heads = [len(part.head_sizes(len(place))) for part, place in of_part]
     places = tuple(place for _, place in of_part)
-    is_learning = [bool(jax.tree.leaves(jax.eval_shape(lambda p=p, n=n: p.init(len(n))))) for p, n in of_part]  # fmt: skip
+    is_learning = [
+        bool(jax.tree.leaves(jax.eval_shape(functools.partial(part.init, len(place)))))
+        for part, place in of_part
+    ]
 
     def own(params, number: int):
         return params[f"part_{number}"] if is_learning[number] else {}

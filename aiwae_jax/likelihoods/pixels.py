@@ -68,9 +68,10 @@ def discretized_logistic(
 ) -> Likelihood:
     """Levels 0, 1, ..., by a logistic distribution of which each level has its share.
 
-    Kingma et al. 2016 (appendix) and Salimans et al. 2017 (PixelCNN++, Eq. 2, of one component): the
-    first and the last level have all that is beyond them, so that probabilities sum to 1. The
-    decoder puts out where pixels lie, -1 to 1, `[X]`, and for `scale`="per_datum" their scales `[X]`.
+    Kingma et al. 2016 (appendix) and Salimans et al. 2017 (PixelCNN++, Eq. 2, of one component):
+    the first and the last level have all that is beyond them, so that probabilities sum to 1. The
+    decoder puts out where pixels lie, -1 to 1, `[X]`, and for `scale`="per_datum" their scales
+    `[X]`.
 
     Args:
       num_levels: 256 of 8 bits.
