@@ -59,7 +59,7 @@ def likelihood_notes(model: Mapping[str, Any] | None) -> list[str]:
         return []
     words = likelihood_words(likelihood)
     given = " given its library size, its last column" if _is_given_library(likelihood) else ""
-    return [f"p(x|z) is {words}{given}; nats are in the data's own units"]
+    return [f"the likelihood p(x|z) is {words}{given}; nats are in the data's own units"]
 
 
 def likelihood_words(recipe: Mapping[str, Any]) -> str:
