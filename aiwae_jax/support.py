@@ -3,6 +3,7 @@
 A likelihood outside its support is a number all the same, and a wrong one.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -87,6 +88,60 @@ def check_pixels(x: Any, *, name: str, num_pixels: int, first: int = 0) -> None:
             f"{list(x.shape)}."
         )
     check_binary(x[:, first:], name=name)
+
+
+def check_values(
+    x: Any,
+    is_allowed_fn: Callable[[np.ndarray], np.ndarray],
+    *,
+    name: str,
+    rule: str,
+    columns: Sequence[str] | None = None,
+) -> None:
+    """Refuses data with values that they must not have, naming the first by its column and row.
+
+    Args:
+      x: `[N, X]`; tracers are let through.
+      is_allowed_fn: values -> which of them may be, a bool each.
+      name: what the caller calls `x`.
+      rule: what the values must be, in words.
+      columns: X names.
+
+    Raises:
+      ValueError: for another rank, NaN, infinities, and what is not allowed.
+      TypeError: for what is not a number.
+    """
+    if not is_concrete(x):
+        return
+    values = _as_numbers(x, name, ())
+    if values.ndim != 2:
+        raise ValueError(f"`{name}` must have shape [rows, columns], got {list(values.shape)}.")
+    is_wrong = ~(np.isfinite(values) & np.asarray(is_allowed_fn(values), bool))
+    if is_wrong.any():
+        row, column = np.argwhere(is_wrong)[0]
+        raise ValueError(
+            f"`{name}` must be {rule}, got {values[row, column]:g} in row {row}, "
+            f"{name_of_column(column, columns)} ({is_wrong.sum()} of {is_wrong.size} values are "
+            "not)."
+        )
+
+
+def name_of_column(number: int, columns: Sequence[str] | None) -> str:
+    """Words for a column: by its name where it has one."""
+    return f"column {number}" if columns is None else f"column {columns[number]!r}"
+
+
+def check_columns(x: Any, *, name: str, num_columns: int) -> None:
+    """Refuses what are not rows of so many numbers.
+
+    Raises:
+      ValueError: for another shape.
+      TypeError: for what is no array.
+    """
+    if not isinstance(x, np.ndarray | jax.Array):
+        raise TypeError(f"`{name}` must be an array of rows, got {type(x).__name__}.")
+    if x.ndim != 2 or x.shape[1] != num_columns:
+        raise ValueError(f"`{name}` must have shape [rows, {num_columns}], got {list(x.shape)}.")
 
 
 def check_levels(levels: Any, max_level: float, *, name: str) -> None:

@@ -7,11 +7,11 @@ import jax
 from jax.sharding import Mesh
 
 from aiwae_jax import data, train
+from aiwae_jax.cli import likelihood
 from aiwae_jax.cli.build import build_method, build_model
 from aiwae_jax.cli.curriculum import legs_of
 from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.cli.layout import Layout
-from aiwae_jax.cli.settings import MODELS
 from aiwae_jax.parallel import sharding
 from aiwae_jax.train import Leg, Optimizers, TrainStep, program
 from aiwae_jax.train.legs import place
@@ -32,13 +32,15 @@ def build_mesh(layout: Layout, batch_size: int) -> Mesh:
         raise UsageError(f"--mesh, --batch_size: {error}") from None
 
 
-def for_model(training: Training, dataset: data.Dataset) -> data.Dataset:
-    """The data as the configured model sees them: our own models are of bits.
-
-    Raises:
-      data.DataError: for values that are neither bits nor grey levels.
-    """
-    return dataset.as_bits() if training.model in MODELS else dataset
+def _model_of(training: Training, dataset: data.Dataset) -> Model:
+    """The configured model of data as `likelihood.choose` returned them."""
+    return build_model(
+        training,
+        dataset.mean_image(),
+        likelihood=likelihood.again(training, dataset),
+        columns=dataset.columns,
+        image_shape=dataset.image_shape,
+    )
 
 
 def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE) -> program.Program:
@@ -49,7 +51,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
       UsageError: for a mesh that there are no devices for.
     """
     data.check(dataset)  # before a model is made of its mean
-    model = build_model(training, dataset.mean_image())
+    model = _model_of(training, dataset)
     return program.build(
         build_method(training, model),
         model,
@@ -87,7 +89,7 @@ class Step(NamedTuple):
 def build_step(training: Training, dataset: data.Dataset) -> Step:
     """Builds the train step of a run; of one with several legs the last one's."""
     own, _ = legs_of(training)[-1]
-    model, settings = build_model(own, dataset.mean_image()), settings_of(own)
+    model, settings = _model_of(own, dataset), settings_of(own)
     method, optimizers = build_method(own, model), settings.make_optimizers(1e-3)
     step = train.make_train_step(method, optimizers, loss_reduction=settings.loss_reduction)
     return Step(model, method, optimizers, step)

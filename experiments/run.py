@@ -6,7 +6,7 @@ from collections.abc import Sequence
 if not __package__:  # a script, from whatever folder: `python experiments/run.py`
     sys.path[0] += "/.."
 
-from aiwae_jax.cli import command, devices, sources
+from aiwae_jax.cli import command, devices, likelihood, sources
 from aiwae_jax.report import plots
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.train.trainer import Trainer
@@ -21,7 +21,9 @@ def main(argv: Sequence[str]) -> None:
         plots.load()
     dataset = sources.load(config.training.dataset, config.data_dir, config.training)
     print(sources.describe(dataset))
-    dataset = build.for_model(config.training, dataset)
+    chosen = likelihood.choose(config.training, dataset)
+    dataset = chosen.dataset
+    print(f"likelihood: {chosen.words}")
     run = build.build(config.training, dataset, config.layout)
     memory.check(config, dataset, run)
     epochs = config.training.total_epochs

@@ -334,6 +334,8 @@ def test_the_command_fits_and_reports(tmp_path, capsys):
     np.savez(path, train=chance.integers(0, 17, (40, 4, 4)), test=chance.integers(0, 17, (8, 4, 4)))
     given = ["fit", str(path), f"--folder={folder}", "--hidden_dim=4", "--latent_dim=2"]
     given += ["--batch_size=20", "--K=2", "--T=3"]
+    assert cli.main([*given, "--epochs=2", "--likelihood=categorical+num_classes=3"]) == 2
+    assert "whole numbers from 0 on below 3, got" in capsys.readouterr().err
     assert cli.main([*given, "--epochs=2", "--max_level=8"]) == 2
     assert "is `max_level` 16?" in capsys.readouterr().err
     assert cli.main([*given, "--epochs=2"]) == 0

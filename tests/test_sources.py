@@ -13,10 +13,12 @@ from experiments import completion, evaluate, workdir
 BITS = np.random.default_rng(0).integers(0, 2, (60, 6))
 SMALL = [flag for flag in TINY if not flag.startswith(("--dataset", "--batch_size"))]
 SMALL += ["--method=vae", "--batch_size=16", "--epochs=2"]
+SMALLER = ["--eval_temperatures=3", "--eval_chains=2", "--eval_simulated=2"]
 QUICK = ["--temperatures=5", "--chains=2", "--simulated=2", "--bound_samples=50", "--examples=4"]
 FITTED = ["--method=vae", "--hidden_dim=4", "--latent_dim=2", "--batch_size=16", "--epochs=2"]
 
 
+BITS_ONLY = ["--likelihood=bernoulli"]
 LARGE = ["--batch_size=100"]  # in the place of the size in FITTED
 
 
@@ -88,6 +90,24 @@ def test_a_csv_is_trained_measured_and_moved_by_the_papers_command(tmp_path, cap
     assert evaluate.main([*again, "--eval_examples=4", "--eval_temperatures=5"]) == 0
 
 
+@pytest.mark.by_hand
+@pytest.mark.slow
+def test_real_numbers_are_trained_and_measured_by_the_papers_command(tmp_path, capsys):
+    path, folder = tmp_path / "table.csv", tmp_path / "run"
+    rows = np.random.default_rng(0).normal(3.0, 2.0, (60, 3))
+    csv(path, rows)
+    assert main(f"--dataset={path}", f"--workdir={folder}", *SMALL) == 0
+    printed = capsys.readouterr().out
+    assert "likelihood: normal, which fits these values" in printed
+    report = json.loads((folder / "report.json").read_text())
+    # Near the entropy of what the rows were drawn from, in their own units.
+    entropy = 3 * (0.5 * np.log(2 * np.pi * np.e) + np.log(2.0))
+    assert abs(report["nll_test"] - entropy) < 4
+    assert evaluate.main(["evaluate", f"--workdir={folder}", "--eval_examples=2", *SMALLER]) == 0
+    assert main(f"--dataset={path}", f"--workdir={folder}", *SMALL, "--likelihood=student_t") == 2
+    assert "--likelihood=None there, student_t here" in capsys.readouterr().err
+
+
 def test_a_file_gives_its_folder_a_name(tmp_path):
     path = csv(tmp_path / "my data.v2.csv")
     training = completion.complete({"dataset": str(path), "label": "c 0", "test_share": 0.1})
@@ -102,7 +122,11 @@ def test_a_file_gives_its_folder_a_name(tmp_path):
     [
         ("a,b\n1,x\n2,3\n", [], "line 2, column 'b': 'x' is no number"),
         ("a,b\n1,\n2,3\n", [], "column 'b': the value is missing"),
-        ("a,b\n1.5,2\n-1,3\n", [], "must be bits, or grey levels that are drawn as bits, for"),
+        (
+            "a,b\n1.5,2\n-1,3\n",
+            BITS_ONLY,
+            "must be bits, or grey levels that are drawn as bits, for",
+        ),
         (
             None,
             LARGE,

@@ -22,6 +22,7 @@ FLOORS = [
             "distributions",
             "likelihoods",
             "networks",
+            "convolutions",
             "checks",
             "support",
         ),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from aiwae_jax import train
-from aiwae_jax.cli import build, command, completion, flags, sources
-from aiwae_jax.cli.settings import FLAGS, MODELS, Fitting, help_of
+from aiwae_jax.cli import build, command, completion, flags, likelihood, sources
+from aiwae_jax.cli.settings import FLAGS, Fitting, help_of
 from aiwae_jax.options import option
 
 # Where they are not given.
@@ -44,9 +44,17 @@ def main(argv: Sequence[str]) -> None:
 
     dataset = sources.load(name, fv.data_dir, reading, "DATA")
     print(sources.describe(dataset))
-    if fitting.model in MODELS:  # of Bernoulli pixels
-        dataset = dataset.as_bits()
-    model = build.build_model(fitting, dataset.mean_image())
+    chosen = likelihood.choose(fitting, dataset)
+    dataset = chosen.dataset
+    print(f"likelihood: {chosen.words}")
+    with flags.refusals(FLAGS):
+        model = build.build_model(
+            fitting,
+            dataset.mean_image(),
+            likelihood=chosen.likelihood,
+            columns=dataset.columns,
+            image_shape=dataset.image_shape,
+        )
     run = train.fit(
         build.build_method(fitting, model),
         model,

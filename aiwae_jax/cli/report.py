@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from aiwae_jax import data, report, train
-from aiwae_jax.cli import command, flags
+from aiwae_jax.cli import command, flags, likelihood
 from aiwae_jax.cli.flags import names_of
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
@@ -36,4 +36,5 @@ def main(argv: Sequence[str]) -> None:
 
     run = train.load(folder)
     dataset = data.reload(run.config["data"], where=where.data, data_dir=fv.data_dir)
+    dataset = likelihood.as_trained(dataset, run.config)
     report.write(run, dataset, evaluation)

@@ -103,8 +103,7 @@ class Dataset(NamedTuple):
         if kind != "grey":
             raise DataError(
                 f"{self.title} must be bits, or grey levels that are drawn as bits, for Bernoulli "
-                f"pixels; it is {kinds.sentence(kind, values)}. A model of your own may have "
-                "another likelihood."
+                f"pixels; it is {kinds.sentence(kind, values)}."
             )
         return self._replace(max_level=kinds.white(values))
 
