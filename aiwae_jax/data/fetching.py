@@ -3,7 +3,6 @@
 import errno
 import os
 import pathlib
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -62,7 +61,7 @@ def download(
     try:
         temporary.unlink()  # pooch keeps what is there
         pooch.get_logger().setLevel("WARNING")
-        print(f"downloading {url} to {path.parent}", file=sys.stderr)
+        print(f"downloading {url} to {path.parent}", flush=True)
         pooch.retrieve(
             url,
             known_hash=sha256 and f"sha256:{sha256}",
