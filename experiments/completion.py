@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from aiwae_jax import evaluate, moves, paths
-from aiwae_jax.cli import completion
+from aiwae_jax.cli import completion, sources
 from aiwae_jax.cli.build import stand_in
 from aiwae_jax.cli.flags import names_of, refusals, require
 from aiwae_jax.cli.settings import BINARY, MODELS
@@ -46,11 +46,7 @@ def complete(given: dict[str, Any], preset: str = "default") -> Training:
       UsageError: for one that cannot be run.
     """
     given = {"dataset": "digits"} | given
-    for name in ("likelihood", "standardize"):
-        require(
-            given.get(name) in (None, "bernoulli"),
-            f"--{name} is of the command aiwae: the paper's data are bits.",
-        )
+    given["dataset"] = sources.resolve(given["dataset"], given)
 
     def usual(method: str, model: str) -> dict[str, Any]:
         batch_size = _COMMON_BATCH_SIZE if model in BINARY else paper.batch_size(method)

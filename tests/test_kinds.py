@@ -85,5 +85,5 @@ def test_grey_levels_are_drawn_as_bits_only_where_that_is_asked():
     assert dataset(COUNTS.clip(0, 16), image_shape=(2, 2)).as_bits().max_level == 16.0
     bits = dataset(BITS)
     assert bits.as_bits() is bits
-    with pytest.raises(data.DataError, match=r"must hold bits or grey .* data has counts, whole"):
+    with pytest.raises(data.DataError, match=r"data must be bits, or grey .*; it is counts, whole"):
         dataset(COUNTS).as_bits()

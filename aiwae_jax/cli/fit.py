@@ -20,20 +20,15 @@ class Starting:
     """Options of a start of a run, which are not the run's."""
 
     folder: str | None = option(None, help="Folder of the run; the same command continues there.")
-    max_level: float | None = option(
-        None,
-        above=0,
-        help="Grey level that stands for 1, of a file: its pixels are drawn anew as "
-        "bits at every use.",
-    )
     checkpoint_minutes: float = option(3.0, above=0, help="Minutes between checkpoints, at most.")
 
 
-@command.exit_codes(names={**FLAGS, "folder": "folder", "max_level": "max_level"})
+@command.exit_codes(names={**FLAGS, **sources.FLAGS, "folder": "folder"})
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     fv = absl_flags.FlagValues()
     flags.define_options(fv, Starting)
+    flags.define_options(fv, sources.Reading)
     flags.define_options(fv, Fitting, _help_of, without=_NOT_YET)
     flags.define(fv)
     (name,) = flags.parse(
@@ -42,27 +37,17 @@ def main(argv: Sequence[str]) -> None:
         f"Trains a model: aiwae fit DATA --folder=RUN, where DATA is {sources.WHAT}",
         arguments=("DATA",),
     )
-    starting = flags.make(fv, Starting)
+    starting, reading = flags.make(fv, Starting), flags.make(fv, sources.Reading)
     flags.require(starting.folder is not None, "--folder is needed: the folder of the run.")
     given = flags.given(fv, Fitting, without=_NOT_YET)
     fitting = completion.complete(Fitting, given, lambda method, model: _USUAL)
 
-    dataset = sources.load(name, fv.data_dir, starting.max_level)
-    print(
-        f"data: {dataset.title}, {len(dataset.train)} for training and {len(dataset.test)} for "
-        f"testing ({dataset.source})"
-    )
+    dataset = sources.load(name, fv.data_dir, reading, "DATA")
+    print(sources.describe(dataset))
     chosen = likelihood.choose(fitting, dataset)
-    dataset = chosen.dataset
     print(f"likelihood: {chosen.words}")
-    with flags.refusals(FLAGS):
-        model = build.build_model(
-            fitting,
-            dataset.mean_image(),
-            likelihood=chosen.likelihood,
-            columns=dataset.columns,
-            image_shape=dataset.image_shape,
-        )
+    dataset = chosen.dataset
+    model = likelihood.build_model(fitting, chosen)
     run = train.fit(
         build.build_method(fitting, model),
         model,

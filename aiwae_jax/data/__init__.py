@@ -10,9 +10,11 @@ from aiwae_jax.data.fetching import cache_folder
 from aiwae_jax.data.files import TEST_SHARE, from_file, split_rows
 from aiwae_jax.data.named import NAMES, load
 from aiwae_jax.data.new_rows import read_rows
+from aiwae_jax.data.readers import KNOWN as KNOWN_FILES
 from aiwae_jax.data.reloading import reload
 
 __all__ = [
+    "KNOWN_FILES",
     "NAMES",
     "TEST_SHARE",
     "DataError",

@@ -102,8 +102,9 @@ class Dataset(NamedTuple):
             return self
         if kind != "grey":
             raise DataError(
-                f"`dataset` must hold bits or grey levels to be drawn as bits; {self.title} has "
-                f"{kinds.sentence(kind, values)}."
+                f"{self.title} must be bits, or grey levels that are drawn as bits, for Bernoulli "
+                f"pixels; it is {kinds.sentence(kind, values)}. A model of your own may have "
+                "another likelihood."
             )
         return self._replace(max_level=kinds.white(values))
 

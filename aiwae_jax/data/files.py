@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ TEST_SHARE = 0.2  # where nothing is said
 _SPLIT_SEED = 0  # the split is the data's, the same for every seed of training
 _NAMED = {"label": "labels", "layer": "layers"}
 _MOST_LEVELS = 255
+_MOST_CATEGORIES = 256
 
 
 def split_rows(num_rows: int, test_share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -124,8 +126,15 @@ def _name(path: pathlib.Path) -> str:
     return pathlib.Path(name).stem or path.name
 
 
-def read(path: pathlib.Path, **options: Any) -> dict[str, Content]:
+def read(
+    path: pathlib.Path, *, only: Sequence[str] | None = None, **options: Any
+) -> dict[str, Content]:
     """Reads a file with those options that are not None: "train" and "test", or "all".
+
+    Args:
+      path: of the file.
+      only: of a table, the columns that are looked at, where they have names.
+      **options: `label`, `layer`.
 
     Raises:
       DataError: for a file that cannot be read, or an option that its kind does not have.
@@ -138,6 +147,8 @@ def read(path: pathlib.Path, **options: Any) -> dict[str, Content]:
                 f"`{name}`={given[name]!r}: {path} is of a kind without {_NAMED[name]}; leave it "
                 "out."
             )
+    if only is not None and reader.is_table:
+        given["only"] = only
     return reader.read(path, **given)
 
 
@@ -145,6 +156,7 @@ def _entering(path: pathlib.Path, content: Content) -> Content:
     """Rows and labels as a data set has them, looked at."""
     content = content._replace(rows=flat(path, content))
     check_finite(path, content)
+    _check_categories(path, content)
     return content._replace(rows=narrow(content.rows), labels=_labels(path, content))
 
 
@@ -178,6 +190,18 @@ def check_finite(path: pathlib.Path, content: Content) -> None:
         f"infinite are {num} of {is_finite.size}; {advice}fill them in, or leave out their rows or "
         "columns."
     )
+
+
+def _check_categories(path: pathlib.Path, content: Content) -> None:
+    """Refuses words that are names of rows, or free text, and no categories."""
+    num_rows = len(content.rows)
+    for name, words in (content.categories or {}).items():
+        if len(words) > _MOST_CATEGORIES or len(words) == num_rows > 1:
+            raise DataError(
+                f"{path}: column {name!r} holds text, {len(words)} different ones in {num_rows} "
+                f"rows ({words[0]!r} say), which is no number and no category; leave the column "
+                "out, or make it the `label`."
+            )
 
 
 def narrow(rows: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ def read_rows(
       label: as in `from_file`.
       layer: as in `from_file`.
       columns: those that are wanted, in this order; a file with names has them chosen by name.
-      categories: column -> names of its codes, as the model was trained on them.
+      categories: column -> names of its codes, as the model was trained on them; any other column
+        must hold numbers.
 
     Returns:
       The content; its rows `[N, X]`.
@@ -35,7 +36,7 @@ def read_rows(
       DataError: for a file that cannot be read, lacks a column, or has a category that is new.
     """
     path = files.absolute(path)
-    parts = files.read(path, label=label, layer=layer)
+    parts = files.read(path, only=columns, label=label, layer=layer)
     if "all" not in parts:
         raise DataError(f"{path} holds training and test data; new rows are one array.")
     found = parts["all"]

@@ -34,6 +34,7 @@ class _Relative(NamedTuple):
       sha256: of the packed files by name, or of the archive.
       torchvision: the folder that torchvision makes for it.
       prefix: of its files' names.
+      test: what its files of test data have for MNIST's t10k.
       archive: the file that they are packed in together.
       is_transposed: whether the files have columns for rows.
     """
@@ -45,8 +46,13 @@ class _Relative(NamedTuple):
     sha256: dict[str, str]
     torchvision: str
     prefix: str = ""
+    test: str = "t10k"
     archive: str | None = None
     is_transposed: bool = False
+
+    def name_of(self, file: str) -> str:
+        """What the file by MNIST's name is called."""
+        return f"{self.prefix}{file.replace('t10k', self.test)}"
 
 
 _RELATIVES = {
@@ -100,6 +106,7 @@ _RELATIVES = {
         {"gzip.zip": "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e"},
         "EMNIST",
         prefix="emnist-balanced-",
+        test="test",
         archive="gzip.zip",
         is_transposed=True,
     ),
@@ -119,11 +126,11 @@ def load(name: str, folder: pathlib.Path | None) -> Dataset:
     """
     said = _RELATIVES[name]
     cache = fetching.cache_folder() / name
-    for place in [*_places(name, said, folder), cache]:
+    for place in _places(name, said, folder):
         if found := _contents(place, said):
             return _dataset(name, said, found)
-    files = [f"{said.prefix}{file}" for file in _FILES]
-    hint = f"put {', '.join(files)} (also as .gz) into a folder and name it with --data_dir"
+    names = ", ".join(map(said.name_of, _FILES))
+    hint = f"put {names} (also as .gz) into a folder and name it with --data_dir"
     for file, sha256 in said.sha256.items():
         if not (cache / file).is_file():
             url = said.url if said.archive else f"{said.url}/{file}"
@@ -143,10 +150,10 @@ def _contents(place: pathlib.Path, said: _Relative) -> dict[str, tuple[bytes, st
         return _unzipped(place / said.archive, said)
     found, missing = {}, []
     for file in _FILES:
-        paths = (place / f"{said.prefix}{file}{end}" for end in (".gz", ""))
+        paths = (place / f"{said.name_of(file)}{end}" for end in (".gz", ""))
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
-            missing.append(f"{said.prefix}{file}")
+            missing.append(said.name_of(file))
             continue
         expected = said.sha256.get(f"{file}.gz")
         is_verified = path.suffix == ".gz" and _sha256(path) == expected
@@ -162,7 +169,7 @@ def _unzipped(path: pathlib.Path, said: _Relative) -> dict[str, tuple[bytes, str
         with zipfile.ZipFile(path) as archive:
             return {
                 file: (
-                    gzip.decompress(archive.read(f"gzip/{said.prefix}{file}.gz")),
+                    gzip.decompress(archive.read(f"gzip/{said.name_of(file)}.gz")),
                     f"{path}: {file}",
                     is_verified,
                 )

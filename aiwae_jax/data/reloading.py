@@ -37,8 +37,8 @@ def reload(
     if where is None or not pathlib.Path(where).expanduser().exists():
         there = described.get("source") or "a known place"
         raise DataError(
-            f"`data`: those of the run, {title}, are not at {where or there} any more; say where "
-            "they are."
+            f"`where` must say where the data of the run, {title}, are now: they are not at "
+            f"{where or there} any more."
         )
     options = {name: origin[name] for name in _OF_FILES if name in origin}
     name = described.get("name")

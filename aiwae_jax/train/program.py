@@ -151,8 +151,8 @@ def build(
     for size in [leg.batch_size or settings.batch_size for leg in legs]:
         if size > num_examples:
             raise data.DataError(
-                f"`batch_size`={size} is larger than the {num_examples} training images of "
-                f"{dataset.title}."
+                f"`batch_size`={size} is larger than the {num_examples} training rows of "
+                f"{dataset.title}; a batch must fit into them."
             )
     check_psi(legs)
     stretches, ends = place(legs, settings, num_examples)

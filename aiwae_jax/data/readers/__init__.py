@@ -17,20 +17,22 @@ class _Reader(NamedTuple):
     Attributes:
       read: `read(path, **options)`, part -> content: "train" and "test", or "all".
       options: which it takes.
+      is_table: whether it can be told which columns to look at: `read(path, only=names)`.
     """
 
     read: Callable[..., dict[str, Content]]
     options: tuple[str, ...] = ()
+    is_table: bool = False
 
 
-_TEXT = _Reader(text.read, ("label",))
+_TEXT = _Reader(text.read, ("label",), is_table=True)
 _BY_SUFFIX = {
     ".npz": _Reader(arrays.read_npz),
     ".npy": _Reader(arrays.read_npy),
     ".csv": _TEXT,
     ".tsv": _TEXT,
     ".amat": _TEXT,
-    ".parquet": _Reader(parquet.read, ("label",)),
+    ".parquet": _Reader(parquet.read, ("label",), is_table=True),
     ".h5ad": _Reader(h5ad.read, ("label", "layer")),
 }
 _OF_FOLDERS = ((idx.is_folder_of, idx.read_folder), (images.is_folder_of, images.read))

@@ -43,7 +43,7 @@ def _read(h5py, file: Any, path: pathlib.Path, label: str | None, layer: str | N
     layers = [*file.get("layers", ()), *([_RAW] if "raw/X" in file else [])]
     if layer is not None and layer not in layers:
         there = f"it has {', '.join(map(repr, layers))}" if layers else "it has none beside `X`"
-        raise DataError(f"{path} has no `layer`={layer!r}; {there}.")
+        raise DataError(f"`layer`={layer!r} must be one of {path}; {there}.")
     matrix, of_genes = {
         None: (lambda: file["X"], "var"),
         _RAW: (lambda: file["raw/X"], "raw/var"),
@@ -78,23 +78,29 @@ def _labels(
     cells = file["obs"]
     if label not in cells:
         there = ", ".join(name for name in cells if not name.startswith("_"))
-        raise DataError(f"{path} has no `label`={label!r} in `obs`; it has {there or 'nothing'}.")
+        raise DataError(
+            f"`label`={label!r} must be a column of `obs` in {path}; it has {there or 'none'}."
+        )
     column = cells[label]
-    if isinstance(column, h5py.Group):  # of categories
-        codes, names = column["codes"][()], [_text(name) for name in column["categories"][()]]
-    else:
-        values = column[()]
-        if values.dtype.kind in "biuf":
-            return values, ()
-        found, codes = np.unique([_text(value) for value in values], return_inverse=True)
-        names = found.tolist()
+    if isinstance(column, h5py.Dataset) and column.dtype.kind in "biuf":
+        return column[()], ()
+    names, codes = np.unique(_words(column), return_inverse=True)
     said = ", ".join(f"{i} {name}" for i, name in enumerate(names))
     return codes.astype(np.int64), (f"labels {said}",)
 
 
 def _index(frame: Any) -> tuple[str, ...]:
     """Names of the rows of a data frame."""
-    return tuple(map(_text, frame[_text(frame.attrs["_index"])][()]))
+    return tuple(_words(frame[_text(frame.attrs["_index"])]))
+
+
+def _words(column: Any) -> list[str]:
+    """Words of a column: as they are, as codes of categories, or beside a mask."""
+    parts = column if hasattr(column, "keys") else {"values": column}  # of a group, or itself
+    if "categories" in parts:
+        names = [_text(name) for name in parts["categories"][()]]
+        return [names[code] if code >= 0 else "missing" for code in parts["codes"][()]]
+    return [_text(value) for value in parts["values"][()]]
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Parquet files: tables whose columns have types."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from aiwae_jax.data.readers import needs, tables
 from aiwae_jax.data.readers.content import Content
 
 
-def read(path: pathlib.Path, *, label: str | None = None) -> dict[str, Content]:
-    """Reads a table; `label` is the column that holds labels.
+def read(
+    path: pathlib.Path, *, label: str | None = None, only: Sequence[str] | None = None
+) -> dict[str, Content]:
+    """Reads a table, or `only` some of its columns; `label` is the one that holds labels.
 
     Raises:
       DataError: if it is no such file, or has columns that are neither numbers nor categories.
@@ -28,6 +31,8 @@ def read(path: pathlib.Path, *, label: str | None = None) -> dict[str, Content]:
     if not table.num_rows:
         raise DataError(f"{path} has no rows.")
     names = [name for name in table.column_names if not name.startswith("__index_level_")]
+    if only is not None:
+        names = [name for name in names if name in only or name == label]
     made = [_column(pa, compute, path, name, table.column(name)) for name in names]
     return {"all": tables.content(path, made, label)}
 

@@ -2,7 +2,7 @@
 
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,6 @@ from aiwae_jax.data.dataset import DataError
 from aiwae_jax.data.readers.content import Content
 
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))  # in lower case
-_MOST_CATEGORIES = 256
 _TRUTH = {"false": 0.0, "true": 1.0}
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
@@ -49,18 +48,12 @@ def coded(where: str, name: str, codes: np.ndarray, words: Sequence[str]) -> Col
       words: all of them, each once.
 
     Raises:
-      DataError: for words that are no categories: too many, or another one in every row.
+      DataError: for numbers in another spelling.
     """
     if all(_DECIMAL_COMMA.fullmatch(word) for word in words):
         raise DataError(
             f"{where}: column {name!r} holds numbers with a decimal comma, {words[0]} say; write "
             "them with a point."
-        )
-    is_other_everywhere = len(words) == len(codes) > 1
-    if len(words) > _MOST_CATEGORIES or is_other_everywhere:
-        raise DataError(
-            f"{where}: column {name!r} holds text, {len(words)} different ones in {len(codes)} "
-            f"rows ({words[0]!r} say), which is no number and no category; leave the column out."
         )
     if {word.lower() for word in words} <= _TRUTH.keys():
         numbers = np.array([*(_TRUTH[word.lower()] for word in words), np.nan], np.float32)
@@ -74,15 +67,14 @@ def coded(where: str, name: str, codes: np.ndarray, words: Sequence[str]) -> Col
 
 
 def content(
-    path: pathlib.Path, columns: Iterable[Column], label: str | None, **more: object
+    path: pathlib.Path, columns: Sequence[Column], label: str | None, **more: object
 ) -> Content:
     """Rows of all columns but the labels'."""
-    columns = list(columns)
     names = [column.name for column in columns]
     at = place(path, names, label)
     of_rows = [column for i, column in enumerate(columns) if i != at]
     if not of_rows:
-        raise DataError(f"{path} has no column beside its label {label!r}.")
+        raise DataError(f"{path} has none of the columns that are data.")
     rows = np.stack([np.asarray(column.values, np.float32) for column in of_rows], axis=1)
     categories = {c.name: c.categories for c in of_rows if c.categories is not None}
     labels, notes = None, []
@@ -111,7 +103,7 @@ def place(path: pathlib.Path, names: Sequence[str] | None, label: str | None) ->
         return None
     if not names or label not in names:
         there = f"they are {', '.join(map(repr, names))}" if names else "they have no names"
-        raise DataError(f"{path} has no column `label`={label!r}; {_cut(there)}.")
+        raise DataError(f"`label`={label!r} must be a column of {path}; {_cut(there)}.")
     return list(names).index(label)
 
 

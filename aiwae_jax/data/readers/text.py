@@ -22,8 +22,10 @@ _OF_PANDAS = ("", "Unnamed: 0")  # what the column of row numbers is called
 _LEFT_OUT = "its first column, {!r}, numbers the rows and is left out"
 
 
-def read(path: pathlib.Path, *, label: str | None = None) -> dict[str, Content]:
-    """Reads a table; `label` is the column that holds labels.
+def read(
+    path: pathlib.Path, *, label: str | None = None, only: Sequence[str] | None = None
+) -> dict[str, Content]:
+    """Reads a table, or `only` some of its columns; `label` is the one that holds labels.
 
     The delimiter is found out, and whether the first line has names. Columns of words are codes of
     categories, true and false are bits, and pandas' column of row numbers is left out.
@@ -45,7 +47,7 @@ def read(path: pathlib.Path, *, label: str | None = None) -> dict[str, Content]:
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        found = _words(path, delimiter, names, label, num_columns=len(cells[0]))
+        found = _words(path, delimiter, names, label, only, num_columns=len(cells[0]))
     return {"all": found}
 
 
@@ -129,7 +131,7 @@ def _numbers(
         rows = np.delete(rows, left_out, axis=1)
         names = [name for i, name in enumerate(names) if i not in left_out]
     if not rows.shape[1]:
-        raise DataError(f"{path} has no column of data.")
+        raise DataError(f"{path} has none of the columns that are data.")
     return Content(
         rows,
         labels,
@@ -185,6 +187,7 @@ def _words(
     delimiter: str | None,
     names: list[str] | None,
     label: str | None,
+    only: Sequence[str] | None,
     *,
     num_columns: int,
 ) -> Content:
@@ -208,8 +211,10 @@ def _words(
                     column.append(cell, number)
         except csv.Error as error:
             raise DataError(f"{path} is no table ({error}).") from None
+    if names is not None and only is not None:
+        columns = [each for each in columns if each.name in only or each.name == label]
     made, notes = [column.column(path) for column in columns], ()
-    if names is not None and len(made) > 1 and _is_row_numbers(names[0], made[0].values):
+    if names is not None and len(made) > 1 and _is_row_numbers(made[0].name, made[0].values):
         made, notes = made[1:], (_LEFT_OUT.format(names[0]),)
     found = tables.content(path, made, label, first_line=1 if names is None else 2)
     return found._replace(notes=notes + found.notes)
