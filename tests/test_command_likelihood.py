@@ -80,6 +80,20 @@ def test_columns_of_several_kinds_have_each_what_fits():
     assert chosen.likelihood.head_sizes(6) == (1, 5, 2, 1)
 
 
+def test_a_category_that_no_training_row_has_is_one_all_the_same():
+    rows = np.stack([np.arange(40) // 30, np.arange(40) % 2], axis=1)
+    dataset = dataset_of(rows, columns=("a", "b"), categories={"a": "xyz", "b": "uv"})
+    assert likelihood.choose(fitting_of(), dataset).likelihood.head_sizes(2) == (5,)
+
+
+def test_a_constant_column_is_said():
+    with pytest.warns(UserWarning, match="`train` is constant in column 'flat'"):
+        likelihood.choose(
+            fitting_of(),
+            dataset_of(np.stack([TABLE[:, 0], np.full(40, 0.5)], 1), columns=("age", "flat")),
+        )
+
+
 def test_levels_of_images_may_be_seen_as_they_are():
     fitting = fitting_of(likelihood="discretized_logistic", network="conv", channels="3")
     chosen = likelihood.choose(fitting, dataset_of(ROWS["grey"], max_level=255))

@@ -69,6 +69,7 @@ def choose(fitting: Fitting, dataset: Dataset) -> Chosen:
             text,
             np.asarray(dataset.train),
             names=dataset.columns,
+            num_classes={name: len(codes) for name, codes in (dataset.categories or {}).items()},
             with_standardizing=fitting.standardize is not False,
         )
         for part in ("train", "test"):
