@@ -10,7 +10,7 @@ from typing import Any
 if not __package__:  # a script, from whatever folder: `python experiments/evaluate.py`
     sys.path[0] += "/.."
 
-from aiwae_jax.cli import command, devices, likelihood, sources
+from aiwae_jax.cli import command, devices, sources
 from aiwae_jax.parallel import processes
 from aiwae_jax.report import pictures, plots, text, writer
 from aiwae_jax.report.evaluation import Evaluation
@@ -135,8 +135,7 @@ def main(argv: Sequence[str]) -> None:
     plots.load()
     where, training, stored = workdir.open_run(arguments.workdir)
     data_dir = arguments.data_dir or stored["data_dir"]
-    dataset = sources.load(training.dataset, data_dir, training)
-    dataset = likelihood.choose(training, dataset).dataset
+    dataset = build.for_model(training, sources.load(training.dataset, data_dir, training))
     if dataset.differences(stored["data"]):
         raise workdir.WorkdirError(
             f"The run was trained on {stored['data']['title']} of another content."

@@ -1,5 +1,6 @@
 """Trains a model and measures it: `python -m experiments.run --dataset=omniglot --K=5 --T=8`."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -22,8 +23,11 @@ def main(argv: Sequence[str]) -> None:
     dataset = sources.load(config.training.dataset, config.data_dir, config.training)
     print(sources.describe(dataset))
     chosen = likelihood.choose(config.training, dataset)
-    dataset = chosen.dataset
     print(f"likelihood: {chosen.words}")
+    if chosen.likelihood is not None:  # so that the folder says it, whatever fits in later versions
+        training = dataclasses.replace(config.training, likelihood=chosen.text)
+        config = dataclasses.replace(config, training=training)
+    dataset = chosen.dataset
     run = build.build(config.training, dataset, config.layout)
     memory.check(config, dataset, run)
     epochs = config.training.total_epochs

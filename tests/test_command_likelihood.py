@@ -8,9 +8,9 @@ import pytest
 
 import aiwae_jax
 from aiwae_jax import data, likelihoods
-from aiwae_jax.cli import build, completion, flags, likelihood
+from aiwae_jax.cli import completion, flags, likelihood
 from aiwae_jax.cli import main as cli
-from aiwae_jax.cli.settings import FLAGS, Fitting
+from aiwae_jax.cli.settings import Fitting
 
 CHANCE = np.random.default_rng(0)
 ROWS = {
@@ -46,17 +46,6 @@ def fitting_of(**given):
     return completion.complete(Fitting, {"latent_size": 2, "hidden_size": 4, **given})
 
 
-def model_of(fitting, chosen):
-    dataset = chosen.dataset
-    return build.build_model(
-        fitting,
-        dataset.mean_image(),
-        likelihood=chosen.likelihood,
-        columns=dataset.columns,
-        image_shape=dataset.image_shape,
-    )
-
-
 @pytest.mark.parametrize(
     ("kind", "name", "builder"),
     [
@@ -69,10 +58,9 @@ def model_of(fitting, chosen):
 def test_what_is_not_given_fits_the_data_and_is_said(kind, name, builder):
     fitting = fitting_of()
     chosen = likelihood.choose(fitting, dataset_of(ROWS[kind]))
-    assert chosen.words.startswith(f"{name}, which fits these values")
-    assert "--likelihood" in chosen.words
+    assert chosen.words.startswith(f"{name}, which fits these values; --likelihood=")
     assert chosen.dataset.max_level == (255.0 if kind == "grey" else None)
-    model = model_of(fitting, chosen)
+    model = likelihood.build_model(fitting, chosen)
     assert model.built_by.builder == builder
     if kind == "real":
         written = model.built_by.to_json()["arguments"]["likelihood"]
@@ -83,7 +71,7 @@ def test_what_is_not_given_fits_the_data_and_is_said(kind, name, builder):
 def test_columns_of_several_kinds_have_each_what_fits():
     chosen = likelihood.choose(fitting_of(), mixed())
     assert chosen.words.startswith(
-        "normal:age,income,share;categorical:colour,shape;negative_binomial:visits, which"
+        "normal:age,income,share;categorical:colour,shape;negative_binomial:visits, which fits"
     )
     assert chosen.likelihood.head_sizes(6) == (3, 5, 1)
     given = "poisson:visits;categorical:colour,shape;student_t+df=4:age,income;normal"
@@ -92,11 +80,25 @@ def test_columns_of_several_kinds_have_each_what_fits():
     assert chosen.likelihood.head_sizes(6) == (1, 5, 2, 1)
 
 
+def test_a_category_that_no_training_row_has_is_one_all_the_same():
+    rows = np.stack([np.arange(40) // 30, np.arange(40) % 2], axis=1)
+    dataset = dataset_of(rows, columns=("a", "b"), categories={"a": "xyz", "b": "uv"})
+    assert likelihood.choose(fitting_of(), dataset).likelihood.head_sizes(2) == (5,)
+
+
+def test_a_constant_column_is_said():
+    with pytest.warns(UserWarning, match="`train` is constant in column 'flat'"):
+        likelihood.choose(
+            fitting_of(),
+            dataset_of(np.stack([TABLE[:, 0], np.full(40, 0.5)], 1), columns=("age", "flat")),
+        )
+
+
 def test_levels_of_images_may_be_seen_as_they_are():
     fitting = fitting_of(likelihood="discretized_logistic", network="conv", channels="3")
     chosen = likelihood.choose(fitting, dataset_of(ROWS["grey"], max_level=255))
     assert chosen.dataset.max_level is None
-    model = model_of(fitting, chosen)
+    model = likelihood.build_model(fitting, chosen)
     assert model.built_by.builder == "models.conv_vae"
     assert model.built_by.arguments["channels"] == (3,)
     again = likelihood.as_trained(
@@ -110,7 +112,7 @@ def test_a_library_is_a_column_that_the_model_is_given():
     fitting = fitting_of(likelihood="negative_binomial+library=true")
     chosen = likelihood.choose(fitting, plain)
     np.testing.assert_array_equal(chosen.dataset.train[:, -1], plain.train.sum(axis=1))
-    model = model_of(fitting, chosen)
+    model = likelihood.build_model(fitting, chosen)
     assert model.is_conditional
     config = {"data": {}, "model": model.built_by.to_json()}
     again = likelihood.as_trained(plain, config)
@@ -144,9 +146,8 @@ def test_a_library_is_a_column_that_the_model_is_given():
 )
 def test_what_cannot_be_is_one_line_before_any_work(given, message):
     def fit():
-        with flags.refusals(FLAGS):
-            fitting = completion.complete(Fitting, given)
-            model_of(fitting, likelihood.choose(fitting, mixed()))
+        fitting = completion.complete(Fitting, given)
+        likelihood.build_model(fitting, likelihood.choose(fitting, mixed()))
 
     with pytest.raises(flags.UsageError, match=message):
         fit()
@@ -159,12 +160,12 @@ def test_networks_are_the_ones_asked_for():
     )
     assert fitting.hidden_size is None
     chosen = likelihood.choose(fitting, dataset_of(ROWS["bits"]))
-    arguments = model_of(fitting, chosen).built_by.arguments
+    arguments = likelihood.build_model(fitting, chosen).built_by.arguments
     assert arguments["hidden_sizes"] == (5, 3)
     assert arguments["activation"] == "relu"
     assert arguments["prior"] == "mixture"
     plain = completion.complete(Fitting, {"latent_size": 2, "hidden_sizes": "5,3"})
-    paper = model_of(plain, likelihood.choose(plain, dataset_of(ROWS["bits"])))
+    paper = likelihood.build_model(plain, likelihood.choose(plain, dataset_of(ROWS["bits"])))
     assert paper.built_by.builder == "models.bernoulli_vae"
     assert paper.built_by.arguments["hidden_sizes"] == (5, 3)
 

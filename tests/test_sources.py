@@ -105,7 +105,7 @@ def test_real_numbers_are_trained_and_measured_by_the_papers_command(tmp_path, c
     assert abs(report["nll_test"] - entropy) < 4
     assert evaluate.main(["evaluate", f"--workdir={folder}", "--eval_examples=2", *SMALLER]) == 0
     assert main(f"--dataset={path}", f"--workdir={folder}", *SMALL, "--likelihood=student_t") == 2
-    assert "--likelihood=None there, student_t here" in capsys.readouterr().err
+    assert "--likelihood=normal there, student_t here" in capsys.readouterr().err
 
 
 def test_a_file_gives_its_folder_a_name(tmp_path):

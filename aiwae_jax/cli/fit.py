@@ -45,16 +45,9 @@ def main(argv: Sequence[str]) -> None:
     dataset = sources.load(name, fv.data_dir, reading, "DATA")
     print(sources.describe(dataset))
     chosen = likelihood.choose(fitting, dataset)
-    dataset = chosen.dataset
     print(f"likelihood: {chosen.words}")
-    with flags.refusals(FLAGS):
-        model = build.build_model(
-            fitting,
-            dataset.mean_image(),
-            likelihood=chosen.likelihood,
-            columns=dataset.columns,
-            image_shape=dataset.image_shape,
-        )
+    dataset = chosen.dataset
+    model = likelihood.build_model(fitting, chosen)
     run = train.fit(
         build.build_method(fitting, model),
         model,

@@ -1,7 +1,7 @@
 """Likelihoods as a command has them: `normal`, or `normal:age,income;categorical:colour`."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +97,7 @@ def from_text(
     train: np.ndarray,
     *,
     names: Sequence[str] | None = None,
+    num_classes: Mapping[str, int] | None = None,
     with_standardizing: bool = True,
 ) -> Likelihood:
     """Builds the likelihood that a text says, for data.
@@ -109,6 +110,7 @@ def from_text(
       text: see `parse`.
       train: `[N, X]` training data.
       names: X names of the columns; by default their numbers, "0", "1", ....
+      num_classes: column -> how many classes it has, where that is known.
       with_standardizing: whether columns that are normal or Student's t are standardized within the
         model; NLLs are in the data's own units in either case.
 
@@ -130,7 +132,8 @@ def from_text(
         if not columns:
             raise ValueError(f"`likelihood`: no column is left for {part.name} in {text!r}.")
         rows = train[:, [names.index(name) for name in columns]]
-        built[",".join(columns)] = _build(part, rows, columns, with_standardizing)
+        known = [(num_classes or {}).get(name, 0) for name in columns]
+        built[",".join(columns)] = _build(part, rows, columns, known, with_standardizing)
     if len(parts) == 1 and rest in ((), names):
         (alone,) = parts
         if alone.columns is None or alone.columns == names:
@@ -139,12 +142,17 @@ def from_text(
 
 
 def _build(
-    part: Part, rows: np.ndarray, columns: Sequence[str], with_standardizing: bool
+    part: Part,
+    rows: np.ndarray,
+    columns: Sequence[str],
+    num_classes: Sequence[int],
+    with_standardizing: bool,
 ) -> Likelihood:
     options = dict(part.options)
     if part.name == "categorical" and "num_classes" not in options:
         classes.categorical(2**30).check(rows, name="train", columns=columns)
-        options["num_classes"] = [max(int(most) + 1, 2) for most in rows.max(axis=0)]
+        most = rows.max(axis=0).astype(int) + 1
+        options["num_classes"] = np.maximum(np.maximum(most, num_classes), 2).tolist()
     if part.name in REAL:
         spread = np.std(rows, axis=0, dtype=np.float64)
         unit = 1.0 if with_standardizing else min(spread[spread > 0], default=1.0)
