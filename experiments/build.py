@@ -7,7 +7,8 @@ import jax
 from jax.sharding import Mesh
 
 from aiwae_jax import data, train
-from aiwae_jax.cli.build import build_method, build_model
+from aiwae_jax.cli import likelihood
+from aiwae_jax.cli.build import build_method
 from aiwae_jax.cli.curriculum import legs_of
 from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.cli.layout import Layout
@@ -31,6 +32,16 @@ def build_mesh(layout: Layout, batch_size: int) -> Mesh:
         raise UsageError(f"--mesh, --batch_size: {error}") from None
 
 
+def for_model(training: Training, dataset: data.Dataset) -> data.Dataset:
+    """The data as the configured model sees them.
+
+    Raises:
+      UsageError: for a likelihood that these data are not of.
+      data.DataError: for values that are neither bits nor grey levels, of a model of bits.
+    """
+    return likelihood.choose(training, dataset).dataset
+
+
 def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE) -> program.Program:
     """Builds a run; nothing is compiled before it is called.
 
@@ -39,12 +50,12 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
       UsageError: for a mesh that there are no devices for.
     """
     data.check(dataset)  # before a model is made of its mean
-    seen = train.training_part(dataset, training.validation_share)
-    model = build_model(training, seen.mean_image())
+    chosen = likelihood.choose(training, dataset)
+    model = likelihood.build_model(training, chosen)
     return program.build(
         build_method(training, model),
         model,
-        dataset,
+        chosen.dataset,
         settings_of(training),
         mesh=build_mesh(layout, math.gcd(*(own.batch_size for own, _ in legs_of(training)))),
     )
@@ -79,7 +90,8 @@ class Step(NamedTuple):
 def build_step(training: Training, dataset: data.Dataset) -> Step:
     """Builds the train step of a run; of one with several legs the last one's."""
     own, _ = legs_of(training)[-1]
-    model, settings = build_model(own, dataset.mean_image()), settings_of(own)
+    model = likelihood.build_model(own, likelihood.choose(own, dataset))
+    settings = settings_of(own)
     method, optimizers = build_method(own, model), settings.make_optimizers(1e-3)
     step = train.make_train_step(method, optimizers, loss_reduction=settings.loss_reduction)
     return Step(model, method, optimizers, step)

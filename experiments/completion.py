@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from aiwae_jax import evaluate, moves, paths, train
-from aiwae_jax.cli import completion
+from aiwae_jax.cli import completion, sources
 from aiwae_jax.cli.build import stand_in
 from aiwae_jax.cli.flags import names_of, refusals, require
 from aiwae_jax.cli.settings import BINARY, MODELS
@@ -53,6 +53,7 @@ def complete(given: dict[str, Any], preset: str = "default") -> Training:
       UsageError: for one that cannot be run.
     """
     given = {"dataset": "digits"} | given
+    given["dataset"] = sources.resolve(given["dataset"], given)
     is_aiwae = given.get("method", "aiwae") == "aiwae" and given.get("model") not in BINARY
     if preset == "best" and is_aiwae and given.get("curriculum") is None:
         given = _OF_ITS_CHAINS | given | {"curriculum": _CURRICULUM}

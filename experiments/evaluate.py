@@ -10,8 +10,7 @@ from typing import Any
 if not __package__:  # a script, from whatever folder: `python experiments/evaluate.py`
     sys.path[0] += "/.."
 
-from aiwae_jax import data
-from aiwae_jax.cli import command, devices
+from aiwae_jax.cli import command, devices, sources
 from aiwae_jax.parallel import processes
 from aiwae_jax.report import pictures, plots, text, writer
 from aiwae_jax.report.evaluation import Evaluation
@@ -149,7 +148,8 @@ def main(argv: Sequence[str]) -> None:
         return
     plots.load()
     where, training, stored = workdir.open_run(arguments.workdir)
-    dataset = data.load(training.dataset, arguments.data_dir or stored["data_dir"])
+    data_dir = arguments.data_dir or stored["data_dir"]
+    dataset = build.for_model(training, sources.load(training.dataset, data_dir, training))
     if dataset.differences(stored["data"]):
         raise workdir.WorkdirError(
             f"The run was trained on {stored['data']['title']} of another content."

@@ -31,7 +31,7 @@ _SHOWN = {
 
 def paper_cell(training: Training, is_stand_in: bool) -> dict[str, dict[str, float | None]] | None:
     """The paper's numbers for the same data set, K, method, T and latent size, or None."""
-    if training.curriculum is not None:
+    if training.curriculum is not None or training.likelihood not in (None, "bernoulli"):
         return None
     cell = paper.Cell(
         training.dataset, training.num_particles, training.method, training.num_temperatures
@@ -50,7 +50,10 @@ def differences_from_paper(
     expected = {
         "epochs": (round(epochs, 2), paper_epochs),
         "batch size": (training.batch_size, paper.batch_size(training.method)),
-        "hidden units": (training.hidden_size, 200),
+        "hidden units": (training.hidden_sizes or training.hidden_size, 200),
+        "networks": (training.network or "mlp", "mlp"),
+        "activation": (training.activation or "tanh", "tanh"),
+        "prior": (training.prior or "normal", "normal"),
         "optimizer": (training.optimizer, "adam"),
         "learning rate": (training.learning_rate or 1e-3, 1e-3),
         "learning rate's schedule": (training.lr_schedule, "paper"),
@@ -155,6 +158,10 @@ def describe(report: dict[str, Any]) -> Description:
 def model_notes(training: dict[str, Any]) -> list[str]:
     """Says what a reader of the numbers must know of the model."""
     notes = []
+    if training.get("likelihood") not in (None, "bernoulli"):
+        notes.append(
+            f"the likelihood p(x|z) is {training['likelihood']}; nats are in the data's own units"
+        )
     if training["model"] == "conditional":
         notes.append("NLL and NVLB are of the lower half of an image, given the upper one")
     if not _trains_posterior(training):

@@ -1,13 +1,13 @@
 """Trains a model and measures it: `python -m experiments.run --dataset=omniglot --K=5 --T=8`."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 if not __package__:  # a script, from whatever folder: `python experiments/run.py`
     sys.path[0] += "/.."
 
-from aiwae_jax import data
-from aiwae_jax.cli import command, devices
+from aiwae_jax.cli import command, devices, likelihood, sources
 from aiwae_jax.report import plots
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.train.trainer import Trainer
@@ -20,14 +20,17 @@ def main(argv: Sequence[str]) -> None:
     config = flags.parse_run(argv, join_fn=devices.join)
     if config.evaluation is not None:
         plots.load()
-    dataset = data.load(config.training.dataset, config.data_dir)
+    dataset = sources.load(config.training.dataset, config.data_dir, config.training)
+    print(sources.describe(dataset))
+    chosen = likelihood.choose(config.training, dataset)
+    print(f"likelihood: {chosen.words}")
+    if chosen.likelihood is not None:  # so that the folder says it, whatever fits in later versions
+        training = dataclasses.replace(config.training, likelihood=chosen.text)
+        config = dataclasses.replace(config, training=training)
+    dataset = chosen.dataset
     run = build.build(config.training, dataset, config.layout)
     memory.check(config, dataset, run)
     epochs = config.training.total_epochs
-    print(
-        f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test images "
-        f"({dataset.source})"
-    )
     print(config.describe())
     print(
         f"schedule: {epochs:g} epochs of {' then '.join(str(s.steps_per_epoch) for s in run.legs)} "

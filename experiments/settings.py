@@ -2,17 +2,16 @@
 
 import dataclasses
 
-from aiwae_jax import data
-from aiwae_jax.cli import flags
+from aiwae_jax.cli import flags, sources
 from aiwae_jax.cli import settings as cli
 from aiwae_jax.options import Option, option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training(cli.Fitting):
+class Training(cli.Fitting, sources.Reading):
     """Two runs that differ here need two work folders."""
 
-    dataset: str = option(choices=data.NAMES, help="Data set. Default digits.")
+    dataset: str = option(help=f"Data: {sources.WHAT}. Default digits.")
 
 
 FLAGS = flags.names_of(Training)  # field -> flag

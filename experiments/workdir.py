@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from aiwae_jax import data
 from aiwae_jax.data import Dataset
 from aiwae_jax.runs import folder as run_folder
 from aiwae_jax.runs.files import WorkdirError as WorkdirError
@@ -37,6 +38,7 @@ def config_differences(folder: pathlib.Path, training: Training) -> list[str]:
         f"--{FLAGS[name]}={there[name]} there, {value} here"
         for name, value in here.items()
         if there[name] != value
+        and not (name == "dataset" and not {there[name], value} & set(data.NAMES))  # files may move
         and not (name == "num_stages" and there[name] <= value and training.is_open_ended)
     ]
     unknown = [f"{name}={there[name]} there, unknown here" for name in there if name not in here]
@@ -54,7 +56,8 @@ def default_workdir(training: Training) -> str:
     usual = dataclasses.asdict(completion.complete(said))
 
     # What says what the run is comes first, then what is unlike a usual one of that kind.
-    parts = [training.dataset, training.method, f"K{training.num_particles}"]
+    name = pathlib.Path(training.dataset).name.partition(".")[0]
+    parts = [re.sub(r"\W+", "_", name), training.method, f"K{training.num_particles}"]
     if training.num_temperatures is not None:
         parts.append(f"T{training.num_temperatures}")
     if training.num_moves is not None:
@@ -71,7 +74,7 @@ def default_workdir(training: Training) -> str:
     if not training.is_open_ended and training.num_stages != usual["num_stages"]:
         parts.append(f"stages{training.num_stages}")
     others = [
-        f"{FLAGS[name]}{value}"
+        re.sub(r"[^\w.+-]+", "_", f"{FLAGS[name]}{value}")
         for name, value in settings.items()
         if name not in _NAMED and value not in (None, usual[name])
     ]

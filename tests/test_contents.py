@@ -176,7 +176,6 @@ def test_a_configuration_of_wrong_content_is_one_line_at_every_door(message, tmp
         (-5, ("num_particles",), "--K must be at least 1, got -5"),
         (10**30, ("num_particles",), "--K must be at most 1,000,000"),
         ("gan", ("method",), "--method must be one of"),
-        ("cifar", ("dataset",), "--dataset must be one of"),
         (float("nan"), ("adam_eps",), "--adam_eps must be finite"),
         ("a,b", ("layers",), "--layers"),
         (1, ("colour",), "colour"),

@@ -305,7 +305,7 @@ def test_a_run_that_is_killed_is_continued_to_the_same_bits(tmp_path):
         ({"epochs": "two"}, "`epochs` must be a number, got str 'two'"),
         ({"batch_size": 1.5}, "`batch_size` must be an integer, got 1.5"),
         ({"seed": -1}, "`seed` must be at least 0, got -1"),
-        ({"batch_size": 61}, "`batch_size`=61 is larger than the 60 training images of plane"),
+        ({"batch_size": 61}, "`batch_size`=61 is larger than the 60 training rows of plane"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing(changed, message, tmp_path):
@@ -333,11 +333,15 @@ def test_the_command_fits_and_reports(tmp_path, capsys):
     chance = np.random.default_rng(0)
     np.savez(path, train=chance.integers(0, 17, (40, 4, 4)), test=chance.integers(0, 17, (8, 4, 4)))
     given = ["fit", str(path), f"--folder={folder}", "--hidden_dim=4", "--latent_dim=2"]
-    assert cli.main([*given, "--epochs=2", "--batch_size=20"]) == 2
-    assert "the data must be bits, or grey levels with --max_level" in capsys.readouterr().err
-    given += ["--max_level=16", "--batch_size=20", "--K=2", "--T=3"]
+    given += ["--batch_size=20", "--K=2", "--T=3"]
+    assert cli.main([*given, "--epochs=2", "--likelihood=categorical+num_classes=3"]) == 2
+    assert "whole numbers from 0 on below 3, got" in capsys.readouterr().err
+    assert cli.main([*given, "--epochs=2", "--max_level=8"]) == 2
+    assert "is `max_level` 16?" in capsys.readouterr().err
     assert cli.main([*given, "--epochs=2"]) == 0
-    assert f"aiwae report {folder}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "values: grey levels from 0 to 16, of which 16 is white; bernoulli" in printed
+    assert f"aiwae report {folder}" in printed
     assert cli.main([*given, "--epochs=3"]) == 2
     assert "--epochs: 2.0 there, 3.0 here" in capsys.readouterr().err
     small = ["--temperatures=5", "--chains=2", "--simulated=2", "--bound_samples=50"]
@@ -347,17 +351,18 @@ def test_the_command_fits_and_reports(tmp_path, capsys):
     assert "samples.png" in content["pictures"]
     path.rename(tmp_path / "elsewhere.npz")
     assert cli.main(["report", folder, *small]) == 2
-    assert "say where they are, with --data" in capsys.readouterr().err
+    assert "--data must say where the data of the run, bits, are now" in capsys.readouterr().err
+    assert cli.main(["report", folder, f"--data={tmp_path / 'elsewhere.npz'}", *small]) == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere.npz"], "nowhere.npz is no file, and none of digits, mnist,"),
+        (["nowhere.npz"], "DATA must be one of digits, mnist,"),
         (["digits", "--method=vae", "--T=5"], "--T does not belong to --method=vae"),
         (["digits", "--K=0"], "--K must be at least 1"),
         (["digits", "--epochs=-1"], "--epochs must be positive"),
-        (["digits", "--batch_size=100000"], "is larger than the 1438 training images"),
+        (["digits", "--batch_size=100000"], "is larger than the 1438 training rows"),
     ],
 )
 def test_mistakes_of_the_command_are_one_line(arguments, message, tmp_path, capsys):

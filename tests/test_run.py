@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 
 import chex
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import data
-from aiwae_jax.data import dataset
+from aiwae_jax.data import dataset, omniglot
 from aiwae_jax.report import images
 from aiwae_jax.report.text import METRICS
 from aiwae_jax.runs import checkpoint, files, store
@@ -353,7 +352,7 @@ def test_a_fault_that_does_not_come_again_is_laid_to_the_device(
         (["--eval_temperatures=1"], "--eval_temperatures must be at least 2"),
         (["--eval_bound_samples=30"], "--eval_bound_samples must be at least 50, got 30"),
         (["--eval_examples=1"], "--eval_examples must be 0 (all) or at least 2"),
-        (["--batch_size=5000"], "larger than the 1438 training images"),
+        (["--batch_size=5000"], "larger than the 1438 training rows"),
         (["--data_dir=/nowhere/at/all"], "is not a folder"),
         (["--temperature=5"], "Unknown command line flag 'temperature'"),
         (["digits"], "Unexpected argument 'digits'"),
@@ -403,13 +402,10 @@ def test_workdir_that_is_a_file_is_refused(tmp_path, capsys):
 def test_missing_data_without_network_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("AIWAE_CACHE_DIR", str(tmp_path / "cache"))
 
-    def fail(url, timeout):
-        raise OSError("Network is unreachable")
-
-    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    monkeypatch.setattr(omniglot, "_URL", "http://127.0.0.1:9/chardata.mat")
     assert main("--dataset=omniglot", f"--workdir={tmp_path / 'run'}") == 2
     error = capsys.readouterr().err
-    assert "Network is unreachable" in error
+    assert "Connection refused" in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 

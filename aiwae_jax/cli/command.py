@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 
 from aiwae_jax import data
-from aiwae_jax.cli import devices, start, streams
+from aiwae_jax.cli import devices, sources, start, streams
 from aiwae_jax.cli.flags import UsageError, in_flags
 from aiwae_jax.parallel import processes
 from aiwae_jax.runs import checkpoint, extras, files
@@ -43,7 +43,7 @@ def _drop_late_callbacks(unraisable) -> None:
 
 
 # Arguments of the library, as the flags that gave them.
-_FLAGS = {"folder": "workdir", "batch_size": "batch_size", "data_dir": "data_dir"}
+_FLAGS = {"folder": "workdir", "batch_size": "batch_size", "data_dir": "data_dir", **sources.FLAGS}
 
 
 def exit_codes(

@@ -3,13 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 from absl import flags as absl_flags
 
 from aiwae_jax import train
-from aiwae_jax.cli import build, command, completion, flags, sources
-from aiwae_jax.cli.settings import FLAGS, MODELS, Fitting, help_of
-from aiwae_jax.data import Dataset
+from aiwae_jax.cli import build, command, completion, flags, likelihood, sources
+from aiwae_jax.cli.settings import FLAGS, Fitting, help_of
 from aiwae_jax.options import option
 
 # Where they are not given.
@@ -22,20 +20,15 @@ class Starting:
     """Options of a start of a run, which are not the run's."""
 
     folder: str | None = option(None, help="Folder of the run; the same command continues there.")
-    max_level: float | None = option(
-        None,
-        above=0,
-        help="Grey level that stands for 1, of a file: its pixels are drawn anew as "
-        "bits at every use.",
-    )
     checkpoint_minutes: float = option(3.0, above=0, help="Minutes between checkpoints, at most.")
 
 
-@command.exit_codes(names={**FLAGS, "folder": "folder", "max_level": "max_level"})
+@command.exit_codes(names={**FLAGS, **sources.FLAGS, "folder": "folder"})
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     fv = absl_flags.FlagValues()
     flags.define_options(fv, Starting)
+    flags.define_options(fv, sources.Reading)
     flags.define_options(fv, Fitting, _help_of, without=_NOT_YET)
     flags.define(fv)
     (name,) = flags.parse(
@@ -44,18 +37,17 @@ def main(argv: Sequence[str]) -> None:
         f"Trains a model: aiwae fit DATA --folder=RUN, where DATA is {sources.WHAT}",
         arguments=("DATA",),
     )
-    starting = flags.make(fv, Starting)
+    starting, reading = flags.make(fv, Starting), flags.make(fv, sources.Reading)
     flags.require(starting.folder is not None, "--folder is needed: the folder of the run.")
     given = flags.given(fv, Fitting, without=_NOT_YET)
     fitting = completion.complete(Fitting, given, lambda method, model: _USUAL)
 
-    dataset = sources.load(name, fv.data_dir, starting.max_level)
-    print(
-        f"data: {dataset.title}, {len(dataset.train)} for training and {len(dataset.test)} for "
-        f"testing ({dataset.source})"
-    )
-    seen = train.training_part(dataset, fitting.validation_share)
-    model = build.build_model(fitting, _mean(seen, fitting))
+    dataset = sources.load(name, fv.data_dir, reading, "DATA")
+    print(sources.describe(dataset))
+    chosen = likelihood.choose(fitting, dataset)
+    print(f"likelihood: {chosen.words}")
+    dataset = chosen.dataset
+    model = likelihood.build_model(fitting, chosen)
     run = train.fit(
         build.build_method(fitting, model),
         model,
@@ -73,19 +65,3 @@ def _help_of(name: str, said) -> str:
     if name in _USUAL:
         return f"{said.help.partition(' Default')[0]} Default {_USUAL[name]:g}."
     return help_of(name, said)
-
-
-def _mean(dataset: Dataset, fitting: Fitting) -> np.ndarray:
-    """Mean of the training data; for our models they must be bits, or grey levels for them."""
-    rows = np.concatenate([dataset.train, dataset.test])
-    flags.require(
-        dataset.max_level is not None
-        or bool(np.isin(rows, (0, 1)).all())
-        or fitting.model not in MODELS,
-        "the data must be bits, or grey levels with --max_level, for Bernoulli pixels; other "
-        "likelihoods are for a model of your own: --model=FILE.py:FUNCTION, or train.fit in "
-        "Python.",
-    )
-    if dataset.max_level is not None:
-        return dataset.mean_image()
-    return np.asarray(dataset.train.mean(axis=0), np.float32)

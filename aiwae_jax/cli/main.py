@@ -1,4 +1,4 @@
-"""The installed command: `aiwae fit mine.npz --folder=runs/mine`, `aiwae report runs/mine`."""
+"""The installed command: `aiwae fit mine.csv --folder=runs/mine`, `aiwae report runs/mine`."""
 
 import importlib
 import sys

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from aiwae_jax import report, train
-from aiwae_jax.cli import command, flags, sources
+from aiwae_jax import data, report, train
+from aiwae_jax.cli import command, flags, likelihood
 from aiwae_jax.cli.flags import names_of
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
@@ -21,7 +21,9 @@ class Where:
     )
 
 
-@command.exit_codes(names={**names_of(Evaluation, prefix="eval_"), "dataset": "data"})
+@command.exit_codes(
+    names={**names_of(Evaluation, prefix="eval_"), "dataset": "data", "where": "data"}
+)
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
     fv = absl_flags.FlagValues()
@@ -33,6 +35,6 @@ def main(argv: Sequence[str]) -> None:
     evaluation = flags.make(fv, Evaluation, prefix="eval_")
 
     run = train.load(folder)
-    facts = run.config["data"]
-    dataset = sources.load(where.data or sources.where(facts), fv.data_dir, facts.get("max_level"))
+    dataset = data.reload(run.config["data"], where=where.data, data_dir=fv.data_dir)
+    dataset = likelihood.as_trained(dataset, run.config)
     report.write(run, dataset, evaluation)

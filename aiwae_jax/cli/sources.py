@@ -1,55 +1,110 @@
 """Where a command's data come from: a name, or a file of yours."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
 from aiwae_jax import data
-from aiwae_jax.cli.flags import UsageError
-from aiwae_jax.runs import files
+from aiwae_jax.cli.flags import UsageError, names_of
+from aiwae_jax.options import check, option
 
-_NAMES = f"{', '.join(data.NAMES[:-1])} or {data.NAMES[-1]}"
-WHAT = f"an .npz file with `train` and `test`, or {_NAMES}"
+_NAMES = ", ".join(data.NAMES)
+WHAT = f"one of {_NAMES}, or a file of yours: {data.KNOWN_FILES}"
 
 
-def load(name: str, data_dir: str | None, max_level: float | None) -> data.Dataset:
-    """Loads a named data set, or an .npz file.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a file is read; a named data set is read in one way only."""
+
+    test_share: float | None = option(
+        None,
+        above=0,
+        below=1,
+        help="Of a file: the share of its rows that is for testing, the same rows for every seed; "
+        f"{data.TEST_SHARE:g} where it is not given. Not for a file with training and test data.",
+    )
+    max_level: float | None = option(
+        None,
+        above=0,
+        help="Of a file: the grey level that stands for 1; rows are drawn anew as bits at every "
+        "use. Where it is not given, it is told from the values.",
+    )
+    label: str | None = option(
+        None,
+        flag="label_column",
+        help="Of a table: the column that holds labels, which are no data; of .h5ad one of `obs`.",
+    )
+    layer: str | None = option(
+        None, help="Of .h5ad: one of its layers in the place of X, or `raw` for raw/X."
+    )
+
+    def __post_init__(self):
+        """Raises ValueError for a value that cannot be."""
+        check(self)
+
+
+FLAGS = names_of(Reading)
+
+
+def resolve(name: str, given: dict[str, Any], argument: str = "--dataset") -> str:
+    """A data set's name as it is, or a file's from wherever a command is started.
+
+    Args:
+      name: of the data.
+      given: field -> value, of which those of `Reading` are looked at.
+      argument: of the command, that the name was given as.
+
+    Raises:
+      UsageError: for what is neither, or an option that a named data set does not have.
+    """
+    if name in data.NAMES:
+        for field, flag in FLAGS.items():
+            if given.get(field) is not None:
+                raise UsageError(f"--{flag} is for files of yours, not for {name}; leave it out.")
+        return name
+    path = pathlib.Path(name).expanduser().absolute()
+    if not path.exists():
+        raise UsageError(
+            f"{argument} must be one of {_NAMES}, or a file of yours, and there is none at {name}."
+        )
+    return str(path)
+
+
+def load(
+    name: str, data_dir: str | None, reading: Reading, argument: str = "--dataset"
+) -> data.Dataset:
+    """Loads a named data set, or a file.
+
+    Args:
+      name: of the data set; or the file, which may also lie in `data_dir` by its name.
+      data_dir: a folder with raw files.
+      reading: how a file is read.
+      argument: as in `resolve`.
 
     Raises:
       UsageError: for what is neither.
       data.DataError: for data that cannot be trained on.
     """
-    if name in data.NAMES:
-        return data.load(name, data_dir)
-    path = pathlib.Path(name).expanduser()
-    if not path.is_file():
-        raise UsageError(f"{name} is no file, and none of {_NAMES}.")
-    arrays = files.read_arrays(path, "it must be an .npz file with `train` and `test`")
-    for part in ("train", "test"):
-        if part not in arrays:
-            raise UsageError(f"{path} has no `{part}`, but {', '.join(arrays) or 'nothing'}.")
-    labels = {f"{part}_labels": arrays.get(f"{part}_labels") for part in ("train", "test")}
-    return data.from_arrays(
-        arrays["train"],
-        arrays["test"],
-        **labels,
-        max_level=max_level,
-        name=path.stem,
-        source=str(path.absolute()),
-    )
+    elsewhere = pathlib.Path(data_dir or ".").expanduser() / pathlib.Path(name).name
+    if (
+        data_dir
+        and name not in data.NAMES
+        and not pathlib.Path(name).expanduser().exists()
+        and elsewhere.exists()
+    ):
+        name = str(elsewhere)
+    options = {field: getattr(reading, field) for field in FLAGS}
+    where = resolve(name, options, argument)
+    if where in data.NAMES:
+        return data.load(where, data_dir)
+    print(f"reading {where}", flush=True)
+    return data.from_file(where, **options)
 
 
-def where(facts: dict[str, Any]) -> str:
-    """The name or the file that a run's data came from, by its config.json.
-
-    Raises:
-      UsageError: if they are not there any more.
-    """
-    source, name = facts.get("source", ""), facts.get("name", "")
-    if pathlib.Path(source).is_file():
-        return source
-    if name in data.NAMES and not source.endswith(".npz"):
-        return name
-    raise UsageError(
-        f"the data, {facts['title']}, are not at {facts.get('source') or 'a known place'} any more;"
-        " say where they are, with --data."
+def describe(dataset: data.Dataset) -> str:
+    """Says which data they are, and what their values are taken for."""
+    what = "rows" if dataset.image_shape is None else "images"
+    return (
+        f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test {what} "
+        f"({dataset.source})\nvalues: {dataset.in_words()}"
     )

@@ -182,8 +182,9 @@ def build(
         if size > num_examples:
             left = f" that `validation_share`={settings.validation_share:g} leaves"
             raise data.DataError(
-                f"`batch_size`={size} is larger than the {num_examples} training images of "
-                f"{dataset.title}{left if settings.validation_share else ''}."
+                f"`batch_size`={size} is larger than the {num_examples} training rows of "
+                f"{dataset.title}{left if settings.validation_share else ''}; a batch must fit "
+                "into them."
             )
     check_psi(legs)
     stretches, ends = place(legs, settings, num_examples)

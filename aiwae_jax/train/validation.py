@@ -63,10 +63,10 @@ def training_part(dataset: data.Dataset, share: float) -> data.Dataset:
                 f"`validation_share`={share:g} {name} of the {len(dataset.train)} training rows of "
                 f"{dataset.title}; it must be at least one, and not all."
             )
-    labels = dataset.train_labels
+    names = ("train", "train_labels", "train_index")
+    of_rows = {name: getattr(dataset, name) for name in names}
     return dataset._replace(
-        train=np.asarray(dataset.train)[rows.training],
-        train_labels=None if labels is None else np.asarray(labels)[rows.training],
+        **{n: a if a is None else np.asarray(a)[rows.training] for n, a in of_rows.items()}
     )
 
 
