@@ -79,3 +79,42 @@ class Progress:
         """Ends the bar's line."""
         if self._bar is not None:
             self._bar.stop()
+
+
+class Late:
+    """Progress of work that is mostly short: nothing is shown of its first seconds.
+
+    Args:
+      title: of the work.
+      seconds: that it may take unseen.
+    """
+
+    _STEPS = 1000
+
+    def __init__(self, title: str, seconds: float):
+        self._title, self._shown_from = title, time.monotonic() + seconds
+        self._bar: Progress | None = None
+        self._done = 0
+
+    def update(self, done: int, total: int) -> None:
+        """Shows `done` of `total` units; a smaller number than the last one begins a new stage."""
+        if self._bar is not None and done < self._done:
+            self.close()
+        self._done = done
+        if time.monotonic() < self._shown_from:
+            return
+        if self._bar is None:
+            self._bar = Progress(self._title, self._STEPS)
+        self._bar.update(done * self._STEPS // max(total, 1))
+
+    def close(self) -> None:
+        """Ends the bar, if there is one."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -28,6 +28,7 @@ from aiwae_jax.train.run import Run, load
 from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.state import TrainState, init_state
 from aiwae_jax.train.step import TrainStep, all_finite, make_train_step
+from aiwae_jax.train.trained import Trained
 from aiwae_jax.train.trainer import NonFiniteError
 from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
 
@@ -42,6 +43,7 @@ __all__ = [
     "TrainInfo",
     "TrainState",
     "TrainStep",
+    "Trained",
     "Trouble",
     "Watch",
     "adam",

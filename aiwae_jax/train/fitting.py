@@ -94,11 +94,11 @@ def fit(
             trainer.train(interruption)
         finally:
             trainer.close()
-        return Run(
+        return Run.of(
+            model,
+            trainer.loop_state.train.weights,
+            content,
             folder=claim.folder,
-            model=model,
-            params=trainer.loop_state.train.weights,
-            config=content,
             num_steps=trainer.step,
             epochs=program.epochs_at(trainer.step),
             is_finished=True,
