@@ -81,6 +81,11 @@ def trains_posterior(method: Method | Sequence[Leg]) -> bool:
     return any("phi" in phase.updates for leg in as_legs(method) for phase in leg.method)
 
 
+def start_of(method: Method | Sequence[Leg]) -> str:
+    """What evaluation starts from: "posterior", or where φ is not trained "prior"."""
+    return "posterior" if trains_posterior(method) else "prior"
+
+
 def describe(method: Method | Sequence[Leg], model: Model) -> dict[str, Any]:
     """How method and model were built, as config.json has it; None for what is your own."""
     legs = as_legs(method)
@@ -236,7 +241,7 @@ def build(
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
         or "data:1",
         model=model,
-        start="posterior" if trains_posterior(method) else "prior",
+        start=start_of(method),
         legs=stretches,
         stage_ends=ends,
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),
