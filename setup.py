@@ -17,6 +17,7 @@ EXTRAS = {
         "absl-py>=2.1",
         "matplotlib>=3.9",
         "orbax-checkpoint>=0.11.20",
+        "pooch>=1.8",
         "rich>=13",
         "scikit-learn>=1.5",
         "scipy>=1.13",
@@ -32,11 +33,23 @@ EXTRAS = {
         "pillow>=10",
         "tensorflow>=2.16",
     ],
+    # Kinds of files, each with what reads it.
+    "tables": ["pyarrow>=17"],
+    "h5ad": ["h5py>=3.11"],
+    "images": ["pillow>=10"],
     # For the comparison sides of experiments.benchmark. The index's torch can be a CUDA build of
     # gigabytes; PyTorch's own site has an index of CPU builds.
     "bench": ["blackjax>=1.2", "torch>=2.4"],
     "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
-    "test": ["equinox>=0.13.1", "pytest>=8", "pytest-xdist>=3.6.1", "ruff~=0.17.0"],
+    "test": [
+        "equinox>=0.13.1",
+        "h5py>=3.11",
+        "pillow>=10",
+        "pyarrow>=17",
+        "pytest>=8",
+        "pytest-xdist>=3.6.1",
+        "ruff~=0.17.0",
+    ],
 }
 
 setuptools.setup(

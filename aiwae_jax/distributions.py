@@ -28,8 +28,11 @@ def watch_bernoulli() -> Iterator[list]:
         _watched.reset(token)
 
 
-def _check_shape(value: chex.Array, *parameters: chex.Array) -> None:
-    """Raises ValueError for a value of another shape, which would be broadcast to a wrong sum."""
+def check_shape(value: chex.Array, *parameters: chex.Array) -> None:
+    """Raises ValueError for a value of another shape than its distribution's parameters have.
+
+    It would be broadcast, to a wrong sum.
+    """
     expected = jnp.broadcast_shapes(*(jnp.shape(p) for p in parameters))
     if jnp.shape(value) != expected:
         raise ValueError(
@@ -56,7 +59,7 @@ class DiagNormal(NamedTuple):
 
     def log_prob(self, z: chex.Array) -> chex.Array:
         """Log density `[]` at `z` `[D]`, nats."""
-        _check_shape(z, self.loc, self.scale)
+        check_shape(z, self.loc, self.scale)
         noise = (z - self.loc) / self.scale
         return -0.5 * jnp.sum(jnp.square(noise) + _LOG_TWO_PI) - self._log_det()
 
@@ -104,7 +107,7 @@ class FullNormal(NamedTuple):
 
     def log_prob(self, z: chex.Array) -> chex.Array:
         """Log density `[]` at `z` `[D]`, nats."""
-        _check_shape(z, self.loc)
+        check_shape(z, self.loc)
         noise = self.inverse_transport(z)
         return -0.5 * jnp.sum(jnp.square(noise) + _LOG_TWO_PI) - self._log_det()
 
@@ -173,7 +176,7 @@ class Bernoulli(NamedTuple):
 
     def log_prob(self, x: chex.Array) -> chex.Array:
         """Log probability `[]` of `x` `[X]`, nats."""
-        _check_shape(x, self.logits)
+        check_shape(x, self.logits)
         if (watched := _watched.get()) is not None:
             watched.append(x)
         return jnp.sum(x * self.logits - softplus(self.logits))
@@ -190,6 +193,37 @@ class Bernoulli(NamedTuple):
     def stddev(self) -> chex.Array:
         """Standard deviations `[X]`."""
         return jnp.sqrt(self.mean() * (1.0 - self.mean()))
+
+
+class Mixture(NamedTuple):
+    """A mixture of M diagonal normals.
+
+    Attributes:
+      logits: `[M]`, unnormalized log weights.
+      loc: `[M, D]` means.
+      scale: `[M, D]` standard deviations, positive.
+    """
+
+    logits: chex.Array
+    loc: chex.Array
+    scale: chex.Array
+
+    def sample(self, key: chex.PRNGKey) -> chex.Array:
+        """Draws `[D]`; its gradient is that of the component which was drawn."""
+        which_key, noise_key = jax.random.split(key)
+        which = jax.random.categorical(which_key, self.logits)
+        return DiagNormal(self.loc[which], self.scale[which]).sample(noise_key)
+
+    def log_prob(self, z: chex.Array) -> chex.Array:
+        """Log density `[]` at `z` `[D]`, nats."""
+        log_probs = jax.vmap(lambda loc, scale: DiagNormal(loc, scale).log_prob(z))(
+            self.loc, self.scale
+        )
+        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + log_probs)
+
+    def mean(self) -> chex.Array:
+        """Mean `[D]`."""
+        return jnp.sum(jax.nn.softmax(self.logits)[:, None] * self.loc, axis=0)
 
 
 def has_closed_form_kl(q: Any, p: Any) -> bool:

@@ -1,4 +1,4 @@
-"""MLP encoder and decoder, written in Flax NNX and used as pure functions of a parameter pytree.
+"""Encoders and decoders of dense layers, in Flax NNX, as pure functions of a parameter pytree.
 
 Each network is split once into its graph definition and a plain nested dict of arrays; `apply`
 merges them again at trace time, so nothing below knows that Flax is used. Matrix products run in
@@ -92,8 +92,20 @@ PRECISIONS = {
 }
 
 
+# What the hidden layers of a network may be. A chain's moves follow gradients: where these jump, as
+# those of relu, more moves are rejected.
+ACTIVATIONS = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+}
+
+
 class MLP(nnx.Module):
-    """tanh layers followed by one or more linear heads: `[size_in]` -> tuple of `[size_out]`."""
+    """Hidden layers followed by one or more linear heads: `[size_in]` -> tuple of `[size_out]`."""
 
     def __init__(
         self,
@@ -102,15 +114,17 @@ class MLP(nnx.Module):
         head_sizes: Sequence[int],
         linear: Callable[..., nnx.Linear],
         rngs: nnx.Rngs,
+        activation: Callable[[chex.Array], chex.Array] = jnp.tanh,
     ):
         sizes = (size_in, *hidden_sizes)
+        self.activation = activation
         self.hidden = nnx.List([linear(i, o, rngs) for i, o in itertools.pairwise(sizes)])
         self.heads = nnx.List([linear(sizes[-1], size, rngs) for size in head_sizes])
 
     def __call__(self, inputs: chex.Array) -> tuple[chex.Array, ...]:
         """Applies the network to one input."""
         for layer in self.hidden:
-            inputs = jnp.tanh(layer(inputs))
+            inputs = self.activation(layer(inputs))
         return tuple(head(inputs) for head in self.heads)
 
 
@@ -167,33 +181,50 @@ class Network(NamedTuple):
     size_in: int | None = None
 
 
+def check_linear(name: str) -> None:
+    """Raises ValueError for an initialization that is none of `LINEAR_LAYERS`."""
+    if name not in LINEAR_LAYERS:
+        raise ValueError(f"`linear` must be one of {sorted(LINEAR_LAYERS)}, got {name!r}.")
+
+
+def check_activation(name: str) -> None:
+    """Raises ValueError for an activation that is none of `ACTIVATIONS`."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"`activation` must be one of {', '.join(ACTIVATIONS)}; got {name!r}.")
+
+
 def mlp(
     size_in: int,
     hidden_sizes: Sequence[int],
     head_sizes: Sequence[int],
     *,
     linear: str = "torch",
-    output_bias: chex.Array | None = None,
+    output_bias: chex.Array | Sequence[chex.Array | None] | None = None,
+    activation: str = "tanh",
 ) -> Network:
     """An `MLP` as pure functions.
 
     Args:
       size_in: size of the input vector.
-      hidden_sizes: sizes of the tanh layers.
+      hidden_sizes: sizes of the hidden layers.
       head_sizes: sizes of the linear heads on top of the last hidden layer.
       linear: initialization of the layers, "torch" (uniform ±1/sqrt(fan-in), biases too) or
         "glorot" (Glorot uniform weights, zero biases).
-      output_bias: optional `[head_sizes[0]]` that replaces the first head's initial bias.
+      output_bias: optional `[head_sizes[0]]` that replaces the first head's initial bias; or a list
+        with one or None for each head.
+      activation: of the hidden layers, a key of `ACTIVATIONS`.
 
     Raises:
-      ValueError: for an unknown `linear`.
+      ValueError: for an unknown `linear` or `activation`.
     """
-    if linear not in LINEAR_LAYERS:
-        raise ValueError(f"`linear` must be one of {sorted(LINEAR_LAYERS)}, got {linear!r}.")
+    check_linear(linear)
+    check_activation(activation)
+    biases = list(output_bias) if isinstance(output_bias, list | tuple) else [output_bias]
 
     def build(key: chex.PRNGKey, precision: str = "float32") -> MLP:
         layer = functools.partial(LINEAR_LAYERS[linear], **PRECISIONS[precision])
-        return MLP(size_in, hidden_sizes, head_sizes, layer, nnx.Rngs(key))
+        chosen = ACTIVATIONS[activation]
+        return MLP(size_in, hidden_sizes, head_sizes, layer, nnx.Rngs(key), chosen)
 
     @functools.cache
     def graphdef(precision: str) -> nnx.GraphDef:
@@ -201,8 +232,9 @@ def mlp(
 
     def init(key: chex.PRNGKey) -> PyTree:
         params = nnx.to_pure_dict(nnx.split(build(key))[1])
-        if output_bias is not None:
-            params["heads"][0]["bias"] = jnp.asarray(output_bias, float)
+        for i, bias in enumerate(biases):
+            if bias is not None:
+                params["heads"][i]["bias"] = jnp.asarray(bias, float)
         return params
 
     def apply(

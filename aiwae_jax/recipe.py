@@ -43,14 +43,19 @@ class Recipe:
     def summary(self) -> dict[str, Any]:
         """As `to_json`, but of arrays the shape alone: for a report."""
         written = self.to_json()
-        for name, value in written["arguments"].items():
-            if isinstance(value, dict):
-                written["arguments"][name] = {"shape": value["shape"]}
-        return written
+        return _without_arrays(written)
+
+
+def _without_arrays(written: Any) -> Any:
+    if isinstance(written, dict):
+        if "array" in written:
+            return {"shape": written["shape"]}
+        return {name: _without_arrays(value) for name, value in written.items()}
+    return [_without_arrays(each) for each in written] if isinstance(written, list) else written
 
 
 def from_json(content: Mapping[str, Any]) -> Recipe:
-    """Reads what `Recipe.to_json` wrote."""
+    """Reads what `Recipe.to_json` wrote; what an argument was built by is a `Recipe` again."""
     arguments = {name: _read(value) for name, value in content["arguments"].items()}
     return Recipe(content["builder"], arguments)
 
@@ -62,16 +67,55 @@ def _write(name: str, value: Any) -> Any:
         array = np.asarray(value)
         content = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
         return {"array": content, "dtype": str(array.dtype), "shape": list(array.shape)}
-    if isinstance(value, Sequence):
+    recipe = getattr(value, "built_by", None)  # of a likelihood, say
+    if isinstance(recipe, Recipe):
+        return recipe.to_json()
+    if isinstance(value, Mapping):
+        return {"entries": {key: _write(name, each) for key, each in value.items()}}
+    if isinstance(value, Sequence) and not hasattr(value, "built_by"):
         return [_write(name, each) for each in value]
     raise TypeError(f"`{name}` is {value!r:.60} ({type(value).__name__}), which no file can say.")
 
 
 def _read(value: Any) -> Any:
+    if isinstance(value, Mapping) and "builder" in value:
+        return from_json(value)
+    if isinstance(value, Mapping) and "entries" in value:
+        return {name: _read(each) for name, each in value["entries"].items()}
     if isinstance(value, Mapping):
         flat = np.frombuffer(base64.b64decode(value["array"]), value["dtype"])
         return flat.reshape(value["shape"])
     return tuple(_read(each) for each in value) if isinstance(value, list) else value
+
+
+class UnknownBuilderError(ValueError):
+    """A recipe of a builder that this version does not have."""
+
+
+def rebuilt(recipe: Recipe, rooms: Mapping[str, Any]) -> Any:
+    """Calls the builder of a recipe again, and before it those of its arguments.
+
+    Args:
+      recipe: from `from_json`.
+      rooms: name -> module, of which the names in `__all__` are builders.
+
+    Raises:
+      UnknownBuilderError: for a builder that is not there.
+    """
+    module, _, name = recipe.builder.rpartition(".")
+    if module not in rooms or name not in rooms[module].__all__:
+        raise UnknownBuilderError(recipe.builder)
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, Recipe):
+            return rebuilt(value, rooms)
+        if isinstance(value, Mapping):
+            return {key: resolved(each) for key, each in value.items()}
+        return value
+
+    return getattr(rooms[module], name)(
+        **{name: resolved(value) for name, value in recipe.arguments.items()}
+    )
 
 
 def arguments_of(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

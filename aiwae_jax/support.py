@@ -3,6 +3,7 @@
 A likelihood outside its support is a number all the same, and a wrong one.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -89,6 +90,60 @@ def check_pixels(x: Any, *, name: str, num_pixels: int, first: int = 0) -> None:
     check_binary(x[:, first:], name=name)
 
 
+def check_values(
+    x: Any,
+    is_allowed_fn: Callable[[np.ndarray], np.ndarray],
+    *,
+    name: str,
+    rule: str,
+    columns: Sequence[str] | None = None,
+) -> None:
+    """Refuses data with values that they must not have, naming the first by its column and row.
+
+    Args:
+      x: `[N, X]`; tracers are let through.
+      is_allowed_fn: values -> which of them may be, a bool each.
+      name: what the caller calls `x`.
+      rule: what the values must be, in words.
+      columns: X names.
+
+    Raises:
+      ValueError: for another rank, NaN, infinities, and what is not allowed.
+      TypeError: for what is not a number.
+    """
+    if not is_concrete(x):
+        return
+    values = _as_numbers(x, name, ())
+    if values.ndim != 2:
+        raise ValueError(f"`{name}` must have shape [rows, columns], got {list(values.shape)}.")
+    is_wrong = ~(np.isfinite(values) & np.asarray(is_allowed_fn(values), bool))
+    if is_wrong.any():
+        row, column = np.argwhere(is_wrong)[0]
+        raise ValueError(
+            f"`{name}` must be {rule}, got {values[row, column]:g} in row {row}, "
+            f"{name_of_column(column, columns)} ({is_wrong.sum()} of {is_wrong.size} values are "
+            "not)."
+        )
+
+
+def name_of_column(number: int, columns: Sequence[str] | None) -> str:
+    """Words for a column: by its name where it has one."""
+    return f"column {number}" if columns is None else f"column {columns[number]!r}"
+
+
+def check_columns(x: Any, *, name: str, num_columns: int) -> None:
+    """Refuses what are not rows of so many numbers.
+
+    Raises:
+      ValueError: for another shape.
+      TypeError: for what is no array.
+    """
+    if not isinstance(x, np.ndarray | jax.Array):
+        raise TypeError(f"`{name}` must be an array of rows, got {type(x).__name__}.")
+    if x.ndim != 2 or x.shape[1] != num_columns:
+        raise ValueError(f"`{name}` must have shape [rows, {num_columns}], got {list(x.shape)}.")
+
+
 def check_levels(levels: Any, max_level: float, *, name: str) -> None:
     """Refuses grey levels that are no probabilities when divided by `max_level`.
 
@@ -170,12 +225,12 @@ def _not_binary(values: np.ndarray, is_bit: np.ndarray, name: str) -> str:
             "a likelihood of real values"
         )
     else:
-        level = _full_level(high)
+        level = full_level(high)
         advice = f"grey levels are binarized anew at every use by `data.binarize(key, x, {level})`"
     return f"{found}; {advice}."
 
 
-def _full_level(high: float) -> float:
+def full_level(high: float) -> float:
     """The usual number of levels that a largest one belongs to."""
     return next((level for level in (16.0, 255.0, 65535.0) if high <= level), float(high))
 
@@ -186,4 +241,4 @@ def _advice_on_levels(values: np.ndarray) -> str:
             "standardized and other real values are no grey levels: they need a Gaussian "
             "likelihood."
         )
-    return f"is `max_level` {_full_level(values.max()):g}?"
+    return f"is `max_level` {full_level(values.max()):g}?"

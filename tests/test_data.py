@@ -1,11 +1,13 @@
 """Loading and verifying data; the real files are found by AIWAE_DATA_DIR."""
 
+import contextlib
 import gzip
+import hashlib
+import http.server
 import io
 import shutil
 import sys
-import urllib.error
-import urllib.request
+import threading
 
 import jax
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import scipy.io
 
 from aiwae_jax import data
-from aiwae_jax.data import fetching, mnist
+from aiwae_jax.data import fetching, mnist, omniglot
 
 
 def chardata(**changes):
@@ -133,45 +135,75 @@ def test_unknown_name_lists_the_known_ones_and_missing_folder_is_named(tmp_path)
         data.load("mnist", tmp_path / "nowhere")
 
 
-class _Response(io.BytesIO):
-    def __enter__(self):
-        return self
+@contextlib.contextmanager
+def served(content):
+    """The address of a server that has `content` for whatever it is asked for."""
 
-    def __exit__(self, *_):
-        return False
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
-def test_download_is_verified_before_it_gets_its_name(monkeypatch, tmp_path):
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("AIWAE_CACHE_DIR", str(cache))
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("AIWAE_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_download_is_verified_before_it_gets_its_name(monkeypatch, cache):
     file = io.BytesIO()
     scipy.io.savemat(file, chardata())
     whole = file.getvalue()
-
-    monkeypatch.setattr(
-        urllib.request, "urlopen", lambda url, timeout: _Response(whole[: len(whole) // 2])
-    )
-    with pytest.raises(data.DataError, match="cannot be read"):
-        data.load("omniglot")
+    with served(whole[: len(whole) // 2]) as url:
+        monkeypatch.setattr(omniglot, "_URL", f"{url}/chardata.mat")
+        with pytest.raises(data.DataError, match="cannot be read"):
+            data.load("omniglot")
     assert list(cache.iterdir()) == []
-
-    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: _Response(whole))
-    assert "downloaded" in data.load("omniglot").source
+    with served(whole) as url:
+        monkeypatch.setattr(omniglot, "_URL", f"{url}/chardata.mat")
+        assert "downloaded" in data.load("omniglot").source
     assert [path.name for path in cache.iterdir()] == ["chardata.mat"]
 
 
-def test_missing_network_is_one_clear_line(monkeypatch, tmp_path):
-    monkeypatch.setenv("AIWAE_CACHE_DIR", str(tmp_path))
+def test_a_download_of_another_checksum_is_not_kept(cache):
+    content = b"what was published"
+    path = cache / "file"
+    with served(content) as url:
+        with pytest.raises(data.DataError, match=r"\(its content has another SHA-256\); or do"):
+            fetching.download(url, path, sha256="0" * 64, hint="or do without")
+        assert list(cache.iterdir()) == []
+        fetching.download(url, path, sha256=hashlib.sha256(content).hexdigest(), hint="")
+    assert path.read_bytes() == content
 
-    def fail(url, timeout):
-        raise urllib.error.URLError("no network")
 
-    monkeypatch.setattr(urllib.request, "urlopen", fail)
-    with pytest.raises(
-        data.DataError, match=r"could not be downloaded.*no network.*--data_dir"
-    ) as e:
+def test_missing_network_is_one_clear_line(monkeypatch, cache):
+    with served(b"") as url:
+        pass  # nobody answers there any more
+    monkeypatch.setattr(omniglot, "_URL", url)
+    message = r"could not be downloaded from http.*\(.*refused\); put .*--data_dir"
+    with pytest.raises(data.DataError, match=message) as e:
         data.load("omniglot")
     assert "\n" not in str(e.value)
+    assert list(cache.iterdir()) == []
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(
+        data.DataError, match=r"needs pooch: pip install 'aiwae_jax\[run\]'; or put"
+    ):
+        data.load("omniglot")
 
 
 class _FakeTfds:

@@ -33,19 +33,19 @@ def with_one(images, image):
         ({"max_level": "16"}, "`max_level` must be a positive, finite number, got '16'"),
         ({"train": DIGITS.train.astype(object)}, "`train` must be an array of numbers, got object"),
         ({"train": DIGITS.train.astype(str)}, "`train` must be an array of numbers"),
-        ({"train": DIGITS.train.tolist()}, "`train` must be an array of images.*got list"),
-        ({"train": DIGITS.train.reshape(-1, 8, 8)}, r"must have shape \[images, pixels\].*8, 8"),
+        ({"train": DIGITS.train.tolist()}, "`train` must be an array of rows; got list"),
+        ({"train": DIGITS.train.reshape(-1, 8, 8)}, r"must have shape \[rows, columns\].*8, 8"),
         ({"test": DIGITS.test[:0]}, r"`test` must have shape.*got \[0, 64\]"),
         ({"train": DIGITS.train[:0]}, r"`train` must have shape.*got \[0, 64\]"),
         (
             {"test": DIGITS.test[:, :60]},
-            "`test` must have as many pixels as `train`, got 60 beside",
+            "`test` must have as many columns as `train`, got 60 beside",
         ),
         (
             {"image_shape": (8, 9)},
-            r"must hold the 64 pixels of an image, got \(8, 9\), which holds 72",
+            r"must hold the 64 columns of a row, got \(8, 9\), which holds 72",
         ),
-        ({"image_shape": (64,)}, r"`image_shape` must be \(height, width\), got \(64,\)"),
+        ({"image_shape": (64,)}, r"`image_shape` must be \(height, width\), or .*; got \(64,\)"),
         ({"train_labels": DIGITS.train_labels[:40]}, r"`train_labels` must have shape \[1438\]"),
         ({"test_labels": DIGITS.test_labels[:, None]}, r"`test_labels` must have shape \[359\]"),
         ({"train": np.zeros_like(DIGITS.train)}, "`train` must not be blank"),
@@ -84,8 +84,8 @@ def test_a_folder_for_the_digits_is_said_to_be_idle(tmp_path):
 
 
 def test_an_unknown_name_says_where_other_data_go():
-    with pytest.raises(data.DataError, match=r"got 'emnist'\. Arrays of your own become one by"):
-        data.load("emnist")
+    with pytest.raises(data.DataError, match=r"got 'cifar'\. Arrays of your own become one by"):
+        data.load("cifar")
 
 
 # -------------------------------------------------------------------------------------------- MNIST
@@ -98,7 +98,7 @@ def unpacked():
         pytest.skip("AIWAE_DATA_DIR is not set: no real MNIST files to test with")
     return {
         name: gzip.decompress(pathlib.Path(folder, "mnist", f"{name}.gz").read_bytes())
-        for name in mnist._SHA256
+        for name in mnist.SHA256
     }
 
 
@@ -189,7 +189,7 @@ def test_what_is_not_found_says_where_it_was_sought_and_what_was_there(tmp_path,
     with pytest.raises(data.DataError) as error:
         data.load("mnist", tmp_path)
     for wanted in (
-        *mnist._SHA256,
+        *mnist.SHA256,
         "mnist.npz",
         *(str(place) for place in mnist._places(tmp_path)),
         "found only binarized_mnist_train.amat",

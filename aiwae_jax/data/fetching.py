@@ -1,12 +1,9 @@
 """Data from elsewhere: a download, or a data set that TFDS has prepared or will prepare."""
 
-import contextlib
 import errno
-import http.client
 import os
 import pathlib
-import tempfile
-import urllib.request
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -25,43 +22,73 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(base) / "aiwae_jax"
 
 
-def download(url: str, path: pathlib.Path, *, verify_fn: Callable, hint: str) -> None:
-    """Downloads to a temporary file beside `path`, verifies it, and only then gives it its name.
+def download(
+    url: str,
+    path: pathlib.Path,
+    *,
+    hint: str,
+    sha256: str | None = None,
+    verify_fn: Callable[[pathlib.Path], object] = lambda path: None,
+) -> None:
+    """Downloads a file, and gives it its name when it is whole and verified.
 
     Args:
       url: of the file.
       path: where it is to lie.
-      verify_fn: raises on a file of other content.
       hint: what else the user can do.
+      sha256: of its content, where it is known.
+      verify_fn: raises on a file of other content.
 
     Raises:
       DataError: if the folder cannot be written to, or the file not be had.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(
-                tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False)
-            )
-        except OSError as error:
-            raise DataError(
-                f"{path.name} is not here, and the folder {path.parent} where downloads are kept "
-                f"cannot be written to ({error.strerror}); name another one with AIWAE_CACHE_DIR, "
-                f"or {hint}."
-            ) from None
-        temporary = pathlib.Path(file.name)
-        stack.callback(temporary.unlink, missing_ok=True)
-        try:
-            with file, urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as response:
-                while block := response.read(1 << 20):
-                    file.write(block)
-            verify_fn(temporary)
-            os.replace(temporary, path)
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise DataError(
-                f"{path.name} could not be downloaded from {url} ({reason}); {hint}."
-            ) from None
+    try:
+        import pooch
+    except ImportError:
+        raise DataError(
+            f"{path.name} is not here, and downloading it needs pooch: pip install "
+            f"'aiwae_jax[run]'; or {hint}."
+        ) from None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+    except OSError as error:
+        raise DataError(
+            f"{path.name} is not here, and the folder {path.parent} where downloads are kept "
+            f"cannot be written to ({error.strerror}); name another one with AIWAE_CACHE_DIR, "
+            f"or {hint}."
+        ) from None
+    try:
+        temporary.unlink()  # pooch keeps what is there
+        pooch.get_logger().setLevel("WARNING")
+        print(f"downloading {url} to {path.parent}", file=sys.stderr)
+        pooch.retrieve(
+            url,
+            known_hash=sha256 and f"sha256:{sha256}",
+            fname=temporary.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(timeout=_DOWNLOAD_TIMEOUT_S),
+        )
+        verify_fn(temporary)
+        os.replace(temporary, path)
+    except (OSError, ValueError) as error:  # those of requests are OSErrors
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path.name} could not be downloaded from {url} ({_reason(error)}); {hint}."
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Why a download failed, without the pools and retries of the libraries in between."""
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
+        return "its content has another SHA-256"
+    within = getattr(error.args[0], "reason", error) if error.args else error
+    words = str(within)
+    return words.partition("): ")[2] or words
 
 
 def from_tfds(name: str, folder: pathlib.Path | None, hint: str) -> dict[str, tuple]:

@@ -1,8 +1,6 @@
 """MNIST, in any of the layouts that it is passed on in: found, and verified to be MNIST."""
 
-import gzip
 import hashlib
-import math
 import pathlib
 import zipfile
 import zlib
@@ -11,9 +9,10 @@ import numpy as np
 
 from aiwae_jax.data import fetching
 from aiwae_jax.data.dataset import DataError, Dataset
+from aiwae_jax.data.readers import idx
 
 # SHA-256 of the decompressed IDX content, and what it holds.
-_SHA256 = {
+SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -76,7 +75,7 @@ def _places(folder: pathlib.Path) -> list[pathlib.Path]:
 def _hint(folder: pathlib.Path | None) -> str:
     """Says what to put where; of a folder that was searched, what was there instead."""
     wanted = (
-        f"put the four files {', '.join(_SHA256)} (also as .gz), or Keras's {_KERAS_FILE}, into a "
+        f"put the four files {', '.join(SHA256)} (also as .gz), or Keras's {_KERAS_FILE}, into a "
         "folder and name it with --data_dir"
     )
     if folder is None:
@@ -108,11 +107,11 @@ def _idx_path(place: pathlib.Path, name: str) -> pathlib.Path | None:
 def _find_idx_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     incomplete = None
     for place in _places(folder):
-        found = {name: path for name in _SHA256 if (path := _idx_path(place, name))}
-        if len(found) == len(_SHA256):
+        found = {name: path for name in SHA256 if (path := _idx_path(place, name))}
+        if len(found) == len(SHA256):
             return found
         if found and incomplete is None:
-            incomplete = place, sorted(set(_SHA256) - set(found))
+            incomplete = place, sorted(set(SHA256) - set(found))
     if incomplete is not None:
         place, missing = incomplete
         raise DataError(f"{place} has some of MNIST's IDX files but lacks {', '.join(missing)}.")
@@ -121,16 +120,9 @@ def _find_idx_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _read_idx(path: pathlib.Path, name: str) -> np.ndarray:
     """Decodes an IDX file after its checksum proved that it is the one expected."""
-    try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read; it may be truncated or corrupt ({error})."
-        ) from None
+    content = idx.content_of(path)
     _verify(content, path, name)
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(_SHAPES[name]))
-    return _rows(values, name)
+    return _rows(idx.decode(content, str(path)), name)
 
 
 def _rows(values: np.ndarray, name: str) -> np.ndarray:
@@ -138,20 +130,14 @@ def _rows(values: np.ndarray, name: str) -> np.ndarray:
     return values.reshape(num, -1) if pixels else values
 
 
-def _idx_shape(content: bytes) -> tuple[int, ...] | None:
-    """The shape of an IDX file of bytes; None where it is none, or its length is another."""
-    if content[:3] != b"\x00\x00\x08" or len(content) < 4 or len(content) < 4 + 4 * content[3]:
-        return None
-    shape = tuple(np.frombuffer(content, ">i4", content[3], offset=4).tolist())
-    is_whole = len(content) == 4 + 4 * len(shape) + math.prod(shape)
-    return shape if is_whole else None
-
-
 def _verify(content: bytes, path: pathlib.Path, name: str) -> None:
     found = hashlib.sha256(content).hexdigest()
-    if found == _SHA256[name]:
+    if found == SHA256[name]:
         return
-    shape = _idx_shape(content)
+    try:
+        shape = idx.decode(content, str(path)).shape
+    except DataError:
+        shape = None
     if shape is None:
         verdict = "It may be truncated or corrupt"
     elif shape != _SHAPES[name]:
@@ -166,7 +152,7 @@ def _verify(content: bytes, path: pathlib.Path, name: str) -> None:
         )
     raise DataError(
         f"{path} is not MNIST's {name}: the SHA-256 of its content is {found[:16]}..., "
-        f"expected {_SHA256[name][:16]}.... {verdict}."
+        f"expected {SHA256[name][:16]}.... {verdict}."
     )
 
 

@@ -13,9 +13,11 @@ import numpy as np
 from aiwae_jax import checks, distributions
 from aiwae_jax.likelihoods import Likelihood
 from aiwae_jax.models import flows
+from aiwae_jax.models.priors import Prior
 from aiwae_jax.types import Distribution, LogJointFn, Model, Params, Posterior, PyTree
 
 _FLOW_TAG = 0x666C6F77  # networks fold small counts into their key
+_PRIOR_TAG = 0x7072696F
 
 
 class Network(Protocol):
@@ -33,9 +35,10 @@ def vae(
     decoder: Network,
     *,
     likelihood: Likelihood,
-    prior: Distribution | Callable[[PyTree, PyTree], Distribution] | None = None,
+    prior: Distribution | Callable[[PyTree, PyTree], Distribution] | Prior | None = None,
     posterior: str | Callable[..., Posterior] = "normal",
     latent_size: int | None = None,
+    data_size: int | None = None,
     check_data: Callable[..., None] | None = None,
     **flow_options: Any,
 ) -> Model:
@@ -50,17 +53,19 @@ def vae(
         "normal", or one array `[2D]` of them side by side.
       decoder: z `[D]` -> what `likelihood` is made of.
       likelihood: from `likelihoods`, or of your own.
-      prior: a distribution over z, or a function of (theta, x); by default N(0, I). What it learns
-        is among the decoder's parameters.
+      prior: a distribution over z; or a `models.priors` one, which may learn; or a function of
+        (theta, x), whose parameters are among the decoder's. By default N(0, I).
       posterior: the family of q, a key of `flows.FAMILIES`; or a function of phi and the outputs of
         the encoder.
       latent_size: D; networks of `networks` say it.
+      data_size: X, where the likelihood learns something for each column; networks of `networks`
+        say it.
       check_data: in the place of the likelihood's, which raises for data that it is not of.
       **flow_options: `num_layers` of a flow.
 
     Returns:
-      The model. θ is the decoder's parameters, or {"decoder", "likelihood"} where the likelihood
-      learns, too; φ the encoder's, or {"encoder", "flow"}.
+      The model. θ is the decoder's parameters, or {"decoder", "likelihood", "prior"} where the
+      likelihood or the prior learns, too; φ the encoder's, or {"encoder", "flow"}.
 
     Raises:
       ValueError: for an unknown family, or a latent size that nothing says.
@@ -79,10 +84,14 @@ def vae(
         )
     # What is not given is standard.
     size = getattr(decoder, "size_in", None) if latent_size is None else latent_size
+    num_columns = getattr(encoder, "size_in", None) if data_size is None else data_size
     if size is None and (prior is None or isinstance(posterior, str)):
         raise ValueError("`latent_size` must be given: this `decoder` has no `size_in` to say it.")
+    own_prior = prior if isinstance(prior, Prior) else None
     if prior is None:
         prior = _ignoring_x(lambda: distributions.standard_normal(size))
+    elif own_prior is not None:
+        prior = _learned(own_prior)
     elif not callable(prior):
         prior = _ignoring_x(lambda given=prior: given)
     if isinstance(posterior, str):
@@ -94,20 +103,26 @@ def vae(
     # Without arrays, for building a model asks for no device.
     key_like = jax.eval_shape(lambda: jax.random.key(0))
     has_flow = bool(jax.tree.leaves(jax.eval_shape(q.init, key_like)))
-    is_learned = bool(jax.tree.leaves(jax.eval_shape(likelihood.init)))
+    is_learned = bool(jax.tree.leaves(jax.eval_shape(lambda: likelihood.init(num_columns))))
+    has_prior = own_prior is not None
     has_precision = "precision" in inspect.signature(decoder.apply).parameters
 
     def init(key: chex.PRNGKey) -> Params:
         theta_key, phi_key = jax.random.split(key)
         theta, phi = decoder.init(theta_key), encoder.init(phi_key)
+        if is_learned or has_prior:
+            theta = {"decoder": theta}
         if is_learned:
-            theta = {"decoder": theta, "likelihood": likelihood.init()}
+            theta["likelihood"] = likelihood.init(num_columns)
+        if has_prior:
+            theta["prior"] = own_prior.init(jax.random.fold_in(theta_key, _PRIOR_TAG))
         if has_flow:
             phi = {"encoder": phi, "flow": q.init(jax.random.fold_in(phi_key, _FLOW_TAG))}
         return Params(theta, phi)
 
     def data_given(theta: PyTree, z: chex.Array, precision: str = "float32") -> Any:
-        params, learned = (theta["decoder"], theta["likelihood"]) if is_learned else (theta, {})
+        params = theta["decoder"] if is_learned or has_prior else theta
+        learned = theta["likelihood"] if is_learned else {}
         options = {"precision": precision} if has_precision else {}
         return likelihood.build(learned, *_as_tuple(decoder.apply(params, z, **options)))
 
@@ -126,7 +141,11 @@ def vae(
     def sample(key: chex.PRNGKey, theta: PyTree, x: PyTree = None) -> tuple[chex.Array, chex.Array]:
         z_key, x_key = jax.random.split(key)
         z = prior(theta, x).sample(z_key)
-        return data_given(theta, z).sample(x_key), z
+        found = data_given(theta, z)
+        if likelihood.is_conditional:
+            checks.given("x", x, "a part of it is given, and the rest is drawn")
+            found = found.given(x)
+        return found.sample(x_key), z
 
     def log_joint_in(precision: str) -> LogJointFn:
         return functools.partial(log_joint, precision=precision)
@@ -150,6 +169,16 @@ def _ignoring_x(build: Callable[[], Distribution]) -> Callable[[PyTree, PyTree],
     def prior(theta: PyTree, x: PyTree = None) -> Distribution:
         del theta, x
         return build()
+
+    return prior
+
+
+def _learned(own: Prior) -> Callable[[PyTree, PyTree], Distribution]:
+    """A prior of what it has learned."""
+
+    def prior(theta: PyTree, x: PyTree = None) -> Distribution:
+        del x
+        return own.build(theta["prior"])
 
     return prior
 

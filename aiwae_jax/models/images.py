@@ -11,11 +11,13 @@ import numpy as np
 from jax.tree_util import Partial
 
 from aiwae_jax import checks, distributions, likelihoods, networks, support
+from aiwae_jax.likelihoods import bits
 from aiwae_jax.models import flows
 from aiwae_jax.models.general import family, vae
 from aiwae_jax.recipe import of_model
 from aiwae_jax.types import Model, Params, PyTree
 
+mean_image_logits = bits.logits_of_mean
 # name -> (initialization of the linear layers, whether the decoder's output bias starts at the
 # logit of the mean training image)
 INITIALIZATIONS = {
@@ -23,12 +25,6 @@ INITIALIZATIONS = {
     "torch": ("torch", False),
     "glorot_mean_bias": ("glorot", True),
 }
-
-
-def mean_image_logits(mean_image: chex.Array) -> chex.Array:
-    """Logits `[X]` of the mean training image, clipped to [0.001, 0.999] as in the IWAE code."""
-    probabilities = jnp.clip(jnp.asarray(mean_image, float), 0.001, 0.999)
-    return jnp.log(probabilities) - jnp.log1p(-probabilities)
 
 
 def output_bias(
@@ -60,7 +56,8 @@ def output_bias(
     return linear, mean_image_logits(mean_image)
 
 
-def _check_sizes(data_size: int, latent_size: int, hidden_sizes: Sequence[int]) -> None:
+def check_sizes(data_size: int, latent_size: int, hidden_sizes: Sequence[int]) -> None:
+    """Raises ValueError for a size below 1, and TypeError for what is none."""
     sizes = {"data_size": data_size, "latent_size": latent_size}
     if not isinstance(hidden_sizes, Sequence):
         raise TypeError(
@@ -101,7 +98,7 @@ def bernoulli_vae(
       ValueError: for an unknown initialization or family, a layer without units, or a `mean_image`
         that is missing, of another shape, or not within [0, 1].
     """
-    _check_sizes(data_size, latent_size, hidden_sizes)
+    check_sizes(data_size, latent_size, hidden_sizes)
     linear, bias = output_bias(initialization, mean_image, data_size)
     head_sizes = family(posterior, latent_size, flow_options).head_sizes
     decoder = networks.mlp(latent_size, hidden_sizes, [data_size], linear=linear, output_bias=bias)
@@ -141,7 +138,7 @@ def two_layer_vae(
     Raises:
       ValueError: as `bernoulli_vae`.
     """
-    _check_sizes(data_size, latent_size, hidden_sizes)
+    check_sizes(data_size, latent_size, hidden_sizes)
     linear, bias = output_bias(initialization, mean_image, data_size)
     # Four networks, two each way.
     lower, upper = 2 * latent_size, latent_size

@@ -45,7 +45,7 @@ def _figure(width: float, height: float):
 def image_grid(
     path: str | os.PathLike,
     images: np.ndarray,
-    image_shape: tuple[int, int],
+    image_shape: tuple[int, ...],
     *,
     num_columns: int,
     title: str,
@@ -56,15 +56,16 @@ def image_grid(
     Args:
       path: where the PNG goes.
       images: `[N, X]`.
-      image_shape: (height, width) with height * width = X.
+      image_shape: (height, width), or (height, width, 3) of colours, which are drawn as they are.
       num_columns: images per row.
       title: above the grid.
       row_labels: beside the rows, if given.
     """
-    height, width = image_shape
+    height, width, *colours = image_shape
     num_rows = -(-len(images) // num_columns)
     gap = max(1, height // 14)
-    canvas = np.full((num_rows * (height + gap) + gap, num_columns * (width + gap) + gap), 0.35)
+    size = num_rows * (height + gap) + gap, num_columns * (width + gap) + gap
+    canvas = np.full((*size, *colours), 0.35)
     for i, image in enumerate(np.asarray(images)):
         top = gap + (i // num_columns) * (height + gap)
         left = gap + (i % num_columns) * (width + gap)

@@ -18,11 +18,15 @@ class Data(TypedDict):
     title: str
     sha256: str
     name: NotRequired[str]
+    kind: NotRequired[str]
     max_level: NotRequired[float | None]
     source: NotRequired[str]
     is_stand_in: NotRequired[bool]
     train_images: NotRequired[int]
     test_images: NotRequired[int]
+    columns: NotRequired[list[str]]
+    categories: NotRequired[dict[str, list[str]]]
+    origin: NotRequired[dict | None]
 
 
 class _Recipe(TypedDict):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import checks, models, recipe
+from aiwae_jax import checks, likelihoods, models, recipe
 from aiwae_jax.runs import checkpoint, config, extras, files
 from aiwae_jax.train.trained import Trained
 from aiwae_jax.types import Model, Params
@@ -120,17 +120,13 @@ def _build(folder: str | os.PathLike, stored: Mapping[str, Any]) -> Model:
             f"`folder`={folder} is a run of a model of your own: give it, as load(folder, model)."
         )
     said = recipe.from_json(written)
-    module, _, name = said.builder.rpartition(".")
-    builder = None
-    if module == "models" and name in models.__all__:
-        builder = getattr(models, name)
-    if builder is None:
-        raise ValueError(
-            f"`folder`={folder}: its model was built by {said.builder}, which is no builder of "
-            "this version; give the model, as load(folder, model)."
-        )
     try:
-        return builder(**said.arguments)
+        return recipe.rebuilt(said, {"models": models, "likelihoods": likelihoods})
+    except recipe.UnknownBuilderError as error:
+        raise ValueError(
+            f"`folder`={folder}: its model was built by {error}, which is no builder of "
+            "this version; give the model, as load(folder, model)."
+        ) from None
     except (TypeError, ValueError) as error:
         raise files.WorkdirError(
             f"`folder`={folder}: its model cannot be built again ({str(error).rstrip('.')}); give "

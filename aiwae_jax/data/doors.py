@@ -1,0 +1,204 @@
+"""Where arrays become a data set: looked at whole, before anything is trained on them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from aiwae_jax import support
+from aiwae_jax.data.dataset import DataError, Dataset
+
+_NUM_COLOURS = 3
+
+
+def from_arrays(
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    train_labels: np.ndarray | None = None,
+    test_labels: np.ndarray | None = None,
+    max_level: float | None = None,
+    image_shape: tuple[int, ...] | None = None,
+    columns: Sequence[str] | None = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
+    name: str = "data",
+    title: str | None = None,
+    source: str = "arrays",
+) -> Dataset:
+    """Makes a data set of your own arrays, and looks at it.
+
+    Args:
+      train: `[N, X]`, or `[N, ...]`, whose rows are made flat.
+      test: `[M, X]` likewise; what a report measures, and no model is trained on.
+      train_labels: `[N]`, or None.
+      test_labels: `[M]`, or None.
+      max_level: for grey levels, the one that stands for a probability of 1 (255 of 8 bits): rows
+        are drawn as bits anew at every use. By default a model sees the rows as they are.
+      image_shape: (height, width), or (height, width, 3); by default the trailing axes of `train`
+        where there are two, or three of which the last has length 3.
+      columns: X names of the columns, no two alike; None for pixels, say.
+      categories: of columns that are codes 0, 1, ...: column -> the names of the codes.
+      name: a word for it.
+      title: what to call it in a report; by default the name.
+      source: where it came from.
+
+    Raises:
+      DataError: for arrays that could not be trained on or measured.
+    """
+    arrays = {}
+    for part, rows in (("train", train), ("test", test)):
+        try:
+            array = np.asarray(rows)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"`{part}` must be an array of rows; got {error}.") from None
+        if array.ndim < 2:
+            raise DataError(f"`{part}` must have shape [rows, columns], got {list(array.shape)}.")
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"`{part}` must hold numbers, got {array.dtype}.")
+        if not array.size:
+            raise DataError(f"`{part}` must hold at least one row, got shape {list(array.shape)}.")
+        if image_shape is None:
+            image_shape = image_shape_of(array)
+        array = array.reshape(len(array), -1)
+        is_narrow = array.dtype == np.uint8 or array.dtype == np.float32
+        arrays[part] = array if is_narrow else array.astype(np.float32)
+    dataset = Dataset(
+        name=name,
+        title=title or name,
+        train=arrays["train"],
+        test=arrays["test"],
+        train_labels=None if train_labels is None else np.asarray(train_labels),
+        test_labels=None if test_labels is None else np.asarray(test_labels),
+        max_level=float(max_level) if _is_number(max_level) else max_level,
+        image_shape=None if image_shape is None else tuple(image_shape),
+        source=source,
+        columns=None if columns is None else tuple(map(str, columns)),
+        categories=None if categories is None else {n: tuple(c) for n, c in categories.items()},
+    )
+    check(dataset)
+    return dataset
+
+
+def image_shape_of(rows: np.ndarray) -> tuple[int, ...] | None:
+    """(height, width), or (height, width, 3), of rows that are images: `[N, ...]`, not flat."""
+    if rows.ndim == 4 and rows.shape[-1] == 1:
+        return rows.shape[1:3]
+    is_image = rows.ndim == 3 or (rows.ndim == 4 and rows.shape[-1] == _NUM_COLOURS)
+    return rows.shape[1:] if is_image else None
+
+
+def check(dataset: Dataset) -> None:
+    """Refuses a data set that could not be trained on, measured or drawn.
+
+    Raises:
+      DataError: naming the field, what it must be, and what it is.
+      TypeError: for what is no `Dataset`.
+    """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"`dataset` must be a `data.Dataset`, got {type(dataset).__name__}.")
+    max_level = dataset.max_level
+    is_positive = _is_number(max_level) and 0.0 < max_level < math.inf
+    if max_level is not None and not is_positive:
+        raise DataError(
+            f"`max_level` must be a positive, finite number, got {max_level!r}; None is for data "
+            "that are no grey levels."
+        )
+    for name in ("train", "test"):
+        _check_rows(getattr(dataset, name), name, dataset.columns, max_level)
+    size = dataset.train.shape[1]
+    if dataset.test.shape[1] != size:
+        raise DataError(
+            f"`test` must have as many columns as `train`, got {dataset.test.shape[1]} beside "
+            f"{size}."
+        )
+    highest = dataset.train.max()
+    if highest == dataset.train.min():
+        raise DataError(f"`train` must not be blank, but each of its values is {highest:g}.")
+    if (
+        max_level is not None and highest <= 1 < max_level
+    ):  # of whole levels; fractions have been refused before
+        raise DataError(
+            f"`train` must use the levels up to `max_level`={max_level:g}, got none above "
+            f"{highest:.4g}; is `max_level` 1?"
+        )
+    _check_shape(dataset.image_shape, size)
+    _check_columns(dataset.columns, dataset.categories, size)
+    for name in ("train", "test"):
+        labels, num_rows = getattr(dataset, f"{name}_labels"), len(getattr(dataset, name))
+        if labels is not None and np.shape(labels) != (num_rows,):
+            raise DataError(
+                f"`{name}_labels` must have shape [{num_rows}], one for each row of `{name}`, "
+                f"or be None; got {list(np.shape(labels))}."
+            )
+
+
+def _check_shape(shape: Any, size: int) -> None:
+    if shape is None:
+        return
+    is_shape = isinstance(shape, tuple | list) and len(shape) in (2, 3)
+    if not is_shape or not all(isinstance(n, int | np.integer) and n > 0 for n in shape):
+        raise DataError(
+            f"`image_shape` must be (height, width), or (height, width, 3) of colours; got "
+            f"{shape!r}."
+        )
+    if len(shape) == 3 and shape[2] != _NUM_COLOURS:
+        raise DataError(f"`image_shape` must have 3 colours where it has any, got {tuple(shape)}.")
+    if math.prod(shape) != size:
+        raise DataError(
+            f"`image_shape` must hold the {size} columns of a row, got {tuple(shape)}, which "
+            f"holds {math.prod(shape)}."
+        )
+
+
+def _check_columns(columns: Any, categories: Any, size: int) -> None:
+    unknown = [name for name in categories or () if name not in (columns or ())]
+    if unknown:
+        raise DataError(f"`categories` must be of named `columns`, got {unknown[0]!r}.")
+    if columns is None:
+        return
+    if len(columns) != size:
+        raise DataError(
+            f"`columns` must name each of the {size} columns, got {len(columns)} names."
+        )
+    twice = [name for i, name in enumerate(columns) if name in columns[:i]]
+    if twice:
+        raise DataError(f"`columns` must differ from each other, got {twice[0]!r} twice.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _check_rows(rows: Any, name: str, columns: Any, max_level: float | None) -> None:
+    if not isinstance(rows, np.ndarray | jax.Array):
+        raise DataError(f"`{name}` must be an array of rows; got {type(rows).__name__}.")
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise DataError(
+            f"`{name}` must have shape [rows, columns], with at least one of each; got "
+            f"{list(rows.shape)}."
+        )
+    if max_level is None:
+        _check_finite(np.asarray(rows), name, columns)
+        return
+    try:
+        support.check_levels(rows, max_level, name=name)
+    except (TypeError, ValueError) as error:
+        raise DataError(str(error)) from None
+
+
+def _check_finite(rows: np.ndarray, name: str, columns: Sequence[str] | None) -> None:
+    if rows.dtype.kind not in "biuf":
+        raise DataError(f"`{name}` must hold numbers, got {rows.dtype}.")
+    is_finite = np.isfinite(rows)
+    if is_finite.all():
+        return
+    row, column = np.argwhere(~is_finite)[0]
+    is_named = columns is not None and len(columns) == rows.shape[1]
+    what = repr(columns[column]) if is_named else column
+    raise DataError(
+        f"`{name}` must be finite everywhere, and is missing or infinite in "
+        f"{np.count_nonzero(~is_finite)} of {is_finite.size} values, the first in row {row}, "
+        f"column {what}; fill them in, or leave out their rows or columns."
+    )

@@ -1,0 +1,220 @@
+"""Files of your own as data sets: read by their kind, split where they are not, looked at."""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from aiwae_jax import checks
+from aiwae_jax.data import kinds, readers
+from aiwae_jax.data.dataset import DataError, Dataset
+from aiwae_jax.data.doors import from_arrays, image_shape_of
+from aiwae_jax.data.readers.content import Content
+
+TEST_SHARE = 0.2  # where nothing is said
+_SPLIT_SEED = 0  # the split is the data's, the same for every seed of training
+_NAMED = {"label": "labels", "layer": "layers"}
+_MOST_LEVELS = 255
+
+
+def split_rows(num_rows: int, test_share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are for training and which for testing, the same at every call.
+
+    Args:
+      num_rows: N, at least 2.
+      test_share: of the rows that are for testing, above 0 and below 1; at least one is for each.
+
+    Returns:
+      train_index: `[N - M]`, in order.
+      test_index: `[M]`, in order.
+
+    Raises:
+      ValueError: for a share or a number that cannot be.
+    """
+    share = _check_share(test_share)
+    if num_rows < 2:
+        raise ValueError(f"`num_rows` must be at least 2, got {num_rows}.")
+    num_test = min(max(round(share * num_rows), 1), num_rows - 1)
+    # RandomState, because NumPy keeps its numbers the same for ever.
+    order = np.random.RandomState(_SPLIT_SEED).permutation(num_rows)
+    return np.sort(order[num_test:]), np.sort(order[:num_test])
+
+
+def _check_share(test_share: float) -> float:
+    share = float(checks.real("test_share", test_share))
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"`test_share` must be above 0 and below 1, got {test_share}.")
+    return share
+
+
+def from_file(
+    path: str | os.PathLike,
+    *,
+    test_share: float | None = None,
+    max_level: float | None = None,
+    label: str | None = None,
+    layer: str | None = None,
+    name: str | None = None,
+) -> Dataset:
+    """Makes a data set of a file or a folder, and looks at it.
+
+    Args:
+      path: .npz (`train` and `test`, or one array), .npy, .csv, .tsv, .amat, .parquet, .h5ad, an
+        IDX file, a folder of IDX files, or a folder of images of one size (in `train` and `test`,
+        or to be split).
+      test_share: of the rows of a file that is not split, by default 0.2. Which rows these are is
+        the same at every call, whatever the seed of training.
+      max_level: as in `from_arrays`.
+      label: of a table, the column that holds labels and is no data; of .h5ad one of `obs`.
+      layer: of .h5ad, one of `layers` in the place of `X`, or "raw".
+      name: a word for it, by default the file's.
+
+    Returns:
+      The data set; where it was split here it has `train_index` and `test_index`.
+
+    Raises:
+      DataError: for a file that cannot be read, or whose rows could not be trained on, naming the
+        file, and the row and column where there is one.
+      ValueError: for a share that cannot be.
+    """
+    path = absolute(path)
+    if test_share is not None:
+        _check_share(test_share)
+    parts = read(path, label=label, layer=layer)
+    first = next(iter(parts.values()))
+    shape = image_shape_of(first.rows)
+    parts = {part: _entering(path, content) for part, content in parts.items()}
+    index: dict[str, np.ndarray] = {}
+    how = "split already"
+    if "all" in parts:
+        test_share = TEST_SHARE if test_share is None else test_share
+        parts, index = _split(path, parts["all"], test_share)
+        how = f"a share of {test_share:g} of the rows is for testing, the same ones for every seed"
+    elif test_share is not None:
+        raise DataError(f"{path} has test data of its own; leave `test_share` out.")
+    try:
+        dataset = from_arrays(
+            parts["train"].rows,
+            parts["test"].rows,
+            train_labels=parts["train"].labels,
+            test_labels=parts["test"].labels,
+            max_level=max_level,
+            image_shape=shape,
+            columns=first.columns,
+            categories=first.categories,
+            name=name or _name(path),
+            source="; ".join([str(path), how, *first.notes]),
+        )
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    asked = {"test_share": test_share, "label": label, "layer": layer}
+    origin = {"file": str(path)} | {n: value for n, value in asked.items() if value is not None}
+    return dataset._replace(origin=origin, **index)
+
+
+def absolute(path: str | os.PathLike) -> pathlib.Path:
+    """The path from wherever a command is started."""
+    return pathlib.Path(path).expanduser().absolute()
+
+
+def _name(path: pathlib.Path) -> str:
+    """The file's name without what says its kind."""
+    name = path.name.removesuffix(".gz")
+    return pathlib.Path(name).stem or path.name
+
+
+def read(path: pathlib.Path, **options: Any) -> dict[str, Content]:
+    """Reads a file with those options that are not None: "train" and "test", or "all".
+
+    Raises:
+      DataError: for a file that cannot be read, or an option that its kind does not have.
+    """
+    reader = readers.find(path)
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in reader.options:
+            raise DataError(
+                f"`{name}`={given[name]!r}: {path} is of a kind without {_NAMED[name]}; leave it "
+                "out."
+            )
+    return reader.read(path, **given)
+
+
+def _entering(path: pathlib.Path, content: Content) -> Content:
+    """Rows and labels as a data set has them, looked at."""
+    content = content._replace(rows=flat(path, content))
+    check_finite(path, content)
+    return content._replace(rows=narrow(content.rows), labels=_labels(path, content))
+
+
+def flat(path: pathlib.Path, content: Content) -> np.ndarray:
+    """Rows `[N, X]`."""
+    rows = content.rows
+    if rows.ndim < 2 or not rows.size:
+        raise DataError(
+            f"{path} must hold rows of at least one number each; got shape {list(rows.shape)}."
+        )
+    if rows.dtype.kind not in "biuf":
+        raise DataError(f"{path} must hold numbers, got {rows.dtype}.")
+    return rows.reshape(len(rows), -1)
+
+
+def check_finite(path: pathlib.Path, content: Content) -> None:
+    """Names the first value that is missing or infinite, and says how many are."""
+    if content.rows.dtype.kind != "f":
+        return
+    is_finite = np.isfinite(content.rows)
+    if is_finite.all():
+        return
+    row, column = np.argwhere(~is_finite)[0]
+    is_missing = np.isnan(content.rows[row, column])
+    what = "missing" if is_missing else "infinite"
+    advice = "missing values are not supported yet: " if is_missing else ""
+    name = f"column {column}" if content.columns is None else f"column {content.columns[column]!r}"
+    num = int(is_finite.size - np.count_nonzero(is_finite))
+    raise DataError(
+        f"{path}, {content.place(int(row))}, {name}: the value is {what}, and missing or "
+        f"infinite are {num} of {is_finite.size}; {advice}fill them in, or leave out their rows or "
+        "columns."
+    )
+
+
+def narrow(rows: np.ndarray) -> np.ndarray:
+    """Whole numbers up to 255 in a byte each, all else in float32: what devices hold."""
+    if rows.dtype == np.uint8:
+        return rows
+    values = kinds.look(rows)
+    is_byte = values.is_whole.all() and values.low.min() >= 0 and values.high.max() <= _MOST_LEVELS
+    return rows.astype(np.uint8 if is_byte else np.float32, copy=False)
+
+
+def _labels(path: pathlib.Path, content: Content) -> np.ndarray | None:
+    """Labels as numbers, whole where they are."""
+    if content.labels is None:
+        return None
+    labels, num_rows = np.asarray(content.labels), len(content.rows)
+    if labels.shape != (num_rows,) or labels.dtype.kind not in "biuf":
+        raise DataError(
+            f"{path}: labels must be {num_rows} numbers, one for each row; got {labels.dtype} of "
+            f"shape {list(labels.shape)}."
+        )
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        row = int(np.flatnonzero(np.isnan(labels))[0])
+        raise DataError(f"{path}, {content.place(row)}: the label is missing.")
+    is_whole = labels.dtype.kind != "f" or np.array_equal(labels, np.rint(labels))
+    return labels.astype(np.int64 if is_whole else np.float64)
+
+
+def _split(
+    path: pathlib.Path, whole: Content, test_share: float
+) -> tuple[dict[str, Content], dict[str, np.ndarray]]:
+    """The parts of a file, and which of its rows they are."""
+    if len(whole.rows) < 2:
+        raise DataError(f"{path} has one row; training and testing need one each.")
+    train, test = split_rows(len(whole.rows), test_share)
+    parts = {}
+    for part, of_part in (("train", train), ("test", test)):
+        labels = None if whole.labels is None else whole.labels[of_part]
+        parts[part] = whole._replace(rows=whole.rows[of_part], labels=labels)
+    return parts, {"train_index": train, "test_index": test}

@@ -1,0 +1,64 @@
+"""NumPy's files: .npy with rows, .npz with rows that are split already or are to be split."""
+
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+
+from aiwae_jax.data.dataset import DataError
+from aiwae_jax.data.readers.content import Content
+
+_DAMAGED = (OSError, EOFError, AttributeError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+def read_npy(path: pathlib.Path) -> dict[str, Content]:
+    """Reads rows.
+
+    Raises:
+      DataError: if it is no such file, or damaged.
+    """
+    return {"all": Content(_load(path))}
+
+
+def read_npz(path: pathlib.Path) -> dict[str, Content]:
+    """Reads `train` and `test`, with labels `train_labels`, `test_labels`; or one array of rows.
+
+    One array has any name but `labels`, which may stand beside it, and `columns`, the names.
+
+    Raises:
+      DataError: if it is no such file, or damaged, or holds other arrays.
+    """
+    arrays = _load(path)
+    if not isinstance(arrays, dict):
+        raise DataError(f"{path} is a single array; name it .npy.")
+    columns = arrays.pop("columns", None)
+    columns = None if columns is None else tuple(map(str, columns))
+    names = {"train", "test", "train_labels", "test_labels"}
+    if {"train", "test"} <= arrays.keys() <= names:
+        return {
+            part: Content(arrays[part], arrays.get(f"{part}_labels"), columns)
+            for part in ("train", "test")
+        }
+    labels = arrays.pop("labels", None)
+    if len(arrays) != 1 or arrays.keys() & {"train", "test"}:
+        there = ", ".join(map(repr, arrays)) or "nothing"
+        raise DataError(
+            f"{path} must hold `train` and `test` (and, with labels, `train_labels` and "
+            f"`test_labels`), or one array of rows (and `labels`); it holds {there}."
+        )
+    return {"all": Content(next(iter(arrays.values())), labels, columns)}
+
+
+def _load(path: pathlib.Path) -> np.ndarray | dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else dict(found)
+    except _DAMAGED as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "allow_pickle" in reason:
+            reason = "it holds Python objects, or is no file of NumPy's"
+        raise DataError(f"{path} cannot be read; it may be truncated or corrupt ({reason}).") from (
+            None
+        )

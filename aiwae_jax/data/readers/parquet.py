@@ -1,0 +1,53 @@
+"""Parquet files: tables whose columns have types."""
+
+import pathlib
+
+import numpy as np
+
+from aiwae_jax.data.dataset import DataError
+from aiwae_jax.data.readers import needs, tables
+from aiwae_jax.data.readers.content import Content
+
+
+def read(path: pathlib.Path, *, label: str | None = None) -> dict[str, Content]:
+    """Reads a table; `label` is the column that holds labels.
+
+    Raises:
+      DataError: if it is no such file, or has columns that are neither numbers nor categories.
+    """
+    pa, compute, parquet = needs.modules(
+        ("pyarrow", "pyarrow.compute", "pyarrow.parquet"), path, extra="tables"
+    )
+    try:
+        table = parquet.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} cannot be read; it may be truncated or corrupt ({reason})."
+        ) from None
+    if not table.num_rows:
+        raise DataError(f"{path} has no rows.")
+    names = [name for name in table.column_names if not name.startswith("__index_level_")]
+    made = [_column(pa, compute, path, name, table.column(name)) for name in names]
+    return {"all": tables.content(path, made, label)}
+
+
+def _column(pa, compute, path: pathlib.Path, name: str, values) -> tables.Column:
+    kind = values.type
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        numbers = values.cast(pa.float64(), safe=False).combine_chunks()
+        return tables.Column(name, numbers.to_numpy(zero_copy_only=False).astype(np.float32))
+    if pa.types.is_decimal(kind):
+        return tables.Column(
+            name, values.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False)
+        )
+    if pa.types.is_dictionary(kind):
+        kind, values = kind.value_type, values.cast(kind.value_type)
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise DataError(
+            f"{path}: column {name!r} holds {kind}, which is no number and no category; leave it "
+            "out."
+        )
+    coded = compute.dictionary_encode(values.combine_chunks())
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return tables.coded(str(path), name, codes, coded.dictionary.to_pylist())
