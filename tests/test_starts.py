@@ -116,9 +116,12 @@ def test_labels_of_one_part_alone_are_unknown_in_the_other():
         "index_train": np.arange(2),
         "label_test": np.array([7, 8]),
     }
-    found = per_datum.columns(arrays)
+    dataset = own_table.table(num_train=2, num_test=2)
+    found = per_datum.columns(arrays, dataset)
     assert found["label"].tolist() == [7, 8, None, None]
     assert list(found) == ["part", "index", "label", "log_likelihood", "importance_bound"]
+    split = dataset._replace(train_index=np.array([0, 3]), test_index=np.array([2, 1]))
+    assert per_datum.columns(arrays, split)["row"].tolist() == [2, 1, 0, 3]  # test data come first
 
 
 def test_a_start_that_cannot_be_is_refused_before_the_work(run, capsys):

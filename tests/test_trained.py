@@ -6,7 +6,7 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import distributions, evaluate, models, support, train
+from aiwae_jax import distributions, evaluate, likelihoods, models, support, train
 from aiwae_jax.runs import progress
 from aiwae_jax.train import trained as uses
 from aiwae_jax.types import Params
@@ -139,6 +139,19 @@ def test_binary_and_conditional_models_are_reconstructed():
     assert found.shape == BITS.shape
     np.testing.assert_array_equal(found[:, :3], BITS[:, :3])  # what is given
     assert ((found[:, 3:] > 0) & (found[:, 3:] < 1)).all()
+
+
+def test_counts_given_their_total_are_reconstructed_to_it():
+    counts = np.random.default_rng(2).poisson(3.0, (5, 4)) + 1
+    rows = likelihoods.with_library(counts)
+    likelihood = likelihoods.poisson(with_library=True)
+    model = models.mlp_vae(5, 2, likelihood=likelihood, hidden_sizes=(4,), initialization="torch")
+    run = train.Trained(model, model.init(jax.random.key(0)))
+    found = run.reconstruct(rows)
+    np.testing.assert_array_equal(found[:, 4], rows[:, 4])
+    np.testing.assert_allclose(found[:, :4].sum(axis=1), rows[:, 4], rtol=1e-5)
+    shares = run.decode(run.encode(rows)[0])
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-5)
 
 
 def test_progress_of_short_work_is_not_shown(capsys, monkeypatch):

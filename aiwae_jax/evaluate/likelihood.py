@@ -68,6 +68,12 @@ class Likelihood(NamedTuple):
         is_exact = self.standard_errors <= verdicts.LARGEST_ERROR  # not where it is NaN
         return ~self.is_broken & is_exact & (self.rounding <= verdicts.LARGEST_ERROR)
 
+    def of_first(self, num: int) -> "Likelihood":
+        """The estimates of the first `num` data; what is of all of them stays as it is."""
+        own = ("log_likelihood", "standard_errors", "effective_sample_size", "log_weight_variance")
+        own += ("is_broken", "rounding")
+        return self._replace(**{name: getattr(self, name)[:num] for name in own})
+
     @property
     def mean(self) -> float:
         """Over the data, nats."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from aiwae_jax import data
 from aiwae_jax.runs import tables
 
 NAMES = tuple(f"per_datum{suffix}" for suffix in tables.SUFFIXES)
@@ -21,17 +22,24 @@ _COLUMNS = {
 _PARTS = ("test", "train")
 
 
-def columns(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def columns(arrays: dict[str, np.ndarray], dataset: data.Dataset) -> dict[str, np.ndarray]:
     """The columns of the table, nats, a row for each datum; test data come first.
+
+    Of a data set that was split here `row` is the datum's row in the file, `index` always the one
+    in its part.
 
     Args:
       arrays: of an evaluation.npz.
+      dataset: that it is of.
     """
     indices = [arrays[f"index_{part}"] for part in _PARTS]
     found = {
         "part": np.repeat(_PARTS, [len(index) for index in indices]),
         "index": np.concatenate(indices),
     }
+    rows = [getattr(dataset, f"{part}_index") for part in _PARTS]
+    if not any(row is None for row in rows):
+        found["row"] = np.concatenate([r[i] for r, i in zip(rows, indices, strict=True)])
     if any(f"label_{part}" in arrays for part in _PARTS):
         unknown = [np.full(len(index), None) for index in indices]
         of_parts = zip(_PARTS, unknown, strict=True)
@@ -50,13 +58,19 @@ def missing(folder: pathlib.Path, *, with_parquet: bool) -> list[str]:
     return [name for name in wanted if not (folder / name).is_file()]
 
 
-def write(folder: pathlib.Path, names: Iterable[str], arrays: dict[str, np.ndarray]) -> None:
+def write(
+    folder: pathlib.Path,
+    names: Iterable[str],
+    arrays: dict[str, np.ndarray],
+    dataset: data.Dataset,
+) -> None:
     """Writes files of these names.
 
     Args:
       folder: of the report.
       names: of `NAMES`.
       arrays: of its evaluation.npz.
+      dataset: that it is of.
     """
     for name in names:
-        tables.write(folder / name, columns(arrays))
+        tables.write(folder / name, columns(arrays, dataset))

@@ -168,7 +168,7 @@ def drawn(
     if tables := per_datum.missing(where, with_parquet=with_parquet):
         what = "The numbers of each datum cannot be written"
         if arrays := _read_arrays(where, content, per_datum.NEEDS, what):
-            per_datum.write(where, tables, arrays)
+            per_datum.write(where, tables, arrays, measurable.dataset)
     if pictures.present(where) != list(pictures.NAMES):
         what = "The moves of the evaluation cannot be drawn"
         arrays = _read_arrays(where, content, pictures.ARRAYS, what)

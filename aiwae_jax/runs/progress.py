@@ -1,12 +1,28 @@
 """Progress of long work: a bar in a terminal, a line now and then elsewhere."""
 
+import contextlib
+import contextvars
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from aiwae_jax.parallel import processes
 
 _SECONDS_BETWEEN_LINES = 30.0
+
+
+_is_silent: contextvars.ContextVar[bool] = contextvars.ContextVar("is_silent", default=False)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Within, no progress is shown."""
+    token = _is_silent.set(True)
+    try:
+        yield
+    finally:
+        _is_silent.reset(token)
 
 
 def format_seconds(seconds: float) -> str:
@@ -49,7 +65,7 @@ class Progress:
         self._began = self._last_line = time.monotonic()
         self._first: tuple[float, int] | None = None  # time and units of the first update
         self._bar = None
-        self._is_shown = processes.is_primary()
+        self._is_shown = processes.is_primary() and not _is_silent.get()
         if self._is_shown and sys.stderr.isatty():
             self._bar = _bar(title)
             self._task = self._bar.add_task(title, total=total, completed=done, facts="compiling")

@@ -20,7 +20,7 @@ from aiwae_jax.runs import progress
 from aiwae_jax.train import export
 from aiwae_jax.types import Model, Params, PyTree
 
-_ROWS_AT_ONCE = 1024  # through a network
+_ROWS_AT_ONCE = 256  # always so many: one program, and the same rounding, for any number
 _SECONDS_UNSEEN = 3.0  # of work, before its progress is shown
 _SEED = 0  # of what is drawn where no key is given
 
@@ -67,6 +67,12 @@ class Trained:
         x = jax.ShapeDtypeStruct((self.data_size or 1,), jax.dtypes.canonicalize_dtype(float))
         prior = self.model.prior
         return jax.eval_shape(lambda k, x: prior(self.params.theta, x).sample(k), key, x).shape[0]
+
+    @property
+    def settings(self) -> evaluate.Settings:
+        """Of chains, by default: those for its kind of latents."""
+        is_binary = self.model.latents == "binary"
+        return evaluate.BINARY_SETTINGS if is_binary else evaluate.Settings()
 
     def target(self, **options: Any) -> evaluate.Target:
         """Makes the target of `evaluate`, the model at these parameters; see `Target.of`."""
@@ -131,7 +137,7 @@ class Trained:
         return _in_pieces("encoding", _draws, posterior, (rows, keys))
 
     def decode(self, z: chex.Array) -> np.ndarray:
-        """Mean of p(x|z) `[N, X]` for latents `z` `[N, D]`.
+        """Mean of p(x|z) `[N, X]` for latents `z` `[N, D]`; of counts given their total, shares.
 
         Raises:
           ValueError: for a model without a `likelihood`, or other latents than its.
@@ -143,7 +149,7 @@ class Trained:
     def reconstruct(self, x: chex.Array, *, key: chex.PRNGKey | None = None) -> np.ndarray:
         """Mean of p(x|z) `[N, X]` at q's mean of z; of binary latents at a draw of it.
 
-        Of a conditional model what it predicts of x, below the part that is given.
+        Of a conditional model what it predicts of x, beside the part that is given.
 
         Args:
           x: see `rows`.
@@ -184,7 +190,7 @@ class Trained:
     def log_likelihood(
         self,
         x: chex.Array,
-        settings: evaluate.Settings = evaluate.Settings(),  # noqa: B008 - it is frozen
+        settings: evaluate.Settings | None = None,
         *,
         key: chex.PRNGKey | None = None,
         start: str | None = None,
@@ -198,7 +204,7 @@ class Trained:
 
         Args:
           x: see `rows`.
-          settings: of the chains.
+          settings: of the chains, by default `Trained.settings`.
           key: of bits and chains; by default one and the same.
           start: what chains start from, "posterior" or "prior"; by default q(z|x), where it was
             trained.
@@ -214,6 +220,7 @@ class Trained:
         rows = self.rows(x, pixel_key)
         if start == "posterior":
             self._posterior("start")
+        settings = self.settings if settings is None else settings
         target = self.target(**({} if start is None else {"start": start}))
         if "progress_fn" in options:
             return evaluate.log_likelihood(key, target, rows, settings, **options)
@@ -298,7 +305,12 @@ def _means(likelihood, z):
     return likelihood(z).mean()
 
 
-def _below_what_is_given(x, mean):
+def _beside_what_is_given(distribution, x):
+    """The mean of what is modelled of x, and in their places the columns that are given."""
+    if hasattr(distribution, "given"):  # by the last columns
+        mean = distribution.given(x).mean()
+        return jnp.concatenate([mean, x[mean.size :]])
+    mean = distribution.mean()
     return mean if mean.ndim != 1 else jnp.concatenate([x[: x.size - mean.size], mean])
 
 
@@ -306,14 +318,14 @@ def _below_what_is_given(x, mean):
 @partial(jax.vmap, in_axes=(None, 0))
 def _again(functions, rows):
     (posterior, likelihood), (x, _) = functions, rows
-    return _below_what_is_given(x, likelihood(posterior(x).mean()).mean())
+    return _beside_what_is_given(likelihood(posterior(x).mean()), x)
 
 
 @jax.jit
 @partial(jax.vmap, in_axes=(None, 0))
 def _redrawn(functions, rows):
     (posterior, likelihood), (x, key) = functions, rows
-    return _below_what_is_given(x, likelihood(posterior(x).sample(key)).mean())
+    return _beside_what_is_given(likelihood(posterior(x).sample(key)), x)
 
 
 @jax.jit
@@ -328,7 +340,7 @@ def _in_pieces(title: str, function: Callable, functions: PyTree, rows: PyTree) 
     num = len(jax.tree.leaves(rows)[0])
     pieces = []
     with progress.Late(title, _SECONDS_UNSEEN) as shown:
-        for indices, num_kept in chunks.of(num, min(num, _ROWS_AT_ONCE)):
+        for indices, num_kept in chunks.of(num, _ROWS_AT_ONCE):
             piece = jax.tree.map(lambda a: a[indices], rows)  # noqa: B023
             found = jax.device_get(function(functions, piece))
             pieces.append(jax.tree.map(lambda a: a[:num_kept], found))  # noqa: B023
