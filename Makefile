@@ -9,7 +9,7 @@ PYTEST  = -m pytest -n 2 --dist worksteal -q --durations=10
 # Of a grid of combinations, slow tests run every SAMPLEth; above 1 also none of those marked by_hand.
 SAMPLE ?= 1
 
-.PHONY: run test slow faults oldest newest docs wheel benchmark lint format clean
+.PHONY: run test slow faults long oldest newest docs wheel benchmark lint format clean
 run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
@@ -22,6 +22,11 @@ slow: $(STAMP)
 # Real processes are killed at random moments; AIWAE_FAULT_KILLS says how often.
 faults: $(STAMP)
 	AIWAE_FAULT_KILLS=$${AIWAE_FAULT_KILLS:-20} $(BIN)/python -m pytest -n 2 tests/faults -m slow -q --durations=10
+
+# Trainings of hours, results/long/queue.toml, one after the other on one core; Ctrl-C saves, and the
+# same command continues. Nothing should be timed beside it.
+long: $(STAMP)
+	$(BIN)/python -m experiments.long $(if $(AIWAE_DATA_DIR),--data_dir=$(AIWAE_DATA_DIR))
 
 # The tests with the lower bounds of setup.py, to the version, and with the newest of everything.
 oldest:

@@ -37,6 +37,7 @@ EXTRAS = {
     "tables": ["pyarrow>=17"],
     "h5ad": ["h5py>=3.11"],
     "images": ["pillow>=10"],
+    "numpyro": ["numpyro>=0.19"],
     # For the comparison sides of experiments.benchmark. The index's torch can be a CUDA build of
     # gigabytes; PyTorch's own site has an index of CPU builds.
     "bench": ["blackjax>=1.2", "torch>=2.4"],
@@ -44,6 +45,7 @@ EXTRAS = {
     "test": [
         "equinox>=0.13.1",
         "h5py>=3.11",
+        "numpyro>=0.19",
         "pillow>=10",
         "pyarrow>=17",
         "pytest>=8",

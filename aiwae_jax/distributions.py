@@ -212,7 +212,8 @@ class Mixture(NamedTuple):
         """Draws `[D]`; its gradient is that of the component which was drawn."""
         which_key, noise_key = jax.random.split(key)
         which = jax.random.categorical(which_key, self.logits)
-        return DiagNormal(self.loc[which], self.scale[which]).sample(noise_key)
+        loc, scale = jnp.asarray(self.loc)[which], jnp.asarray(self.scale)[which]
+        return DiagNormal(loc, scale).sample(noise_key)
 
     def log_prob(self, z: chex.Array) -> chex.Array:
         """Log density `[]` at `z` `[D]`, nats."""

@@ -67,7 +67,8 @@ def _write(name: str, value: Any) -> Any:
         array = np.asarray(value)
         content = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
         return {"array": content, "dtype": str(array.dtype), "shape": list(array.shape)}
-    recipe = getattr(value, "built_by", None)  # of a likelihood, say
+    # What has one: a likelihood, say; or it itself, where it was read.
+    recipe = value if isinstance(value, Recipe) else getattr(value, "built_by", None)
     if isinstance(recipe, Recipe):
         return recipe.to_json()
     if isinstance(value, Mapping):

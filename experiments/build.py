@@ -39,7 +39,7 @@ def build(training: Training, dataset: data.Dataset, layout: Layout = _ANYWHERE)
       UsageError: for a mesh that there are no devices for.
     """
     data.check(dataset)  # before a model is made of its mean
-    model = build_model(training, dataset.mean_image())
+    model = build_model(training, dataset.mean_image(), image_shape=dataset.image_shape)
     return program.build(
         build_method(training, model),
         model,
@@ -77,7 +77,8 @@ class Step(NamedTuple):
 def build_step(training: Training, dataset: data.Dataset) -> Step:
     """Builds the train step of a run; of one with several legs the last one's."""
     own, _ = legs_of(training)[-1]
-    model, settings = build_model(own, dataset.mean_image()), settings_of(own)
+    model = build_model(own, dataset.mean_image(), image_shape=dataset.image_shape)
+    settings = settings_of(own)
     method, optimizers = build_method(own, model), settings.make_optimizers(1e-3)
     step = train.make_train_step(method, optimizers, loss_reduction=settings.loss_reduction)
     return Step(model, method, optimizers, step)

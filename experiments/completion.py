@@ -48,6 +48,11 @@ def complete(given: dict[str, Any], preset: str = "default") -> Training:
       UsageError: for one that cannot be run.
     """
     given = {"dataset": "digits"} | given
+    for name in ("likelihood", "standardize"):
+        require(
+            given.get(name) in (None, "bernoulli"),
+            f"--{name} is of the command aiwae: the paper's data are bits.",
+        )
 
     def usual(method: str, model: str) -> dict[str, Any]:
         batch_size = _COMMON_BATCH_SIZE if model in BINARY else paper.batch_size(method)

@@ -56,6 +56,34 @@ def _locked(root: pathlib.Path, name: str) -> Iterator[None]:
         yield
 
 
+def child(
+    arguments: Sequence[str], cores: set[int], log: IO | None, checkout: str | None = None
+) -> subprocess.Popen:
+    """Starts `experiments.run` as a process that does not outlive this one.
+
+    Args:
+      arguments: of the run.
+      cores: that it may use; all where there are none.
+      log: for what it prints; None for where this process prints.
+      checkout: whose code it is, by default this one.
+    """
+    others = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([checkout or _CHECKOUT, *filter(None, [others])])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.cell", *arguments],
+        start_new_session=True,  # a terminal's Ctrl-C reaches it once, through the launcher
+        stdin=subprocess.PIPE,  # ends with this process
+        stdout=log,
+        stderr=log,
+        cwd=checkout,  # which Python looks at first
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    if cores:
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(process.pid, cores)
+    return process
+
+
 class _Job:
     """A cell at work in a process of its own; `resources` are let go when it has ended."""
 
@@ -63,18 +91,7 @@ class _Job:
         self, cell: Planned, cores: set[int], log: IO | None, resources: contextlib.ExitStack
     ):
         self.cell, self.cores, self._resources = cell, cores, resources
-        path = os.pathsep.join([_CHECKOUT, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.cell", *cell.arguments],
-            start_new_session=True,  # a terminal's Ctrl-C reaches it once, through the launcher
-            stdin=subprocess.PIPE,  # ends with this process
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        if cores:
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(self.process.pid, cores)
+        self.process = child(cell.arguments, cores, log)
 
     def has_ended(self) -> bool:
         """Whether it has, and then lets the lock go."""

@@ -333,8 +333,8 @@ def test_the_command_fits_and_reports(tmp_path, capsys):
     chance = np.random.default_rng(0)
     np.savez(path, train=chance.integers(0, 17, (40, 4, 4)), test=chance.integers(0, 17, (8, 4, 4)))
     given = ["fit", str(path), f"--folder={folder}", "--hidden_dim=4", "--latent_dim=2"]
-    assert cli.main([*given, "--epochs=2", "--batch_size=20"]) == 2
-    assert "the data must be bits, or grey levels with --max_level" in capsys.readouterr().err
+    assert cli.main([*given, "--epochs=2", "--likelihood=categorical+num_classes=3"]) == 2
+    assert "whole numbers from 0 on below 3, got" in capsys.readouterr().err
     given += ["--max_level=16", "--batch_size=20", "--K=2", "--T=3"]
     assert cli.main([*given, "--epochs=2"]) == 0
     assert f"aiwae report {folder}" in capsys.readouterr().out

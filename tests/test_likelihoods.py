@@ -441,7 +441,7 @@ def test_any_distribution_of_numpyro_plugs_in():
     assert found.sample(KEY).shape == (3,)
     with pytest.raises(ValueError, match="got -1 in row 1, column 0"):
         likelihood.check_data(np.array([[1.0, 2.0], [-1.0, 2.0]]), name="x")
-    with pytest.raises(TypeError, match="`make` must return a `numpyro.distributions.Distributio"):
+    with pytest.raises(TypeError, match=r"`make` must return a `numpyro.distributions.Distributio"):
         likelihoods.numpyro(lambda a: a).build({}, jnp.ones(2))
     with pytest.raises(ValueError, match="`log_prob` must be asked of a value of shape"):
         found.log_prob(jnp.ones(2))

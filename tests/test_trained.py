@@ -144,7 +144,7 @@ def test_binary_and_conditional_models_are_reconstructed():
 def test_counts_given_their_total_are_reconstructed_to_it():
     counts = np.random.default_rng(2).poisson(3.0, (5, 4)) + 1
     rows = likelihoods.with_library(counts)
-    likelihood = likelihoods.poisson(with_library=True)
+    likelihood = likelihoods.poisson(library=True)
     model = models.mlp_vae(5, 2, likelihood=likelihood, hidden_sizes=(4,), initialization="torch")
     run = train.Trained(model, model.init(jax.random.key(0)))
     found = run.reconstruct(rows)

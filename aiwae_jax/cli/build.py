@@ -1,16 +1,26 @@
 """From a command's settings to the method and the model that they name."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from aiwae_jax import methods, models
+from aiwae_jax import likelihoods, methods, models
 from aiwae_jax.cli import curriculum
 from aiwae_jax.cli.settings import Fitting
 from aiwae_jax.train import Leg
 from aiwae_jax.types import Method, Model
 
 _FEW_PIXELS = 4
+
+
+class Given(NamedTuple):
+    """What a model is built of, beside its configuration; see `build_model`."""
+
+    mean: np.ndarray
+    likelihood: likelihoods.Likelihood | None
+    columns: Sequence[str] | None
+    image_shape: Sequence[int] | None
 
 
 def build_method(fitting: Fitting, model: Model) -> Method | list[Leg]:
@@ -23,13 +33,50 @@ def build_method(fitting: Fitting, model: Model) -> Method | list[Leg]:
 
 
 def _vae_sizes(fitting: Fitting) -> dict[str, Any]:
-    hidden_sizes = (fitting.hidden_size, fitting.hidden_size)
-    return {"latent_size": fitting.latent_size, "hidden_sizes": hidden_sizes}
+    return {"latent_size": fitting.latent_size, "hidden_sizes": fitting.hidden_layers}
 
 
 def _one_layer(fitting: Fitting, **start) -> Model:
-    flow = {} if fitting.num_flow_layers is None else {"num_layers": fitting.num_flow_layers}
-    return models.bernoulli_vae(**_vae_sizes(fitting), posterior=fitting.posterior, **start, **flow)
+    return models.bernoulli_vae(
+        **_vae_sizes(fitting), posterior=fitting.posterior, **start, **_flow(fitting)
+    )
+
+
+def _flow(fitting: Fitting) -> dict[str, int]:
+    return {} if fitting.num_flow_layers is None else {"num_layers": fitting.num_flow_layers}
+
+
+def is_papers(fitting: Fitting) -> bool:
+    """Whether a model of bits is the paper's: with its networks and its prior."""
+    return (
+        fitting.network in (None, "mlp")
+        and fitting.activation in (None, "tanh")
+        and fitting.prior in (None, "normal")
+    )
+
+
+def _of_any_data(fitting: Fitting, given: Given) -> Model:
+    """A model of any likelihood, network and prior."""
+    likelihood = given.likelihood or likelihoods.bernoulli()
+    options = {
+        "likelihood": likelihood,
+        "activation": fitting.activation or "tanh",
+        "prior": fitting.prior or "normal",
+        "num_components": fitting.num_components,
+        "posterior": fitting.posterior,
+        "mean": given.mean,
+        "initialization": fitting.initialization,
+        **_flow(fitting),
+    }
+    if fitting.network != "conv":
+        sizes = _vae_sizes(fitting)
+        return models.mlp_vae(given.mean.size, **sizes, columns=given.columns, **options)
+    if given.image_shape is None:
+        raise ValueError("`network`=conv is for images, and these data are none; use mlp.")
+    if fitting.channels is not None:
+        options["channels"] = fitting.conv_channels
+    options["hidden_size"] = fitting.hidden_size
+    return models.conv_vae(given.image_shape, fitting.latent_size, **options)
 
 
 def _two_layer(fitting: Fitting, **start) -> Model:
@@ -52,8 +99,28 @@ _MODELS = {
 }
 
 
-def build_model(fitting: Fitting, mean_image: np.ndarray) -> Model:
-    """The configured model, by its builder in `aiwae_jax.models`."""
+def build_model(
+    fitting: Fitting,
+    mean_image: np.ndarray,
+    *,
+    likelihood: likelihoods.Likelihood | None = None,
+    columns: Sequence[str] | None = None,
+    image_shape: Sequence[int] | None = None,
+) -> Model:
+    """The configured model, by its builder in `aiwae_jax.models`.
+
+    Args:
+      fitting: the configuration.
+      mean_image: `[X]`, mean of the training data.
+      likelihood: of data that are no bits.
+      columns: X names.
+      image_shape: of images.
+
+    Raises:
+      ValueError: for what the library refuses to build.
+    """
+    if fitting.model == "one_layer" and not (likelihood is None and is_papers(fitting)):
+        return _of_any_data(fitting, Given(mean_image, likelihood, columns, image_shape))
     if fitting.model not in _MODELS:
         return models.from_file(fitting.model, data_size=mean_image.size, mean_image=mean_image)
     return _MODELS[fitting.model](
@@ -70,5 +137,6 @@ def stand_in(fitting: Fitting) -> tuple[Method | list[Leg], Model]:
     Raises:
       ValueError: for what the library refuses to build.
     """
-    model = build_model(fitting, np.full(_FEW_PIXELS, 0.5, np.float32))
+    mean = np.full(_FEW_PIXELS, 0.5, np.float32)
+    model = build_model(fitting, mean, image_shape=(2, _FEW_PIXELS // 2))
     return build_method(fitting, model), model

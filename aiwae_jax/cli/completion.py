@@ -60,6 +60,7 @@ def complete(
         "num_flow_layers" not in given or posterior in flows.FLOWS,
         f"--flow_layers belongs to --posterior={' or '.join(flows.FLOWS)}.",
     )
+    _check_networks(said)
     with refusals(FLAGS):
         whole = _whole(kind, said, usual_fn(said["method"], said["model"]))
     _check_builds(whole, said)
@@ -79,10 +80,29 @@ def _forced(said: dict[str, Any]) -> dict[str, Any]:
     """Finds the values that follow from the model and its posterior."""
     if said["model"] in BINARY:
         return {"chain_space": "latent", "move": moves.DEFAULTS["binary"]}
+    forced = {"hidden_size": None} if said.get("hidden_sizes") is not None else {}
     if said.get("posterior") in flows.FLOWS:
         parameters = inspect.signature(flows.FAMILIES[said["posterior"]]).parameters
-        return {"chain_space": "base", "num_flow_layers": parameters["num_layers"].default}
-    return {}
+        forced = {"chain_space": "base", "num_flow_layers": parameters["num_layers"].default}
+    return forced
+
+
+def _check_networks(said: dict[str, Any]) -> None:
+    """Raises UsageError for options of networks and priors that have no use beside each other."""
+    is_conv = said.get("network") == "conv"
+    for name, flag in (("channels", "--channels"), ("hidden_sizes", "--hidden_sizes")):
+        require(
+            said.get(name) is None or is_conv == (name == "channels"),
+            f"{flag} belongs to --network={'conv' if name == 'channels' else 'mlp'}; leave it out.",
+        )
+    require(
+        said.get("hidden_sizes") is None or said.get("hidden_size") is None,
+        "--hidden_sizes stands in the place of --hidden_dim; leave one of them out.",
+    )
+    require(
+        said.get("num_components") is None or said.get("prior") == "mixture",
+        "--prior_components belongs to --prior=mixture; leave it out.",
+    )
 
 
 def _refuse_foreign(name: str, said: dict[str, Any]) -> None:

@@ -3,13 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 from absl import flags as absl_flags
 
 from aiwae_jax import train
-from aiwae_jax.cli import build, command, completion, flags, sources
-from aiwae_jax.cli.settings import FLAGS, MODELS, Fitting, help_of
-from aiwae_jax.data import Dataset
+from aiwae_jax.cli import build, command, completion, flags, likelihood, sources
+from aiwae_jax.cli.settings import FLAGS, Fitting, help_of
 from aiwae_jax.options import option
 
 # Where they are not given.
@@ -54,7 +52,17 @@ def main(argv: Sequence[str]) -> None:
         f"data: {dataset.title}, {len(dataset.train)} for training and {len(dataset.test)} for "
         f"testing ({dataset.source})"
     )
-    model = build.build_model(fitting, _mean(dataset, fitting))
+    chosen = likelihood.choose(fitting, dataset)
+    dataset = chosen.dataset
+    print(f"likelihood: {chosen.words}")
+    with flags.refusals(FLAGS):
+        model = build.build_model(
+            fitting,
+            dataset.mean_image(),
+            likelihood=chosen.likelihood,
+            columns=dataset.columns,
+            image_shape=dataset.image_shape,
+        )
     run = train.fit(
         build.build_method(fitting, model),
         model,
@@ -71,19 +79,3 @@ def _help_of(name: str, said) -> str:
     if name in _USUAL:
         return f"{said.help.partition(' Default')[0]} Default {_USUAL[name]:g}."
     return help_of(name, said)
-
-
-def _mean(dataset: Dataset, fitting: Fitting) -> np.ndarray:
-    """Mean of the training data; for our models they must be bits, or grey levels for them."""
-    rows = np.concatenate([dataset.train, dataset.test])
-    flags.require(
-        dataset.max_level is not None
-        or bool(np.isin(rows, (0, 1)).all())
-        or fitting.model not in MODELS,
-        "the data must be bits, or grey levels with --max_level, for Bernoulli pixels; other "
-        "likelihoods are for a model of your own: --model=FILE.py:FUNCTION, or train.fit in "
-        "Python.",
-    )
-    if dataset.max_level is not None:
-        return dataset.mean_image()
-    return np.asarray(dataset.train.mean(axis=0), np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from aiwae_jax import report, train
-from aiwae_jax.cli import command, flags, sources
+from aiwae_jax.cli import command, flags, likelihood, sources
 from aiwae_jax.cli.flags import names_of
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
@@ -40,4 +40,5 @@ def main(argv: Sequence[str]) -> None:
     run = train.load(folder)
     facts = run.config["data"]
     dataset = sources.load(where.data or sources.where(facts), fv.data_dir, facts.get("max_level"))
+    dataset = likelihood.as_trained(dataset, run.config)
     report.write(run, dataset, evaluation, with_parquet=where.with_parquet)

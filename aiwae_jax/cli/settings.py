@@ -10,6 +10,7 @@ from typing import Any
 
 from aiwae_jax import (
     differentiable,
+    likelihoods,
     methods,
     models,
     moves,
@@ -23,10 +24,15 @@ from aiwae_jax.options import Option, option
 
 _MANY = 10**6
 # What each model takes, with its defaults.
-_CONTINUOUS = {"latent_size": 50, "hidden_size": 200, "posterior": "normal"}
+_CONTINUOUS = {"latent_size": 50, "hidden_size": 200, "hidden_sizes": None, "posterior": "normal"}
+# Of data of any kind; with none of these it is the paper's model, if data are bits.
+OF_ANY_DATA = (
+    *("likelihood", "standardize", "network", "channels", "activation"),
+    *("prior", "num_components"),
+)
 _BINARY = {"layers": "200"}
 MODELS = {
-    "one_layer": _CONTINUOUS | {"num_flow_layers": None},
+    "one_layer": _CONTINUOUS | {"num_flow_layers": None} | dict.fromkeys(OF_ANY_DATA),
     "two_layer": _CONTINUOUS,
     "sbn": _BINARY,
     "conditional": _BINARY,
@@ -72,6 +78,53 @@ class Fitting(train.Settings):
         at_least=1,
         at_most=_MANY,
         help="Units in each of the two tanh layers of both networks of a continuous latent.",
+    )
+    hidden_sizes: str | None = option(
+        None,
+        help="Units of the decoder's hidden layers, in the place of --hidden_dim: 200,100; the "
+        "encoder has them in reverse order.",
+    )
+    activation: str | None = option(
+        None,
+        choices=list(networks.ACTIVATIONS),
+        help="Hidden layers, tanh where it is not given. Chains follow gradients: smooth ones are "
+        "accepted more.",
+    )
+    network: str | None = option(
+        None,
+        choices=("mlp", "conv"),
+        help="Networks: dense (mlp) where it is not given, or for images convolutions, with a "
+        "dense layer of --hidden_dim units between them and z.",
+    )
+    channels: str | None = option(
+        None,
+        help="Channels of the convolutions of --network=conv, each of which halves an image: 32,64 "
+        "where it is not given.",
+    )
+    prior: str | None = option(
+        None,
+        choices=list(models.priors.PRIORS),
+        help="p(z): N(0, I) (normal) where it is not given, or a mixture of normals, learned.",
+    )
+    num_components: int | None = option(
+        None,
+        flag="prior_components",
+        at_least=1,
+        at_most=_MANY,
+        help="Normals of --prior=mixture: 10 where it is not given.",
+    )
+    likelihood: str | None = option(
+        None,
+        help="p(x|z): " + ", ".join(likelihoods.BUILDERS) + "; options after plus signs, "
+        "normal+scale=per_datum; several with their columns, "
+        "normal:age,income;categorical:colour. Where it is not given, what fits the data, which is "
+        "said: bernoulli of bits and grey levels, negative_binomial of counts, normal of real "
+        "numbers, categorical of categories.",
+    )
+    standardize: bool | None = option(
+        None,
+        help="Whether columns that are normal or Student's t are standardized within the model "
+        "(yes, where it is not given); NLLs are in the data's own units in either case.",
     )
     layers: str | None = option(None, help="Binary units of each layer: 200, or 200,200 for two.")
     posterior: str | None = option(
@@ -173,19 +226,27 @@ class Fitting(train.Settings):
                 f"`model` must be one of {', '.join(MODELS)}, or FILE.py:FUNCTION, one of your "
                 f"own; got {self.model!r}."
             )
-        if not all(size.isdecimal() and 1 <= int(size) <= _MANY for size in self._layers):
-            raise ValueError(
-                f"`layers` must be positive numbers like 200 or 200,200, got {self.layers!r}."
-            )
-
-    @property
-    def _layers(self) -> list[str]:
-        return [] if self.layers is None else self.layers.split(",")
+        for name in ("layers", "hidden_sizes", "channels"):
+            _sizes(name, getattr(self, name))
+        if self.likelihood is not None:
+            likelihoods.parse(self.likelihood)
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Units of each layer of binary latents; none for continuous ones."""
-        return tuple(map(int, self._layers))
+        return _sizes("layers", self.layers)
+
+    @property
+    def hidden_layers(self) -> tuple[int, ...]:
+        """Units of each hidden layer of the decoder of a continuous latent."""
+        if self.hidden_sizes is not None:
+            return _sizes("hidden_sizes", self.hidden_sizes)
+        return (self.hidden_size, self.hidden_size)
+
+    @property
+    def conv_channels(self) -> tuple[int, ...]:
+        """Channels of the encoder's convolutions, where they were given."""
+        return _sizes("channels", self.channels)
 
     @property
     def total_epochs(self) -> float:
@@ -196,6 +257,18 @@ class Fitting(train.Settings):
     def method_options(self) -> dict[str, Any]:
         """Arguments of the method's builder."""
         return {name: getattr(self, name) for name in method_options(self.method)}
+
+
+def _sizes(name: str, text: str | None) -> tuple[int, ...]:
+    """The numbers in a text like 200,100; none of None.
+
+    Raises:
+      ValueError: for anything else.
+    """
+    words = [] if text is None else text.split(",")
+    if not all(word.isdecimal() and 1 <= int(word) <= _MANY for word in words):
+        raise ValueError(f"`{name}` must be positive numbers like 200 or 200,200, got {text!r}.")
+    return tuple(map(int, words))
 
 
 # argument -> flag

@@ -18,11 +18,13 @@ from aiwae_jax.likelihoods.counts import (
 from aiwae_jax.likelihoods.mixed import columns
 from aiwae_jax.likelihoods.pixels import discretized_logistic
 from aiwae_jax.likelihoods.real import normal, standardize, standardized, student_t
-from aiwae_jax.likelihoods.text import BUILDERS, from_text, parse
+from aiwae_jax.likelihoods.text import BUILDERS, REAL, Part, from_text, parse
 
 __all__ = [
     "BUILDERS",
+    "REAL",
     "Likelihood",
+    "Part",
     "bernoulli",
     "categorical",
     "columns",

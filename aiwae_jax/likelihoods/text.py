@@ -50,6 +50,9 @@ def parse(text: str) -> list[Part]:
             f"`likelihood` must name the columns of all parts but one, got {text!r}; write "
             "normal:age,income;categorical:colour."
         )
+    named = [name for part in parts for name in part.columns or ()]
+    if twice := [name for i, name in enumerate(named) if name in named[:i]]:
+        raise ValueError(f"`likelihood` names the column {twice[0]!r} twice in {text!r}.")
     return parts
 
 

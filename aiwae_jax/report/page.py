@@ -14,8 +14,8 @@ _CAPTIONS = {
     "acceptance.png": "Acceptance, step size and effective sample size along the annealing path.",
     "samples.png": "Mean images of p(x|z) for z from the prior; of a model of the lower half, "
     "given the upper half of one test image in each column.",
-    "reconstructions.png": "Binarized test images, and the mean of p(x|z) at the mean of q(z|x), "
-    "at a sample where z is binary.",
+    "reconstructions.png": "Test images as the model sees them, and the mean of p(x|z) at the mean "
+    "of q(z|x), at a sample where z is binary.",
 }
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;

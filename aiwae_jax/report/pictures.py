@@ -53,6 +53,15 @@ class Shown(NamedTuple):
         """Whether there is anything to draw a datum as."""
         return self.dataset.image_shape is not None and self.model.likelihood is not None
 
+    def shades(self, images) -> np.ndarray:
+        """Shades in [0, 1]: of levels that a model sees as they are, the share of white."""
+        images = np.asarray(images)
+        if self.dataset.max_level is not None:
+            return images
+        train = self.dataset.train
+        low, high = min(float(train.min()), 0.0), max(float(train.max()), 1.0)
+        return np.clip((images - low) / (high - low), 0.0, 1.0)
+
     def mean_image(self, z, x):
         """The mean of what is modelled of x, below the part of x that is given."""
         mean = self.model.likelihood(self.theta, z).mean()
@@ -79,7 +88,7 @@ def _samples(shown: Shown, path: pathlib.Path) -> bool:
     given = " for the upper halves of test images" if model.is_conditional else ""
     plots.image_grid(
         path,
-        np.swapaxes(samples(keys, contexts), 0, 1).reshape(_NUM * _NUM, -1),
+        shown.shades(np.swapaxes(samples(keys, contexts), 0, 1).reshape(_NUM * _NUM, -1)),
         shown.dataset.image_shape,
         num_columns=_NUM,
         title=f"{shown.dataset.title}: mean images of prior samples{given}",
@@ -102,11 +111,11 @@ def _reconstructions(shown: Shown, path: pathlib.Path) -> bool:
 
     plots.image_grid(
         path,
-        np.concatenate([images, reconstruct(keys[0, : len(images)], images)]),
+        shown.shades(np.concatenate([images, reconstruct(keys[0, : len(images)], images)])),
         shown.dataset.image_shape,
         num_columns=len(images),
         title=f"{shown.dataset.title}: test images and their reconstructions",
-        row_labels=("binarized", "mean of p(x|z)"),
+        row_labels=("binarized" if shown.dataset.max_level else "data", "mean of p(x|z)"),
     )
     return True
 

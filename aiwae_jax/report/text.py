@@ -41,7 +41,7 @@ def describe(report: Mapping[str, Any]) -> Description:
         own = [f"{_words(leg['method'], 'phases of your own')}: {leg['share']:g}" for leg in legs]
         method = " then ".join(own)
     model = _words(config.get("model"), "a model of your own")
-    notes = average_notes(config["training"])
+    notes = average_notes(config["training"]) + likelihood_notes(config.get("model"))
     return Description(f"{title}: {method}", f"{title}, {method}, {model}", notes)
 
 
@@ -50,6 +50,32 @@ def average_notes(training: Mapping[str, Any]) -> list[str]:
     if not training.get("ema"):
         return []
     return [f"the weights are their exponential average (decay {training['ema']:g})"]
+
+
+def likelihood_notes(model: Mapping[str, Any] | None) -> list[str]:
+    """Says what p(x|z) is and what its nats are of, where it is not the paper's."""
+    likelihood = (model or {}).get("arguments", {}).get("likelihood")
+    if not likelihood:
+        return []
+    words = likelihood_words(likelihood)
+    given = " given its library size, its last column" if _is_given_library(likelihood) else ""
+    return [f"the likelihood p(x|z) is {words}{given}; nats are in the data's own units"]
+
+
+def likelihood_words(recipe: Mapping[str, Any]) -> str:
+    """A likelihood in a few words, from how it was built."""
+    name, arguments = recipe["builder"].rpartition(".")[2], recipe["arguments"]
+    if name == "standardized":
+        return f"{likelihood_words(arguments['base'])}, standardized"
+    if name == "columns":
+        parts = arguments["parts"]["entries"].items()
+        return "; ".join(f"{likelihood_words(part)} of {columns}" for columns, part in parts)
+    scale = arguments.get("scale")
+    return f"{name} (scale {scale})" if scale is not None else name
+
+
+def _is_given_library(recipe: Mapping[str, Any]) -> bool:
+    return bool(recipe["arguments"].get("library"))
 
 
 def _words(recipe: Mapping[str, Any] | None, otherwise: str) -> str:

@@ -1,0 +1,119 @@
+"""Which likelihood a command's data get, and the data as its model sees them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aiwae_jax import likelihoods
+from aiwae_jax.cli.flags import UsageError, refusals, require
+from aiwae_jax.cli.settings import FLAGS, Fitting
+from aiwae_jax.data import Dataset
+
+_OF_KIND = {
+    "bits": "bernoulli",
+    "grey": "bernoulli",
+    "counts": "negative_binomial",
+    "real": "normal",
+    "categories": "categorical",
+}
+LIBRARY = "library"  # what the column of a datum's total is called
+
+
+class Chosen(NamedTuple):
+    """What a model of data is built of.
+
+    Attributes:
+      dataset: as the model sees it.
+      likelihood: of it; None for bits, of which every model of ours is.
+      words: what it is and why, for the person at the command line.
+    """
+
+    dataset: Dataset
+    likelihood: likelihoods.Likelihood | None
+    words: str
+
+
+def choose(fitting: Fitting, dataset: Dataset) -> Chosen:
+    """The likelihood that was asked for, or the one that fits the data.
+
+    Raises:
+      UsageError: for one that cannot be, or that these data are not of.
+      data.DataError: for data that are no bits, of a model of bits.
+    """
+    if ".py:" in fitting.model:
+        return Chosen(dataset, None, "the likelihood of a model of your own")
+    if fitting.model != "one_layer":
+        return Chosen(dataset.as_bits(), None, f"bernoulli (--model={fitting.model} has no other)")
+    text, why = fitting.likelihood, ""
+    if text is None:
+        text = _fitting(dataset)
+        why = f", for the data are {dataset.in_words()}; another one: --likelihood"
+    require(
+        fitting.standardize is None or any(p.name in likelihoods.REAL for p in _parts(text)),
+        "--standardize is for columns that are normal or student_t; leave it out.",
+    )
+    if text == "bernoulli":
+        return Chosen(dataset.as_bits(), None, text + why)
+    dataset = dataset._replace(max_level=None)
+    if _has_library(text):
+        dataset = with_library(dataset)
+    with refusals(FLAGS):
+        likelihood = likelihoods.from_text(
+            text,
+            np.asarray(dataset.train),
+            names=dataset.columns,
+            with_standardizing=fitting.standardize is not False,
+        )
+        for part in ("train", "test"):
+            rows = np.asarray(getattr(dataset, part))
+            likelihood.check(rows, name=part, columns=dataset.columns)
+    return Chosen(dataset, likelihood, text + why)
+
+
+def _parts(text: str) -> list[likelihoods.Part]:
+    with refusals(FLAGS):
+        return likelihoods.parse(text)
+
+
+def _has_library(text: str) -> bool:
+    return any(part.options.get("library") is True for part in _parts(text))
+
+
+def _fitting(dataset: Dataset) -> str:
+    """The text of the likelihood that fits, column by column where they differ in kind."""
+    if dataset.kind in _OF_KIND:
+        return _OF_KIND[dataset.kind]
+    groups: dict[str, list[str]] = {}
+    for name, kind in zip(dataset.columns, dataset.kinds_of_columns, strict=True):
+        # A share of something is a real number; only an image is of shades.
+        groups.setdefault("normal" if kind == "grey" else _OF_KIND[kind], []).append(name)
+    return ";".join(f"{likelihood}:{','.join(names)}" for likelihood, names in groups.items())
+
+
+def with_library(dataset: Dataset) -> Dataset:
+    """The same with each datum's total as a last column, which its model is given.
+
+    Raises:
+      UsageError: for a row without counts.
+    """
+    try:
+        train, test = (likelihoods.with_library(rows) for rows in (dataset.train, dataset.test))
+    except ValueError as error:
+        raise UsageError(f"--likelihood: {error}") from None
+    columns = dataset.columns and (*dataset.columns, LIBRARY)
+    return dataset._replace(train=train, test=test, columns=columns, image_shape=None)
+
+
+def as_trained(dataset: Dataset, config: Mapping[str, Any]) -> Dataset:
+    """Data as they were loaded, made what a run's model sees.
+
+    Args:
+      dataset: loaded anew.
+      config: of the run, what its config.json says.
+    """
+    dataset = dataset._replace(max_level=config["data"].get("max_level"))
+    arguments = (config.get("model") or {}).get("arguments", {})
+    if arguments.get("data_size") == dataset.train.shape[1] + 1:
+        return with_library(dataset)
+    return dataset

@@ -1,0 +1,84 @@
+"""NLL of whole test sets at a frozen plan: `python results/recipe/measure.py RUN [RUN ...]`.
+
+Prints for each run NLL and its standard error over all 10,000 test images of MNIST, binarized once
+by evaluation seed 0 as reports do, and the gap on simulated images at the same plan. Chunks are
+kept in RUN/whole_test/, so that a stopped measurement continues, and the values of the images in
+RUN/whole_test.npz.
+With --against=RUN, which has been measured, also the paired difference to it.
+"""
+
+import argparse
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+
+import aiwae_jax
+from aiwae_jax import data, evaluate
+from aiwae_jax.report import images
+from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.runs import files, progress, store
+
+
+def measure(folder: pathlib.Path, dataset: data.Dataset, settings: evaluate.Settings) -> dict:
+    """Per-image values of a run, measured or found."""
+    path = folder / "whole_test.npz"
+    if not path.exists():
+        keys = images.keys_of(Evaluation())
+        test = np.asarray(dataset.batch_fn(keys.test_pixels, jnp.asarray(dataset.test)))
+        target, pieces = aiwae_jax.load(folder).target(), store.FolderStore(folder / "whole_test")
+        bars = [progress.Progress(name, 1000) for name in ("gap", "NLL")]
+        shown = [lambda done, all_, bar=bar: bar.update(1000 * done // all_) for bar in bars]
+        plan = evaluate.tune(keys.tuning, target, test, settings, store=pieces)
+        gap = evaluate.bidirectional(
+            *(keys.gap, target, settings),
+            **{"num_data": 200, "plan": plan, "store": pieces, "progress_fn": shown[0]},
+        )
+        found = evaluate.log_likelihood(
+            *(keys.nll, target, test, settings),
+            **{"plan": plan, "store": pieces, "progress_fn": shown[1]},
+        )
+        for bar in bars:
+            bar.close()
+        arrays = {
+            "nll": -found.log_likelihood,
+            "effective_sample_size": found.effective_sample_size,
+            "gap": np.asarray([gap.gap, gap.gap_standard_error]),
+            "num_temperatures": np.asarray(settings.num_temperatures),
+        }
+        files.write_whole(path, lambda file: np.savez(file, **arrays))
+    with np.load(path) as found:
+        return dict(found)
+
+
+def line(name: str, found: dict, other: dict | None) -> str:
+    """A run in a line."""
+    mean, error = evaluate.mean_and_standard_error(found["nll"])
+    text = (
+        f"{name:44} NLL {mean:.3f} ± {error:.3f}  gap {found['gap'][0]:.3f} ± "
+        f"{found['gap'][1]:.3f}  ESS {found['effective_sample_size'].mean():.1f}, at least "
+        f"{found['effective_sample_size'].min():.1f}"
+    )
+    if other is not None:
+        mean, error = evaluate.mean_and_standard_error(found["nll"] - other["nll"])
+        text += f"  difference {mean:+.3f} ± {error:.3f}"
+    return text
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=pathlib.Path)
+    parser.add_argument("--against", type=pathlib.Path)
+    parser.add_argument("--data_dir")
+    parser.add_argument("--temperatures", type=int, default=100)
+    arguments = parser.parse_args()
+    dataset = data.load("mnist", arguments.data_dir)
+    settings = evaluate.Settings(num_temperatures=arguments.temperatures)
+    other = arguments.against and measure(arguments.against, dataset, settings)
+    for run in arguments.runs:
+        print(line(run.name, measure(run, dataset, settings), other), flush=True)
+
+
+if __name__ == "__main__":
+    main()
