@@ -1,8 +1,9 @@
 """The estimator for scikit-learn: its contract, its numbers, and rows each for itself."""
 
+import pathlib
 import pickle
+import re
 
-import jax
 import numpy as np
 import own_table
 import pytest
@@ -168,9 +169,11 @@ def test_it_is_searched_and_piped(rows):
 
 
 @pytest.mark.slow
-def test_chains_start_where_a_trial_finds_the_tighter_bound(rows):
-    """A q that was not trained to be of use, by a learning rate of nearly nothing."""
-    settings = evaluate.Settings(num_temperatures=4, num_chains=4, num_pilot_data=4)
-    found = quick(evaluation=settings, start="tighter").fit(rows)
-    assert found.start_ in ("posterior", "prior")
-    assert jax.tree.leaves(found.params_)
+@pytest.mark.by_hand
+def test_what_the_document_shows_runs(rows):
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "trained.md").read_text()
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if ">>>" not in b]
+    found = {"aiwae_jax": aiwae_jax, "np": np, "rows": rows, "new": rows[50:]}
+    exec(compile(block, "trained.md", "exec"), found)
+    assert found["estimator"].start_ in ("posterior", "prior")
+    assert found["latents"].shape == (10, 2)

@@ -154,6 +154,24 @@ def test_drawn_rows_have_the_names_and_the_words_of_the_data(run, capsys):
     np.testing.assert_allclose(column(printed, "z_1"), z[:, 1], rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_counts_get_the_total_that_their_model_is_given(tmp_path, capsys):
+    chance = np.random.default_rng(0)
+    genes = [f"g{i}" for i in range(4)]
+    rows = [dict(zip(genes, (1 + chance.poisson(3.0, 4)).tolist(), strict=True)) for _ in range(30)]
+    path, folder = write_csv(tmp_path / "counts.csv", rows, genes), tmp_path / "run"
+    fit = ["fit", str(path), f"--folder={folder}", "--method=vae", "--epochs=1", "--batch_size=8"]
+    assert cli.main([*fit, "--likelihood=poisson+library=true", "--hidden_dim=4"]) == 0
+    capsys.readouterr()
+    assert cli.main(["encode", f"--workdir={folder}", f"--data={path}"]) == 0
+    printed = read(capsys.readouterr().out)
+    counts = np.array([[row[gene] for gene in genes] for row in rows])
+    mean, _ = aiwae_jax.load(folder).encode(likelihoods.with_library(counts))
+    np.testing.assert_allclose(column(printed, "mean_0"), mean[:, 0], rtol=1e-4)
+    assert cli.main(["sample", f"--workdir={folder}"]) == 2
+    assert "draws no rows by itself" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line(run, new, tmp_path, capsys):
     path, _, _ = new
     wrong = write_csv(tmp_path / "wrong.csv", people(3, 2), ("age", "income"))

@@ -105,6 +105,12 @@ def with_library(dataset: Dataset) -> Dataset:
     return dataset._replace(train=train, test=test, columns=columns, image_shape=None)
 
 
+def has_library(config: Mapping[str, Any]) -> bool:
+    """Whether a run's likelihood is given each datum's total, by its config.json."""
+    said = (config.get("model") or {}).get("arguments", {}).get("likelihood")
+    return isinstance(said, Mapping) and said.get("arguments", {}).get("library") is True
+
+
 def as_trained(dataset: Dataset, config: Mapping[str, Any]) -> Dataset:
     """Data as they were loaded, made what a run's model sees.
 

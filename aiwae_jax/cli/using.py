@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from aiwae_jax import data, train
-from aiwae_jax.cli import flags
+from aiwae_jax import data, likelihoods, train
+from aiwae_jax.cli import flags, likelihood
 from aiwae_jax.data import files as data_files
 from aiwae_jax.data.readers import Content
 from aiwae_jax.options import option
@@ -89,13 +89,18 @@ class Rows:
         facts = run.config["data"]
         origin = facts.get("origin") or {}
         layer = self.layer or origin.get("layer")
-        return data.read_rows(
+        columns, is_given_total = facts.get("columns"), likelihood.has_library(run.config)
+        found = data.read_rows(
             self.data,
             label=self.label or self._label_of_run(origin.get("label"), layer),
             layer=layer,
-            columns=facts.get("columns"),
+            columns=columns[:-1] if columns and is_given_total else columns,
             categories=facts.get("categories"),
         )
+        if not is_given_total:
+            return found
+        with flags.refusals({"rows": "data"}):
+            return found._replace(rows=likelihoods.with_library(found.rows))
 
     def _label_of_run(self, label: str | None, layer: str | None) -> str | None:
         """The run's label, where the file has a column of that name."""
