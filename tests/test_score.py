@@ -9,6 +9,7 @@ import pytest
 
 import aiwae_jax
 from aiwae_jax import data, evaluate, likelihoods, methods, models, train
+from aiwae_jax.cli import likelihood
 from aiwae_jax.cli import main as cli
 from aiwae_jax.runs.interruption import Interrupted
 
@@ -46,12 +47,12 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("score")
     path = write_csv(folder / "train.csv", people(60, 0), (*NAMES, "who"))
     dataset = data.from_file(path, label="who")
-    likelihood = likelihoods.columns(
+    of_columns = likelihoods.columns(
         {"age,income": likelihoods.normal("per_column"), "colour": likelihoods.categorical(2)},
         dataset.columns,
     )
     model = models.mlp_vae(
-        3, 2, likelihood=likelihood, hidden_sizes=(4,), mean=dataset.mean_image(), columns=NAMES
+        3, 2, likelihood=of_columns, hidden_sizes=(4,), mean=dataset.mean_image(), columns=NAMES
     )
     return train.fit(methods.vae(model), model, dataset, folder / "run", epochs=2, batch_size=16)
 
@@ -160,8 +161,15 @@ def test_counts_get_the_total_that_their_model_is_given(tmp_path, capsys):
     genes = [f"g{i}" for i in range(4)]
     rows = [dict(zip(genes, (1 + chance.poisson(3.0, 4)).tolist(), strict=True)) for _ in range(30)]
     path, folder = write_csv(tmp_path / "counts.csv", rows, genes), tmp_path / "run"
-    fit = ["fit", str(path), f"--folder={folder}", "--method=vae", "--epochs=1", "--batch_size=8"]
-    assert cli.main([*fit, "--likelihood=poisson+library=true", "--hidden_dim=4"]) == 0
+    dataset = likelihood.with_library(data.from_file(path))
+    model = models.mlp_vae(
+        5,
+        2,
+        likelihood=likelihoods.poisson(library=True),
+        hidden_sizes=(4,),
+        initialization="torch",
+    )
+    train.fit(methods.vae(model), model, dataset, folder, epochs=1, batch_size=8)
     capsys.readouterr()
     assert cli.main(["encode", f"--workdir={folder}", f"--data={path}"]) == 0
     printed = read(capsys.readouterr().out)
