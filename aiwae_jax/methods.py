@@ -9,6 +9,7 @@
 | AIWAE | annealed(K, T), log_joint | importance(1), elbo |
 | AIWAE-wake | annealed(K, T), log_joint | same particles, log_posterior |
 | Hoffman | hmc_from_posterior(M), log_joint | importance(1), elbo |
+| persistent chains | persistent(M), log_joint | importance(1), elbo |
 | wake-wake | importance(K), log_joint | same particles, log_posterior |
 | wake-sleep | importance(K), log_joint | ancestral, log_posterior |
 | both | importance(K), log_joint | importance(K) and ancestral, mean of log_posterior |
@@ -169,6 +170,26 @@ def hoffman(
     )
     return (
         phase(("theta",), chain, objectives.log_joint(model)),
+        phase(("phi",), samplers.importance(model, 1), objectives.elbo(model)),
+    )
+
+
+@_with_options_of(samplers.persistent)
+def persistent(
+    model: Model, num_moves: int = 1, num_leapfrog_steps: int = 5, **options: Any
+) -> Method:
+    """θ from HMC chains on the posterior, one for each datum, that go on from visit to visit.
+
+    As `hoffman`, whose chains begin at q at every visit, but with one move (Younes 1989; of
+    posteriors, Han et al. 2017). The latents and the bits of a datum are those of its last visit
+    for a period of `restart_every` passes over the data. For the end of a training, when parameters
+    move slowly: the gradient of θ is biased until the chains have forgotten q, and lag behind θ.
+
+    `options` are those of `samplers.persistent`.
+    """
+    chains = samplers.persistent(model, num_moves, num_leapfrog_steps, **options)
+    return (
+        phase(("theta",), chains, objectives.log_joint(model)),
         phase(("phi",), samplers.importance(model, 1), objectives.elbo(model)),
     )
 

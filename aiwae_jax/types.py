@@ -275,6 +275,10 @@ class Sampler(NamedTuple):
       init_params: `init_params(key) -> {name: parameters}`, what the sampler learns by gradient. It
         finds it in `params.psi[name]`; phases whose samplers share a name share the parameters.
       check_data: the model's, see `Model`.
+      restart_every: of a persistent sampler, which goes on from the latents that a datum's last
+        visit left: the passes over the data after which it begins anew. Its `draw` takes
+        `kept=None` too, a `train.Kept`, and its z are kept for the next visit. None for a sampler
+        that begins anew at every visit.
     """
 
     draw: Callable[..., tuple[Particles, Info]]
@@ -283,6 +287,7 @@ class Sampler(NamedTuple):
     adapt: Callable[[PyTree, Info], PyTree] = _keep_state
     init_params: Callable[[chex.PRNGKey], dict[str, PyTree]] = _no_params
     check_data: Callable[..., None] | None = None
+    restart_every: int | None = None
 
 
 class Objective(NamedTuple):

@@ -69,9 +69,10 @@ class Step(NamedTuple):
     optimizers: Optimizers
     step: TrainStep
 
-    def init(self, key: jax.Array) -> train.TrainState:
-        """A state to begin with."""
-        return train.init_state(key, self.model, self.method, self.optimizers)
+    def init(self, key: jax.Array, batch: jax.Array) -> train.TrainState:
+        """A state to begin with, on such a batch."""
+        state = train.init_state(key, self.model, self.method, self.optimizers)
+        return state._replace(kept=self.step.init_kept(state, batch))
 
 
 def build_step(training: Training, dataset: data.Dataset) -> Step:

@@ -156,8 +156,8 @@ def measure_speed(
     for variant in variants:
         training = flags.parse_run(["run", *variant.arguments]).training
         built, key = build.build_step(training, dataset), jax.random.key(0)
-        state = built.init(key)
         batch = jnp.asarray(dataset.train[: training.batch_size] > 0, jnp.float32)
+        state = built.init(key, batch)
         step = built.step.lower(key, state, batch).compile()
         memory[variant.name] = step.memory_analysis().temp_size_in_bytes
         calls[variant.name] = _Stepping(step, key, state, batch)

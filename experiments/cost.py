@@ -175,10 +175,10 @@ def of(training: Training, dataset: data.Dataset) -> Cost:
 def _of_leg(training: Training, dataset: data.Dataset) -> Cost:
     built = build.build_step(training, dataset)
     model, key, size = built.model, jax.random.key(0), dataset.train.shape[1]
-    state = jax.eval_shape(built.init, key)
+    batch = jax.ShapeDtypeStruct((_BATCH_SIZE, size), jnp.float32)
+    state = jax.eval_shape(built.init, key, batch)
     x = jax.ShapeDtypeStruct((size,), jnp.float32)
     z = jax.eval_shape(lambda phi, x: model.posterior(phi, x).sample(key), state.params.phi, x)
-    batch = jax.ShapeDtypeStruct((_BATCH_SIZE, size), jnp.float32)
     step = operations(built.step, key, state, batch)
     updates = sum(
         _of_update(getattr(built.optimizers, name), getattr(state.params, name))

@@ -44,9 +44,9 @@ class _Stepping:
     def __init__(self, training: Training, dataset: data.Dataset, num_devices: int):
         mesh = sharding.make_mesh(num_devices)
         built = build.build_step(training, dataset)
-        state = built.init(jax.random.key(0))
-        self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         batch = jnp.asarray(dataset.train[: training.batch_size] > 0, jnp.float32)
+        state = built.init(jax.random.key(0), batch)
+        self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         self._state = sharding.put(state, sharding.replicated(mesh))
         self._key = sharding.put(jax.random.key(1), sharding.replicated(mesh))
         self._batch = sharding.put(batch, sharding.over_data(mesh))

@@ -51,6 +51,7 @@ GRID = [
 # Each method and each family at least once; `vae` to `aiwae` with a normal are in test_run.
 DIAGONAL = [
     *[("aiwae_wake", "full"), ("rws", "two_layer"), ("hoffman", "planar"), ("dreg", "iaf")],
+    *[("persistent", "full")],
     *[("stl", "full"), ("hvae", "normal"), ("hvi", "normal"), ("uha", "normal")],
 ]
 
@@ -91,7 +92,7 @@ def test_inadmissible_pairs_are_refused_with_the_reason(variant, family, tmp_pat
     error = capsys.readouterr().err
     assert "needs log q at points that q did not draw" in error
     assert f"--posterior={family}" in error
-    assert "; use one of vae, iwae, stl, dreg, aiwae, hoffman, hvae, hvi, uha." in error
+    assert "; use one of vae, iwae, stl, dreg, aiwae, hoffman, persistent, hvae, hvi, uha." in error
     assert not any(tmp_path.iterdir())
 
 
@@ -106,7 +107,7 @@ def test_inadmissible_pairs_are_refused_with_the_reason(variant, family, tmp_pat
         (["--moves=3"], "--moves does not belong to --method=aiwae"),
         (["--method=hoffman", "--K=2"], "hoffman uses one sample"),
         (["--method=dreg", "--T=5"], "--T does not belong to --method=dreg"),
-        (["--method=iwae", "--chain_space=base"], "use one of aiwae, aiwae_wake, uha"),
+        (["--method=iwae", "--chain_space=base"], "use one of aiwae, aiwae_wake, persistent, uha"),
         (["--epochs=0"], "--epochs must be positive"),
     ],
 )

@@ -74,6 +74,14 @@ def test_aiwae_has_a_force_for_every_leapfrog_step_and_one_to_start():
     assert found.step == forces + theta + phi
 
 
+def test_a_persistent_chain_has_a_force_to_start_and_one_for_every_leapfrog_step():
+    """The start from q, which only the first visit needs, costs no product."""
+    found = cost_of("--method=persistent", "--moves=2", "--L=3")
+    forces = (2 * 3 + 1) * 2 * DECODER
+    theta = 3 * DECODER - 2.0 * 50 * 200
+    assert found.step == forces + theta + 2 * DECODER + ENCODER_STEP
+
+
 def test_muons_own_products_are_counted_exactly_and_shared_by_the_batch():
     """Five Newton-Schulz iterations of 2 (m m n), 2 m^3 and 2 (m m n) for each m x n matrix."""
 

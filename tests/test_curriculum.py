@@ -29,6 +29,7 @@ def parse(*arguments):
             "--epochs=3",
         ],
         ["--curriculum=uha+remat=true:1.0", "--epochs=3"],
+        ["--curriculum=vae:0.8,persistent+restart_every=4:0.2", "--epochs=10"],
         ["--curriculum=vae:0.5, aiwae:0.5", "--epochs=3"],
         ["--curriculum=vimco:.5,aiwae:.5", "--model=sbn", "--epochs=2"],
     ],

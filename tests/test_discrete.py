@@ -403,6 +403,7 @@ REFUSED = {
     "stl": lambda m: methods.stl(m, 5),
     "dreg": lambda m: methods.dreg(m, 5),
     "hoffman": lambda m: methods.hoffman(m, 3),
+    "persistent": lambda m: methods.persistent(m),
     "hvae": lambda m: methods.hvae(m),
     "hvi": lambda m: methods.hvi(m),
     "uha": lambda m: methods.uha(m),

@@ -114,6 +114,7 @@ def test_diagnostics_that_are_no_info_are_refused():
             (0.197735, 0.802265, 1.0),
         ),
         ("hoffman", lambda: methods.hoffman(MODEL, 3, 1), None),
+        ("persistent", lambda: methods.persistent(MODEL, 3, 1), None),
     ],
 )
 def test_moves_of_training_are_drawn_where_they_were_made(

@@ -16,6 +16,7 @@ BUILDS = {
     "aiwae": lambda m: methods.aiwae(m, 3, 3, 2),
     "aiwae_wake": lambda m: methods.aiwae_wake(m, 3, 3, 2),
     "hoffman": lambda m: methods.hoffman(m, 2, 2),
+    "persistent": lambda m: methods.persistent(m, 2, 2),
     **{f"rws {how}": lambda m, how=how: methods.rws(m, 3, how) for how in methods.RWS_PHI},
     "hvae": lambda m: methods.hvae(m, 1, 2, tempering="learned"),
     "hvi": lambda m: methods.hvi(m, 1, 2, 2),
@@ -41,7 +42,9 @@ def check(name, family):
     state = train.init_state(jax.random.key(0), model, method, optimizers)
     before = jax.device_get(state.params)
     batch = jax.random.bernoulli(jax.random.key(1), 0.4, (16, 6)).astype(jnp.float32)
-    state, _ = train.make_train_step(method, optimizers)(jax.random.key(2), state, batch)
+    step = train.make_train_step(method, optimizers)
+    state = state._replace(kept=step.init_kept(state, batch))
+    state, _ = step(jax.random.key(2), state, batch)
     updated = {part for phase in method for part in phase.updates}
     for part in state.params._fields:
         pairs = zip(

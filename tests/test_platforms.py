@@ -35,8 +35,13 @@ def lower(fn, *args, **static):
 def lower_train_step(model, method):
     """That of one step, from shapes alone."""
     optimizers, key = train.adam(1e-3), jax.random.key(0)
-    state = jax.eval_shape(lambda key: train.init_state(key, model, method, optimizers), key)
-    return lower(train.make_train_step(method, optimizers), key, state, jnp.asarray(IMAGES))
+    step, batch = train.make_train_step(method, optimizers), jnp.asarray(IMAGES)
+
+    def init(key):
+        state = train.init_state(key, model, method, optimizers)
+        return state._replace(kept=step.init_kept(state, batch))
+
+    return lower(step, key, jax.eval_shape(init, key), batch)
 
 
 STEPS = {
@@ -66,6 +71,7 @@ FORCED = {
     "aiwae": lambda **how: (VAE, methods.aiwae(VAE, 2, 3, 2, **how)),
     "aiwae_wake": lambda **how: (VAE, methods.aiwae_wake(VAE, 2, 3, 2, **how)),
     "hoffman": lambda **how: (VAE, methods.hoffman(VAE, 2, 2, **how)),
+    "persistent": lambda **how: (VAE, methods.persistent(VAE, 1, 2, **how)),
     "aiwae langevin": lambda **how: (NETWORK, methods.aiwae(NETWORK, 2, 3, 1, **how)),
     "tang_annealed": lambda **how: (PREDICTOR, methods.tang_annealed(PREDICTOR, 2, 3, 1, **how)),
 }

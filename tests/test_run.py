@@ -450,6 +450,7 @@ def test_the_page_is_one_file_with_everything_in_it(finished):
         ["--posterior=iaf", "--flow_layers=1", "--epochs=2.5", "--repeats=3"],
         ["--method=rws", "--rws_phi=both", "--model=two_layer"],
         ["--method=hoffman", "--moves=3", "--eval=paper", "--eval_adapt=paper"],
+        ["--method=persistent", "--restart_every=3"],
         ["--target_gap=0.1", "--eval_force_precision=bfloat16", "--K=6", "--particle_chunk=2"],
     ],
 )

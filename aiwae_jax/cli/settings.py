@@ -181,6 +181,13 @@ class Fitting(train.Settings):
     num_moves: int | None = option(
         None, flag="moves", at_least=1, at_most=_MANY, help="Moves of the chain or flow."
     )
+    restart_every: int | None = option(
+        None,
+        at_least=1,
+        at_most=_MANY,
+        help="Epochs for which persistent chains go on, and each image keeps its bits, before both "
+        "begin anew.",
+    )
     rws_phi: str | None = option(
         None,
         choices=list(methods.RWS_PHI),

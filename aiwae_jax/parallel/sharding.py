@@ -119,8 +119,8 @@ def over_particles(sampler: Sampler, mesh: Mesh) -> Sampler:
         )
         return particles._replace(z=z, log_weights=log_weights)
 
-    def draw(key, params, x, state, *, axis_name=None):
-        drawn, info = sampler.draw(key, params, x, state, axis_name=axis_name)
+    def draw(key, params, x, state, **given):
+        drawn, info = sampler.draw(key, params, x, state, **given)
         # One set, or several by name.
         return jax.tree.map(split, drawn, is_leaf=lambda d: isinstance(d, Particles)), info
 

@@ -1,4 +1,4 @@
-"""Particles that chains move: annealed ones, and the end of a chain on the posterior."""
+"""Particles that chains anneal, from q or the prior to the posterior."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.types import ChainInfo, Info, Model, Particles, Sampler
 
 TARGET_ACCEPTANCE = 0.6  # the authors'
-_BASE_STEP_SIZES = (0.3, 2.0)  # where HMC's start, and their limit, in q's standard deviations
+BASE_STEP_SIZES = (0.3, 2.0)  # where HMC's start, and their limit, in q's standard deviations
 
 
 def annealed(
@@ -78,7 +78,7 @@ def annealed(
         raise ValueError(f"`start` must be 'posterior' or 'prior', got {start!r}.")
     if start == "prior":
         checks.given("model.prior", model.prior, "`start`='prior' begins there")
-    step_sizes = _BASE_STEP_SIZES if chain_space == "base" else moves.MOVES[move].step_sizes
+    step_sizes = BASE_STEP_SIZES if chain_space == "base" else moves.MOVES[move].step_sizes
     first_step_size, largest_step_size = step_sizes or (1.0, 1.0)  # idle where there are none
     if initial_step_size is not None:
         first_step_size = initial_step_size
@@ -132,18 +132,18 @@ def annealed(
             log_weights = jnp.swapaxes(log_weights, 0, 1).reshape(num_particles)
             info = ais.AISInfo(info.acceptance.mean(axis=0), info.num_nonfinite.sum())
         # Without the posterior, whose parameters are stopped: φ's objective must make its own.
-        return Particles(x, z, log_weights), _of_chain(info, state, betas_of_moves, kind)
+        return Particles(x, z, log_weights), info_of(info, state, betas_of_moves, kind)
 
     return Sampler(
         draw,
         frozenset({"proper_weights"}),
         init=lambda: jnp.full(num_temperatures - 1, first_step_size),
-        adapt=_adapt(target_acceptance, largest_step_size),
+        adapt=adapt_fn(target_acceptance, largest_step_size),
         check_data=model.check_data,
     )
 
 
-def _of_chain(
+def info_of(
     info: ais.AISInfo,
     step_sizes: chex.Array,
     betas: tuple[float, ...] | None = None,
@@ -154,7 +154,7 @@ def _of_chain(
     return Info(counts={"num_nonfinite": info.num_nonfinite}, chain=chain)
 
 
-def _adapt(target_acceptance: float, largest_step_size: float):
+def adapt_fn(target_acceptance: float, largest_step_size: float):
     """A sampler's `adapt`, for one step size per move."""
 
     def adapt(step_sizes, info):
@@ -163,65 +163,3 @@ def _adapt(target_acceptance: float, largest_step_size: float):
         )
 
     return adapt
-
-
-def hmc_from_posterior(
-    model: Model,
-    num_moves: int,
-    num_leapfrog_steps: int = 5,
-    *,
-    initial_step_size: float = moves.MOVES["hmc"].step_sizes[0],
-    target_acceptance: float = TARGET_ACCEPTANCE,
-    force_precision: str = "float32",
-) -> Sampler:
-    """HMC on log p_θ(x, z) started at a draw from q (Hoffman 2017): one particle of unit weight.
-
-    Its weight says nothing of p(x): not properly weighted. Step sizes, one for each move, are
-    shared and adapted as in `annealed`.
-
-    Args:
-      model: the model; any posterior will do.
-      num_moves: M; 0 leaves the draw from q.
-      num_leapfrog_steps: L of each move.
-      initial_step_size: where every step size starts.
-      target_acceptance: where the adaptation steers.
-      force_precision: as in `annealed`.
-
-    Raises:
-      ValueError: if M < 0 or L < 1, if the model has no other precision, or binary latents.
-    """
-    moves.check("hmc", model.latents)
-    checks.integer("num_moves", num_moves, least=0)
-    hmc.check_num_leapfrog_steps(num_leapfrog_steps)
-    log_joint = forces.log_joint_fn(model, force_precision)
-
-    def draw(key, params, x, state, *, axis_name=None):
-        params = jax.lax.stop_gradient(params)
-        start_key, chain_key = jax.random.split(key)
-        log_density_fn = partial(log_joint, params.theta, x)
-
-        def body(hmc_state, inputs):
-            m, step_size = inputs
-            hmc_state, info = hmc.step(
-                jax.random.fold_in(chain_key, m),
-                hmc_state,
-                log_density_fn,
-                step_size,
-                num_leapfrog_steps=num_leapfrog_steps,
-            )
-            info = ais.AISInfo(info.acceptance, info.is_nonfinite.astype(jnp.int32))
-            return hmc_state, ais.reduce_info(info, axis_name)
-
-        start = hmc.init(model.posterior(params.phi, x).sample(start_key), log_density_fn)
-        end, info = jax.lax.scan(body, start, (jnp.arange(num_moves), state))
-        info = info._replace(num_nonfinite=info.num_nonfinite.sum())
-        particles = Particles(x, end.position[None], jnp.zeros(1, end.position.dtype))
-        return particles, _of_chain(info, state)
-
-    return Sampler(
-        draw,
-        frozenset(),
-        init=lambda: jnp.full(num_moves, initial_step_size),
-        adapt=_adapt(target_acceptance, moves.MOVES["hmc"].step_sizes[1]),
-        check_data=model.check_data,
-    )

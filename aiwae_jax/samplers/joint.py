@@ -10,7 +10,16 @@ def joined(**samplers: Sampler) -> Sampler:
 
     Its particles and states are dictionaries, its diagnostics the parts of one `Info`. It gives
     what all of them give, but there is no one set whose weights could be proper.
+
+    Raises:
+      ValueError: for a persistent sampler, whose latents nobody would keep.
     """
+    for name, sampler in samplers.items():
+        if sampler.restart_every is not None:
+            raise ValueError(
+                f"`{name}` is persistent, and latents are kept of a phase's own sampler only; give "
+                "it a phase of its own."
+            )
 
     def draw(key, params, x, state, *, axis_name=None):
         keys = jax.random.split(key, len(samplers))

@@ -26,13 +26,14 @@ from aiwae_jax.train.optimizers import (
 )
 from aiwae_jax.train.run import Run, load
 from aiwae_jax.train.settings import Settings
-from aiwae_jax.train.state import TrainState, init_state
+from aiwae_jax.train.state import Kept, TrainState, init_state
 from aiwae_jax.train.step import TrainStep, all_finite, make_train_step
 from aiwae_jax.train.trained import Trained
 from aiwae_jax.train.trainer import NonFiniteError
 from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
 
 __all__ = [
+    "Kept",
     "Leg",
     "LoopState",
     "NonFiniteError",

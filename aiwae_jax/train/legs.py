@@ -2,7 +2,8 @@
 
 Parameters and the optimizers' states of θ, φ and ψ go from leg to leg, under one learning rate. A
 leg whose chains are of the same kind as the last one's begins with that one's step sizes,
-interpolated in β; all other samplers begin anew.
+interpolated in β; all other samplers begin anew, and with them what persistent ones keep of each
+datum.
 """
 
 import math
@@ -177,7 +178,8 @@ def view(state: LoopState, legs: Sequence[Leg], stretches: Sequence[Stretch], in
         is_first_step = state.train.step == stretches[index].start
         handed = _handed_on(state, legs, index, own)
         own = jax.tree.map(lambda new, old: jnp.where(is_first_step, new, old), handed, own)
-    return LoopState(state.train._replace(sampler_states=own), state.totals[index])
+    train = state.train._replace(sampler_states=own, kept=state.train.kept[index])
+    return LoopState(train, state.totals[index])
 
 
 def merge(whole: LoopState, part: LoopState, legs: Sequence[Leg], index: int) -> LoopState:
@@ -185,8 +187,14 @@ def merge(whole: LoopState, part: LoopState, legs: Sequence[Leg], index: int) ->
     first = _phases_before(legs, index)
     states = list(whole.train.sampler_states)
     states[first : first + len(legs[index].method)] = part.train.sampler_states
-    totals = (*whole.totals[:index], part.totals, *whole.totals[index + 1 :])
-    return LoopState(part.train._replace(sampler_states=tuple(states)), totals)
+    train = part.train._replace(
+        sampler_states=tuple(states), kept=_replaced(whole.train.kept, index, part.train.kept)
+    )
+    return LoopState(train, _replaced(whole.totals, index, part.totals))
+
+
+def _replaced(of_legs: tuple, index: int, own: Any) -> tuple:
+    return (*of_legs[:index], own, *of_legs[index + 1 :])
 
 
 def _handed_on(state: LoopState, legs: Sequence[Leg], index: int, own: tuple) -> tuple:

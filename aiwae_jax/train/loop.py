@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aiwae_jax import checks
-from aiwae_jax.train import watch
+from aiwae_jax.train import persistence, watch
 from aiwae_jax.train.state import TrainState, check_not_taken
 from aiwae_jax.train.step import check_key
 from aiwae_jax.train.watch import TrainInfo
@@ -40,17 +40,30 @@ def init_loop_state(
 ) -> LoopState:
     """Wraps a training state with totals of zero, shaped by tracing one step.
 
+    Where a sampler is persistent, the state gets room for what it keeps of each row of `data`.
+
     Raises:
       ValueError: if the arrays of `data` are of unequal length, or shorter than `batch_size`.
     """
     _check_batch_size(batch_size, checks.num_rows("data", data))
 
+    is_persistent = _restart_every(train_step) is not None
+
     def one_step(key, state, data):
         batch = batch_fn(key, jax.tree.map(lambda a: a[:batch_size], data))
+        if is_persistent:
+            state = state._replace(kept=train_step.init_kept(state, batch))
         return train_step(key, state, batch)[1]
 
     shapes = jax.eval_shape(one_step, jax.random.key(0), state, data)
+    if is_persistent:
+        state = state._replace(kept=persistence.init(train_step, state, batch_fn, data))
     return LoopState(state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+
+
+def _restart_every(train_step: Callable) -> int | None:
+    """As `TrainStep` has it; a step of one's own keeps nothing."""
+    return getattr(train_step, "restart_every", None)
 
 
 def _check_batch_size(batch_size: int, num_examples: int) -> None:
@@ -154,6 +167,9 @@ def make_run_steps(
     The loop's length is a run-time value, so that the body is compiled once whatever the length of
     a chunk: where the host cuts an epoch into chunks does not change a single bit.
 
+    For persistent samplers a row stays as it is for a period of passes, and what they keep of it is
+    found and put back by its index. `batch_fn` is then called for each row by itself.
+
     What `make_train_step` says of donation, of the first batch and of warnings holds here too.
 
     Args:
@@ -177,6 +193,7 @@ def make_run_steps(
     """
     _check_batch_size(batch_size, num_examples)
     steps_per_epoch = num_examples // batch_size
+    restart_every = _restart_every(train_step)
 
     def run_steps(key, loop_state, data, num_steps):
         check_key(key)
@@ -186,6 +203,18 @@ def make_run_steps(
                 f"`data` must have `num_examples`={num_examples} rows, got {num_rows}."
             )
         shuffle_key, step_key = jax.random.split(key)
+        if restart_every is not None:
+            persistence.check_rows(loop_state.train, num_examples)
+            step_key, rows_key = jax.random.split(step_key)
+            period = persistence.period_of(
+                rows_key,
+                loop_state.train.step - start,
+                num_passes=restart_every,
+                steps_per_epoch=steps_per_epoch,
+                first_epoch=first_epoch,
+            )
+            at_start = persistence.forget(loop_state.train, period.is_start)
+            loop_state = loop_state._replace(train=at_start)
         epoch = first_epoch + (loop_state.train.step - start) // steps_per_epoch
         order = jax.random.permutation(jax.random.fold_in(shuffle_key, epoch), num_examples)
 
@@ -197,8 +226,13 @@ def make_run_steps(
             raw = jax.tree.map(lambda a: a[indices], data)
             if sharding is not None:
                 raw = jax.lax.with_sharding_constraint(raw, sharding)
-            batch = batch_fn(batch_key, raw)
-            state, info = train_step(train_key, state, batch)
+            if restart_every is None:
+                state, info = train_step(train_key, state, batch_fn(batch_key, raw))
+            else:
+                batch = persistence.draw_rows(period.key, batch_fn, raw, indices)
+                state, info = persistence.visit(
+                    train_step, train_key, state, batch, indices, sharding
+                )
             return LoopState(
                 state, jax.tree.map(lambda t, i: jnp.where(position == 0, i, t + i), totals, info)
             )

@@ -196,14 +196,18 @@ def build(
     like_rows = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
 
     def init(key: jax.Array) -> LoopState:
-        state, first, totals = init_state(key, model, phases, optimizers), 0, []
+        state, first = init_state(key, model, phases, optimizers), 0
+        totals, kept = [], []
         for leg, step, stretch in zip(legs, steps, stretches, strict=True):
             own = state.sampler_states[first : first + len(leg.method)]
             part = state._replace(sampler_states=own)
             found = init_loop_state(step, part, batch_fn, like_rows, stretch.batch_size)
             totals.append(found.totals)
+            kept.append(found.train.kept)
             first += len(leg.method)
-        return LoopState(state, totals[0] if len(legs) == 1 else tuple(totals))
+        if len(legs) == 1:
+            return LoopState(state._replace(kept=kept[0]), totals[0])
+        return LoopState(state._replace(kept=tuple(kept)), tuple(totals))
 
     def run_leg(index: int) -> Callable:
         if len(legs) == 1:

@@ -11,6 +11,19 @@ from aiwae_jax.train.optimizers import Optimizers, averaged
 from aiwae_jax.types import Method, Model, Params, Phase, PyTree
 
 
+class Kept(NamedTuple):
+    """What a persistent sampler has of a datum from visit to visit.
+
+    Attributes:
+      z: `[K, D]` latents, as the last visit left them.
+      is_begun: `[]` bool, whether they are of the datum as it is now; where they are not, the
+        sampler begins anew.
+    """
+
+    z: chex.Array
+    is_begun: chex.Array
+
+
 class TrainState(NamedTuple):
     """Everything that training carries from step to step.
 
@@ -21,12 +34,17 @@ class TrainState(NamedTuple):
       params: the model's parameters.
       opt_states: `Params` of optimizer states.
       sampler_states: one state per phase (step sizes, say).
+      kept: of phases with a persistent sampler, by name, what they have of each datum: a `Kept`
+        with a leading axis. In a `LoopState` that is all N of the data, in the state that a step by
+        itself takes the B of its batch; in a run of several legs there is one for each leg. Empty
+        where nothing is kept.
     """
 
     step: chex.Array
     params: Params
     opt_states: Params
     sampler_states: tuple[PyTree, ...]
+    kept: dict[str, Kept] | tuple = ()
 
     @property
     def weights(self) -> Params:

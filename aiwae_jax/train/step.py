@@ -14,9 +14,9 @@ import numpy as np
 import optax
 
 from aiwae_jax import checks, support, weights
-from aiwae_jax.train import watch
+from aiwae_jax.train import persistence, watch
 from aiwae_jax.train.optimizers import Optimizers
-from aiwae_jax.train.state import TrainState, check_not_taken, check_parts, phase_names
+from aiwae_jax.train.state import Kept, TrainState, check_not_taken, check_parts, phase_names
 from aiwae_jax.train.watch import TrainInfo
 from aiwae_jax.types import Info, Method, Params, Phase, PyTree
 
@@ -61,27 +61,32 @@ def _objective_and_info(
     sampler_state: PyTree,
     batch: PyTree,
     is_usable: chex.Array,
-) -> tuple[chex.Array, Info]:
+    kept: Kept | None,
+) -> tuple[chex.Array, tuple[Info, Kept | None]]:
     """Sum of the phase's objective over a batch (one key per datum), and averaged diagnostics.
 
     A datum that is not usable `[B]`, or whose objective is not finite, is counted and left out of
-    the sum.
+    the sum. With the diagnostics comes what a persistent sampler keeps of the data.
     """
     has_proper_weights = "proper_weights" in phase.sampler.gives
 
     # A value for each datum; the sampler reduces its diagnostics over the batch.
-    @partial(jax.vmap, out_axes=(0, 0, None), axis_name="batch")
-    def draw_and_judge(key, x):
-        particles, info = phase.sampler.draw(key, params, x, sampler_state, axis_name="batch")
+    @partial(jax.vmap, out_axes=(0, 0, None, 0), axis_name="batch")
+    def draw_and_judge(key, x, kept):
+        given = {} if kept is None else {"kept": kept}
+        particles, info = phase.sampler.draw(
+            key, params, x, sampler_state, axis_name="batch", **given
+        )
         if not isinstance(info, Info):
             raise TypeError(
                 "`draw` of a sampler must return (Particles, types.Info), got diagnostics of type "
                 f"{type(info).__name__}; write `Info(rates={{...}}, counts={{...}})`."
             )
         log_weights = particles.log_weights if has_proper_weights else ()
-        return phase.objective.value(params, particles), log_weights, info
+        z = None if kept is None else jax.lax.stop_gradient(particles.z)
+        return phase.objective.value(params, particles), log_weights, info, z
 
-    values, log_weights, info = draw_and_judge(keys, batch)
+    values, log_weights, info, z = draw_and_judge(keys, batch, kept)
     chex.assert_shape(values, keys.shape)
 
     # The sum, over what is finite.
@@ -100,7 +105,9 @@ def _objective_and_info(
         ess = jax.vmap(weights.effective_sample_size)(log_weights)
         rates["effective_sample_size"] = jnp.mean(ess, where=is_usable)
         counts["num_zero_weight"] = jnp.sum((log_weights == -jnp.inf) & is_usable[:, None])
-    return total, info.with_more(rates, counts)
+    if kept is not None:
+        kept = persistence.updated(kept, z, is_usable)
+    return total, (info.with_more(rates, counts), kept)
 
 
 def check_key(key: chex.PRNGKey) -> None:
@@ -127,6 +134,7 @@ class TrainStep:
 
         self._step = jax.jit(step_fn, donate_argnums=1)
         self._watched = jax.jit(watched, donate_argnums=1)
+        self._method = method
         self._check_fns = {phase.sampler.check_data for phase in method} - {None}
         self._with_nonfinite_data = with_nonfinite_data
         self._watch = watch.Watch()
@@ -164,6 +172,18 @@ class TrainStep:
         state, info, has_trouble = self._watched(key, state, batch)
         self._watch.follow(has_trouble, info, num_data=len(leaves[0]))
         return state, info
+
+    @property
+    def restart_every(self) -> int | None:
+        """Passes over the data in a period of its persistent samplers; None where it has none."""
+        return persistence.restart_every(self._method)
+
+    def init_kept(self, state: TrainState, batch: PyTree) -> dict[str, Kept] | tuple:
+        """What `TrainState.kept` is of the data of a batch before their first visit.
+
+        Empty for a method without a persistent sampler.
+        """
+        return persistence.room_for(self._method, state, batch)
 
     @property
     def has_check(self) -> bool:
@@ -220,6 +240,9 @@ def make_train_step(
         `num_nonfinite_objective`, and the others of its batch train, each with the weight that it
         has in a full batch.
 
+    A persistent sampler goes on from what is in `state.kept` of the batch's data, and leaves there
+    what is to be kept of them.
+
     Returns:
       `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
       is donated, `info` maps the name of each phase to its `types.Info`: the `objective` (mean over
@@ -230,26 +253,28 @@ def make_train_step(
       `effective_sample_size` and `num_zero_weight`.
 
     Raises:
-      ValueError: for an unknown `loss_reduction`, or no phases. The step raises it for arrays of
-        unequal length in a batch, an empty batch, and data outside the likelihood's support.
+      ValueError: for an unknown `loss_reduction`, no phases, or persistent samplers of different
+        periods. The step raises it for arrays of unequal length in a batch, an empty batch, data
+        outside the likelihood's support, and a `state.kept` that is not of the batch.
       TypeError: if `method` is no tuple of phases, or `optimizers` not `Params` of transformations.
     """
     check_parts(method, optimizers)
+    persistence.restart_every(method)
     if loss_reduction not in ("mean", "sum"):
         raise ValueError(f"`loss_reduction` must be 'mean' or 'sum', got {loss_reduction!r}.")
 
-    def run_phase(keys, phase, state, sampler_state, batch, is_usable):
+    def run_phase(keys, phase, state, sampler_state, batch, is_usable, kept):
         params, opt_states = state.params, state.opt_states
 
         # The gradient with respect to what this phase moves.
         def loss_fn(moving):
-            total, info = _objective_and_info(
-                keys, phase, params._replace(**moving), sampler_state, batch, is_usable
+            total, found = _objective_and_info(
+                keys, phase, params._replace(**moving), sampler_state, batch, is_usable, kept
             )
-            return -total / (len(keys) if loss_reduction == "mean" else 1.0), info
+            return -total / (len(keys) if loss_reduction == "mean" else 1.0), found
 
         moving = {name: getattr(params, name) for name in phase.updates}
-        grads, info = jax.grad(loss_fn, has_aux=True)(moving)
+        grads, (info, kept) = jax.grad(loss_fn, has_aux=True)(moving)
 
         # A datum whose objective is not finite adds nothing to the loss, but differentiating its
         # infinity can still give 0 * inf. Such a step must not reach the parameters; nor must one
@@ -268,12 +293,13 @@ def make_train_step(
             keep = partial(jax.tree.map, lambda new, old: jnp.where(is_finite, new, old))
             params = params._replace(**{name: keep(moved, moving[name])})
             opt_states = opt_states._replace(**{name: keep(opt_state, getattr(opt_states, name))})
-        return state._replace(params=params, opt_states=opt_states), info
+        return state._replace(params=params, opt_states=opt_states), info, kept
 
     def train_step(key, state, batch):
         check_key(key)
-        info, sampler_states = {}, []
+        info, sampler_states, kept = {}, [], {}
         batch_size = checks.num_rows("batch", batch)
+        persistence.check_batch(method, state.kept, batch_size)
         is_usable = jnp.ones(batch_size, bool)
         if not with_nonfinite_data:
             is_usable = finite_rows(batch)
@@ -281,8 +307,16 @@ def make_train_step(
         keys = jax.random.split(key, (len(method), batch_size))
         for i, (name, phase) in enumerate(zip(phase_names(method), method, strict=True)):
             sampler_state = state.sampler_states[i]
-            state, info[name] = run_phase(keys[i], phase, state, sampler_state, batch, is_usable)
+            last = state.kept[name] if persistence.is_persistent(phase) else None
+            state, info[name], last = run_phase(
+                keys[i], phase, state, sampler_state, batch, is_usable, last
+            )
+            if last is not None:
+                kept[name] = last
             sampler_states.append(phase.sampler.adapt(sampler_state, info[name]))
-        return state._replace(step=state.step + 1, sampler_states=tuple(sampler_states)), info
+        state = state._replace(
+            step=state.step + 1, sampler_states=tuple(sampler_states), kept=kept or state.kept
+        )
+        return state, info
 
     return TrainStep(train_step, method, with_nonfinite_data=with_nonfinite_data)

@@ -57,9 +57,9 @@ def trials() -> dict[str, dict]:
                 "batch_size": size,
                 **muon,
             }
-    for rate in (1e-2, 4e-2):
-        found[f"muon-512-share0.17-rate{rate:g}"] = {
-            **found["muon-512-share0.17"],
+    for size, rate in ((512, 1e-2), (512, 4e-2), (512, 8e-2), (1000, 4e-2), (1000, 8e-2)):
+        found[f"muon-{size}-share0.17-rate{rate:g}"] = {
+            **found[f"muon-{size}-share0.17"],
             "learning_rate": rate,
         }
     for schedule in ("cosine", "wsd"):
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--folder", default="runs/recipe")
     parser.add_argument("--data_dir")
     parser.add_argument("--epochs", type=float, default=13.0, help="of AIWAE K=1 T=5, as the cost")
-    parser.add_argument("--only", help="names that begin so, separated by commas")
+    parser.add_argument("--only", help="names, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     dataset = split(arguments.data_dir)
@@ -138,7 +138,7 @@ def main() -> None:
     folder = pathlib.Path(arguments.folder) / f"{arguments.epochs:g}epochs-seed{arguments.seed}"
     first = None
     for name, said in trials().items():
-        if arguments.only and not name.startswith(tuple(arguments.only.split(","))):
+        if arguments.only and name not in arguments.only.split(","):
             continue
         found = run(name, settings_of(said, budget, dataset, arguments.seed), dataset, folder)
         nll = np.asarray(found["nlls"])
