@@ -228,4 +228,4 @@ def test_moves_without_a_step_size_run_to_a_report(tmp_path):
 
 def test_a_preset_of_base_space_leaves_binary_latents_where_they_are():
     found = flags.parse_run(["run", "--model=sbn", "--method=aiwae", "--preset=best"]).training
-    assert (found.chain_space, found.move, found.batch_size) == ("latent", "langevin", 20)
+    assert (found.chain_space, found.move, found.batch_size) == ("latent", "langevin", 32)

@@ -521,11 +521,18 @@ def test_presets_are_defaults_that_other_flags_override():
     assert (paper.initialization, paper.batch_size, paper.num_stages) == ("torch", 128, 8)
     assert training("--preset=paper", "--method=iwae").batch_size == 20
     best = training("--preset=best")
-    assert (best.batch_size, best.adam_eps, best.num_stages) == (20, 1e-8, 4)
-    assert best.chain_space == "base"
+    assert (best.optimizer, best.learning_rate, best.lr_schedule) == ("muon", 0.04, "linear")
+    assert best.curriculum == "vae:0.83,aiwae+K=1+T=5+chain_space=base:0.17"
+    assert (best.epochs, best.batch_size) == (90.0, 32)
+    assert training("--preset=best", "--method=aiwae") == best
     assert training("--preset=best", "--batch_size=7").batch_size == 7
+    assert training("--preset=best", "--stages=3").epochs == 13.0
     assert training("--preset=best", "--chain_space=latent").chain_space == "latent"
-    assert training("--preset=best", "--method=iwae").batch_size == 20
+    wide = training("--preset=best", "--K=5", "--T=8")
+    assert wide.curriculum == "vae:0.83,aiwae+chain_space=base:0.17"
+    iwae = training("--preset=best", "--method=iwae", "--stages=2")
+    assert (iwae.curriculum, iwae.optimizer, iwae.epochs) == (None, "muon", None)
+    assert flags.parse_run(["run", "--preset=best", "--dataset=mnist"]).training.batch_size == 512
     assert training("--preset=default") == training()
 
 
