@@ -1,7 +1,8 @@
 """Annealed importance weighted auto-encoders in JAX.
 
 `data`, `models`, `methods`, `train.fit`, `report.write` and `load` are a run from its data to its
-report; `ais.run_chain` is the piece to compose with.
+report, `AIWAE` the same as an estimator for scikit-learn; `ais.run_chain` is the piece to compose
+with.
 """
 
 import importlib
@@ -31,6 +32,9 @@ __all__ = [
     "types",
     "weights",
 ]
+# What is of a room, and is called by its own name. `AIWAE` brings scikit-learn with it, so that it
+# is not among what a star imports.
+_ELSEWHERE = {"load": "train", "AIWAE": "estimator"}
 _MOVED = {
     "belief": "models",
     "discrete": "moves.discrete",
@@ -41,8 +45,8 @@ _MOVED = {
 
 def __getattr__(name: str) -> Any:
     """Loads a room when it is first asked for: what only looks for the command waits for no JAX."""
-    if name == "load":
-        return importlib.import_module("aiwae_jax.train").load
+    if name in _ELSEWHERE:
+        return getattr(importlib.import_module(f"aiwae_jax.{_ELSEWHERE[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"aiwae_jax.{name}")
     if name in _MOVED:
@@ -54,4 +58,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_ELSEWHERE})

@@ -151,14 +151,17 @@ def takes(name: str, fn: Callable | None, *arguments: str) -> None:
         ) from None
 
 
-def key(value: Any, name: str = "key") -> None:
-    """Raises TypeError unless `value` is one random key, of the new or of the old kind."""
+def is_key(value: Any) -> bool:
+    """Whether a value is one random key, of the new or of the old kind."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
-        is_one = shape == ()
-    else:
-        is_one = dtype == np.uint32 and len(shape) == 1
-    if not is_one:
+        return shape == ()
+    return dtype == np.uint32 and len(shape) == 1
+
+
+def key(value: Any, name: str = "key") -> None:
+    """Raises TypeError unless `value` is one random key, of the new or of the old kind."""
+    if not is_key(value):
         raise TypeError(
             f"`{name}` must be one random key, such as `jax.random.key(0)`, got {describe(value)}."
         )

@@ -97,3 +97,32 @@ def effective_sample_size(log_weights: chex.Array) -> chex.Array:
     """
     total = jnp.sum(jnp.square(normalize(log_weights)))
     return jnp.where(total > 0, 1.0 / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+def log_mean_standard_error(log_weights: chex.Array) -> chex.Array:
+    """Standard error of `log_mean_exp` by the jackknife: one weight after the other is left out.
+
+    The bias of the log mean, which lies below log p(x), is about half its square.
+
+    Args:
+      log_weights: `[K]`, nats; -inf is a weight of zero.
+
+    Returns:
+      `[]`, nats; NaN of fewer than two weights or where all are zero, infinite where all but one
+      are.
+
+    >>> float(log_mean_standard_error(jnp.zeros(4)))
+    0.0
+    """
+    chex.assert_rank(log_weights, 1)
+    num = log_weights.shape[0]
+    if num < 2:
+        return jnp.full((), jnp.nan, log_weights.dtype)
+    none = jnp.full(1, -jnp.inf, log_weights.dtype)
+    before = jnp.concatenate([none, jax.lax.cumlogsumexp(log_weights)[:-1]])
+    after = jnp.concatenate([jax.lax.cumlogsumexp(log_weights, reverse=True)[1:], none])
+    log_sums = jnp.logaddexp(before, after)  # of all weights but one
+    deviations = log_sums - jnp.mean(log_sums)
+    error = jnp.sqrt((num - 1) / num * jnp.sum(jnp.square(deviations)))
+    is_one = jnp.sum(log_weights > -jnp.inf) == 1
+    return jnp.where(is_one, jnp.inf, error)

@@ -9,6 +9,8 @@ from aiwae_jax.cli.build import stand_in
 from aiwae_jax.cli.flags import names_of, refusals, require
 from aiwae_jax.cli.settings import BINARY, MODELS
 from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.report.writer import check_start
+from aiwae_jax.train import program as programs
 from experiments import paper
 from experiments.settings import Training
 
@@ -105,7 +107,7 @@ def complete_evaluation(
         usual = dataclasses.asdict(evaluate.PAPER_SETTINGS) | {"num_examples": 0}
     elif is_binary:
         usual = dataclasses.asdict(evaluate.BINARY_SETTINGS)
-    else:
+    elif given.get("start") != "prior":  # which need not have a `transport`
         usual["chain_space"] = "base"
     if training.dataset == "digits" and preset != "paper":
         usual["num_temperatures"] = _DIGITS_TEMPERATURES
@@ -117,7 +119,10 @@ def complete_evaluation(
         values = usual | given
         moves.check(values.get("move", "hmc"), latents)
         if training.model in MODELS:
-            paths.check_space(values["chain_space"], stand_in(training)[1])
+            method, model = stand_in(training)
+            check_start(values.get("start"), programs.start_of(method))
+            if "chain_space" in values:
+                paths.check_space(values["chain_space"], model)
         return Evaluation(**values)
 
 

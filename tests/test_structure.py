@@ -35,7 +35,7 @@ FLOORS = [
     },
     {"data", "evaluate"},
     {"runs", "train"},
-    {"report"},
+    {"report", "estimator"},
     {"cli"},
 ]
 # What the installation of the library alone brings; SciPy comes with JAX.

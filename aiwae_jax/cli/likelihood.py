@@ -140,6 +140,12 @@ def _has_totals(rows: np.ndarray) -> bool:
     return rows.shape[1] > 1 and np.array_equal(rows[:, -1], rows[:, :-1].sum(axis=1))
 
 
+def has_library(config: Mapping[str, Any]) -> bool:
+    """Whether a run's likelihood is given each datum's total, by its config.json."""
+    said = (config.get("model") or {}).get("arguments", {}).get("likelihood")
+    return isinstance(said, Mapping) and said.get("arguments", {}).get("library") is True
+
+
 def as_trained(dataset: Dataset, config: Mapping[str, Any]) -> Dataset:
     """Data as they were loaded, made what a run's model sees.
 

@@ -9,6 +9,9 @@ from aiwae_jax.cli import start
 _COMMANDS = {
     "fit": "trains a model of your data, or continues where it stopped",
     "report": "measures a run, or continues to",
+    "score": "says how likely new rows are under a trained model, each with its error",
+    "encode": "says which latents new rows have",
+    "sample": "draws rows from a trained model",
 }
 
 

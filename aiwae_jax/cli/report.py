@@ -1,6 +1,7 @@
 """`aiwae report RUN`: measures a run of `aiwae fit` or `train.fit` on its data."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from absl import flags as absl_flags
@@ -19,6 +20,9 @@ class Where:
     data: str | None = option(
         None, help="Where the data are now, if not where the run was trained from."
     )
+    with_parquet: bool = option(
+        False, flag="parquet", help="Writes the numbers of each datum as Parquet, too."
+    )
 
 
 @command.exit_codes(
@@ -26,6 +30,7 @@ class Where:
 )
 def main(argv: Sequence[str]) -> None:
     """Entry point."""
+    argv = [re.sub("^--eval_", "--", argument) for argument in argv]  # as `experiments.run` has it
     fv = absl_flags.FlagValues()
     flags.define_options(fv, Where)
     flags.define_options(fv, Evaluation, prefix="eval_")
@@ -37,4 +42,4 @@ def main(argv: Sequence[str]) -> None:
     run = train.load(folder)
     dataset = data.reload(run.config["data"], where=where.data, data_dir=fv.data_dir)
     dataset = likelihood.as_trained(dataset, run.config)
-    report.write(run, dataset, evaluation)
+    report.write(run, dataset, evaluation, with_parquet=where.with_parquet)

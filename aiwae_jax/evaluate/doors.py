@@ -254,6 +254,27 @@ def check_plan(plan: Plan, settings: Settings) -> None:
     checks.step_sizes(plan.step_sizes, "plan.step_sizes")
 
 
+def check_numbers(numbers: Any, num_data: int) -> np.ndarray:
+    """The numbers of data, `[N]`, as keys take them.
+
+    Raises:
+      ValueError: for another length, or what is none of 32 bits.
+      TypeError: for what are no whole numbers.
+    """
+    found = np.asarray(numbers)
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"`numbers` must be integers, got {checks.describe(found)}.")
+    if found.shape != (num_data,):
+        raise ValueError(
+            f"`numbers` must be one for each of the {num_data} data, got shape {list(found.shape)}."
+        )
+    if found.min() < 0 or found.max() >= 2**32:
+        raise ValueError(
+            f"`numbers` must lie in 0 .. 2**32 - 1, got {found.min()} to {found.max()}."
+        )
+    return found.astype(np.uint32)
+
+
 def enter_bound(key: Any, target: Target, x: PyTree, progress_fn: Any) -> None:
     """Checks the arguments of importance samples, as `enter`."""
     checks.key(key)

@@ -16,7 +16,7 @@ from aiwae_jax.evaluate.target import Target
 from aiwae_jax.evaluate.tuning import find_plan
 from aiwae_jax.types import PyTree
 
-_PIECES = 3  # version of what is stored
+_PIECES = 4  # version of what is stored
 
 
 class Likelihood(NamedTuple):
@@ -26,6 +26,8 @@ class Likelihood(NamedTuple):
       log_likelihood: `[N]` nats. Forward: log mean weight of each datum's chains; exp of it is
         unbiased for p(x), itself it is a stochastic lower bound. Reverse: minus the log mean
         weight, a stochastic upper bound.
+      standard_errors: `[N]` of these, over a datum's chains, each left out once (the jackknife),
+        nats; the bias of an estimate is about half its square. NaN of a single chain.
       effective_sample_size: `[N]` of the chains' weights, in [0, num_chains].
       log_weight_variance: `[N]` variance over chains of the log weights that are finite, nats².
       plan: schedule and step sizes.
@@ -43,6 +45,7 @@ class Likelihood(NamedTuple):
     """
 
     log_likelihood: np.ndarray
+    standard_errors: np.ndarray
     effective_sample_size: np.ndarray
     log_weight_variance: np.ndarray
     plan: Plan
@@ -54,6 +57,22 @@ class Likelihood(NamedTuple):
     is_unbiased: bool
     is_broken: np.ndarray
     rounding: np.ndarray
+
+    @property
+    def is_reliable(self) -> np.ndarray:
+        """`[N]` whether an estimate can be relied on, as far as its chains can tell.
+
+        Its chains did not break, and its standard error, and what rounding takes from it, are small
+        enough (`verdicts.LARGEST_ERROR`, 0.5 nats, hence a bias of about 0.1 at most).
+        """
+        is_exact = self.standard_errors <= verdicts.LARGEST_ERROR  # not where it is NaN
+        return ~self.is_broken & is_exact & (self.rounding <= verdicts.LARGEST_ERROR)
+
+    def of_first(self, num: int) -> "Likelihood":
+        """The estimates of the first `num` data; what is of all of them stays as it is."""
+        own = ("log_likelihood", "standard_errors", "effective_sample_size", "log_weight_variance")
+        own += ("is_broken", "rounding")
+        return self._replace(**{name: getattr(self, name)[:num] for name in own})
 
     @property
     def mean(self) -> float:
@@ -78,7 +97,12 @@ def mean_and_standard_error(values: np.ndarray) -> tuple[float, float]:
 
 
 def anneal(
-    key: chex.PRNGKey, work: Work, plan: Plan, x: PyTree, latents: np.ndarray | None = None
+    key: chex.PRNGKey,
+    work: Work,
+    plan: Plan,
+    x: PyTree,
+    latents: np.ndarray | None = None,
+    numbers: np.ndarray | None = None,
 ) -> Likelihood:
     """Forward chains, or reverse ones from `latents`, with a given plan.
 
@@ -109,8 +133,9 @@ def anneal(
     pace, results, counts = chunks.Pace(), [], []
     for number, (indices, num_kept) in enumerate(chunks.of(num_data, min(chunk_size, num_data))):
         chunk_latents = None if latents is None else latents[indices]
-        chunk = Chunk(indices, chunks.select(x, indices), num_kept, chunk_latents)
-        digest = fingerprint.digest(shared, chunk.x, chunk.latents, num_kept)
+        own = indices if numbers is None else numbers[indices]
+        chunk = Chunk(own, chunks.select(x, indices), num_kept, chunk_latents)
+        digest = fingerprint.digest(shared, own, chunk.x, chunk.latents, num_kept)
         name = f"chunk-{number:05d}-{digest}"
         if name in store:
             count(num_kept * per_datum_move * (len(course.betas) - 2))
@@ -159,6 +184,7 @@ def _joined(
     num_nonfinite, num_zero = joined(lambda r: r.num_nonfinite), joined(lambda r: r.num_zero_weight)
     return Likelihood(
         log_likelihood=direction * joined(lambda r: r.log_mean_weight),
+        standard_errors=joined(lambda r: r.standard_error),
         effective_sample_size=joined(lambda r: r.effective_sample_size),
         log_weight_variance=joined(lambda r: r.log_weight_variance),
         plan=plan if is_frozen else plan._replace(step_sizes=averaged(lambda r: r.step_sizes)),
@@ -181,6 +207,7 @@ def log_likelihood(
     settings: Settings = DEFAULT_SETTINGS,
     *,
     plan: Plan | None = None,
+    numbers: Sequence[int] | None = None,
     chunk_size: int | None = None,
     store: Store | None = None,
     progress_fn: ProgressFn | None = None,
@@ -191,13 +218,16 @@ def log_likelihood(
     that exp of the estimates is unbiased for p(x) (unless `settings.adapt` is "paper").
 
     Args:
-      key: consumed. Estimates depend on a datum's index in `x`, not on `chunk_size` (except with
+      key: consumed. Estimates depend on a datum's number, not on `chunk_size` (except with
         `adapt="paper"`, whose step size follows the chunk).
       target: log p(x, z), and what the chains start from. Without a `transport` there they live in
         latent space, which warns unless the settings ask for it.
       x: pytree of data with leading axis N.
       settings: schedule, chains, moves.
       plan: from `tune` with the same settings; by default tuned here on `x`.
+      numbers: `[N]` in 0 .. 2**32 - 1, which choose each datum's keys, by default its index in
+        `x`. With numbers that follow from the data themselves and a given `plan` neither order nor
+        company of the data matters, beyond rounding; equal numbers share their noise.
       chunk_size: data annealed at once; by default as many as memory suggests.
       store: dict-like; the plan and each finished chunk are put there, under names made of all
         that they depend on (`fingerprint.digest`), and found again, so that an evaluation that was
@@ -221,10 +251,12 @@ def log_likelihood(
         progress_fn=progress_fn,
         chunk_size=chunk_size,
     )
+    if numbers is not None:
+        numbers = doors.check_numbers(numbers, checks.num_rows("x", x))
     pilot_key, run_key = jax.random.split(key)
     if plan is None:
         plan = find_plan(pilot_key, work, x)
-    found = anneal(run_key, work, plan, x)
+    found = anneal(run_key, work, plan, x, numbers=numbers)
     verdicts.warn_of_broken([found], work.settings)
     verdicts.warn_of_rounding([found])
     return found

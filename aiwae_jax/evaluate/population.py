@@ -58,17 +58,17 @@ class Segment(NamedTuple):
 
 
 @partial(jax.jit, static_argnames="program")
-def _start(key, indices, x, latents, functions, *, program):
-    """Draws every chain's starting point; keys depend on a datum's index, not on its chunk.
+def _start(key, numbers, x, latents, functions, *, program):
+    """Draws every chain's starting point; keys depend on a datum's number, not on its chunk.
 
     With `latents`, chains start at β=1 from their datum's exact latent, which they share.
     """
     path_fn = paths.SPACES[program.chain_space]
 
-    def start_datum(index, x, latent):
+    def start_datum(number, x, latent):
         path = path_fn(*functions, x)
         start_keys, chain_keys = jax.random.split(
-            jax.random.fold_in(key, index), (2, program.num_chains)
+            jax.random.fold_in(key, number), (2, program.num_chains)
         )
 
         def start_chain(start_key, chain_key):
@@ -83,7 +83,7 @@ def _start(key, indices, x, latents, functions, *, program):
 
         return chain_keys, jax.vmap(start_chain)(start_keys, chain_keys)
 
-    return jax.vmap(start_datum)(indices, x, latents)
+    return jax.vmap(start_datum)(numbers, x, latents)
 
 
 def _log_step_size_change(rule, acceptance, target_acceptance):
@@ -202,6 +202,7 @@ def _finish(states, beta):
         counts = (log_weights > jnp.max(log_weights) - _NEGLIGIBLE)[None] & jnp.isfinite(energies)
         return (
             (common, weights.log_mean_exp(log_weights)),
+            weights.log_mean_standard_error(log_weights),
             weights.effective_sample_size(log_weights),
             _variance(log_weights),
             jnp.sum(log_weights == -jnp.inf),
@@ -216,6 +217,7 @@ class Annealed(NamedTuple):
 
     Attributes:
       log_mean_weight: `[B]` nats, float64 of sums that have lost no digits.
+      standard_error: `[B]` of it, over the chains, nats.
       effective_sample_size: `[B]`.
       log_weight_variance: `[B]` nats², over the weights that are not zero.
       num_zero_weight: `[B]` chains of weight zero.
@@ -229,6 +231,7 @@ class Annealed(NamedTuple):
     """
 
     log_mean_weight: np.ndarray
+    standard_error: np.ndarray
     effective_sample_size: np.ndarray
     log_weight_variance: np.ndarray
     num_zero_weight: np.ndarray
@@ -244,13 +247,13 @@ class Chunk(NamedTuple):
     """Data that are annealed together.
 
     Attributes:
-      indices: `[B]` numbers of the data, which choose their keys.
+      numbers: `[B]` of the data, which choose their keys.
       x: the data, leading axis B.
       num_counted: how many of them, from the first on, the diagnostics are about.
       latents: `[B, D]` exact samples of f_n to start from, or None to start from f_0.
     """
 
-    indices: np.ndarray
+    numbers: np.ndarray
     x: PyTree
     num_counted: int
     latents: np.ndarray | None = None
@@ -311,12 +314,12 @@ def run(
     pace = pace or Pace()
 
     # Data and chains over the devices.
-    num_data = len(chunk.indices)
+    num_data = len(chunk.numbers)
     place = Placement(num_data)
     key, functions = place.replicate((key, functions))
-    indices, x, latents = place.split((chunk.indices, chunk.x, chunk.latents))
+    numbers, x, latents = place.split((chunk.numbers, chunk.x, chunk.latents))
     is_counted = place.split(np.arange(num_data) < chunk.num_counted, filler=False)
-    keys, states = _start(key, indices, x, latents, functions, program=program)
+    keys, states = _start(key, numbers, x, latents, functions, program=program)
     data = _Data(keys, x, is_counted)
 
     # On the devices from the start, as later segments leave it, so that one program serves all.

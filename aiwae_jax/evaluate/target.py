@@ -14,6 +14,7 @@ from aiwae_jax.types import Model, Params, PyTree
 
 TargetFn = Callable[[PyTree, chex.Array], chex.Array]
 StartFn = Callable[[PyTree], Any]
+STARTS = ("posterior", "prior")
 SampleFn = Callable[[chex.PRNGKey], tuple[PyTree, chex.Array]]
 
 
@@ -82,8 +83,8 @@ class Target:
         Raises:
           ValueError: for another start, or a precision that the model has not.
         """
-        if start not in ("posterior", "prior"):
-            raise ValueError(f"`start` must be one of posterior, prior; got {start!r}.")
+        if start not in STARTS:
+            raise ValueError(f"`start` must be one of {', '.join(STARTS)}; got {start!r}.")
         if start == "posterior":
             start_fn = Partial(model.posterior, params.phi)
         else:

@@ -50,6 +50,10 @@ class Likelihood(NamedTuple):
     is_conditional: bool = False
     recipe: Recipe | None = None
 
+    def __deepcopy__(self, memo: dict) -> "Likelihood":
+        """Itself, which never changes: copies of compiled functions cannot be called."""
+        return self
+
     @property
     def built_by(self) -> Recipe | None:
         """Its recipe, unless something of it was replaced since."""

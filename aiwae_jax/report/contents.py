@@ -72,10 +72,22 @@ class _Facts(TypedDict):
     nll: str
 
 
+class _OtherStart(TypedDict):
+    """A trial of what chains could start from instead."""
+
+    start: str
+    num_simulated: int
+    num_temperatures: int
+    difference: Measured
+    difference_se: Measured
+    is_tighter: bool
+
+
 class _Bidirectional(TypedDict):
     num_simulated: int
     target_gap: NotRequired[float]
     is_reached: NotRequired[bool]
+    other_start: NotRequired[_OtherStart]
 
 
 _Paper = TypedDict("_Paper", dict.fromkeys(METRICS, _Number))
@@ -175,7 +187,7 @@ def read_evaluation(
 def _lengths(report: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, int]:
     """Of the arrays of an evaluation.npz."""
     of_images = ("nll", "nvlb", "index", "label", "log_weight_variance", "effective_sample_size")
-    of_images += ("is_broken",)
+    of_images += ("is_broken", "standard_error", "is_reliable")
     names = [f"{name}_{part}" for name in of_images for part in ("test", "train")]
     lengths = dict.fromkeys(names, report["num_examples"])
     if "betas" in arrays:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from aiwae_jax import evaluate, networks, options
+from aiwae_jax.evaluate.target import STARTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,14 @@ class Evaluation(evaluate.Settings):
         help="Seed that chooses and binarizes the evaluated images, once, and drives the chains.",
         at_least=0,
         below=2**32,
+    )
+    start: str | None = options.option(
+        None,
+        flag="eval_start",
+        help="What the NLL's chains start from: q(z|x), the default where it is trained, or the "
+        "prior, which is the better one where data lie far out in q. A report says when the other "
+        "one is tighter on data simulated from the model.",
+        choices=STARTS,
     )
     force_precision: str = options.option(
         "float32",

@@ -11,6 +11,7 @@ from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.train.validation import split
 
 _KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
+_STARTS_TAG = 0x737461
 
 
 class Keys(NamedTuple):
@@ -24,6 +25,7 @@ class Keys(NamedTuple):
     nll: jax.Array
     gap: jax.Array
     bound: jax.Array
+    starts: jax.Array
 
 
 def keys_of(evaluation: Evaluation) -> Keys:
@@ -32,7 +34,8 @@ def keys_of(evaluation: Evaluation) -> Keys:
     The tag keeps them apart from a training's keys, whose seed may be the same number.
     """
     root = jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG)
-    return Keys(*jax.random.split(root, len(Keys._fields)))
+    *split, _ = Keys._fields  # of which no key depends on how many came later
+    return Keys(*jax.random.split(root, len(split)), jax.random.fold_in(root, _STARTS_TAG))
 
 
 class Images(NamedTuple):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import data, evaluate
+from aiwae_jax.report import starts
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.images import Keys, choose_images, keys_of
 from aiwae_jax.runs import progress
@@ -20,6 +21,14 @@ PAPER_GRADIENTS_PER_IMAGE = evaluate.num_gradients(evaluate.PAPER_SETTINGS, 1)
 _NLL_NOTES = {
     True: "AIS, step sizes tuned on pilot chains and frozen; a stochastic upper bound",
     False: "AIS, step sizes adapted on the reported chains, the authors' rule: biased",
+}
+# What evaluation.npz says of each estimate -> field of `evaluate.Likelihood`.
+_OF_ESTIMATES = {
+    "standard_error": "standard_errors",
+    "effective_sample_size": "effective_sample_size",
+    "log_weight_variance": "log_weight_variance",
+    "is_broken": "is_broken",
+    "is_reliable": "is_reliable",
 }
 _STEPS = 1000  # of a progress bar
 
@@ -190,6 +199,7 @@ def measure(
     store: MutableMapping,
     watch: Watch,
     validation_share: float = 0.0,
+    other_start: str | None = None,
 ) -> Measured:
     """Measures NLL, NVLB, gaps and active units.
 
@@ -200,6 +210,7 @@ def measure(
       store: of finished pieces.
       watch: of the progress.
       validation_share: see `choose_images`.
+      other_start: what the model's chains could start from instead, if there is anything.
 
     Raises:
       Interrupted: on SIGINT, SIGTERM or SIGHUP; finished chunks are in the store.
@@ -211,7 +222,8 @@ def measure(
         print(
             f"{evaluation.num_examples} were asked for, and there are only {num}: all are measured"
         )
-    target = target_fn(force_precision=evaluation.force_precision, contexts=both)
+    chains_fn = partial(target_fn, force_precision=evaluation.force_precision, contexts=both)
+    target = chains_fn(start=evaluation.start)
 
     # How long it will take.
     began = time.monotonic()
@@ -240,12 +252,24 @@ def measure(
             progress_fn=watch.titled(f"NLL of 2 x {num} images"),
             **options,
         )
+        tried = {}
+        is_wide = chosen.gap is not None and chosen.gap.gap_upper_end > starts.LARGE_GAP
+        if (
+            is_wide
+            and other_start is not None
+            and starts.can_start(chains_fn(start=other_start), both[0], chosen.settings)
+        ):
+            tried["other_start"] = starts.try_other(
+                *(keys.starts, chains_fn, evaluation.start, other_start, chosen.settings),
+                store=store,
+                progress_fn=watch.titled(f"chains from the {other_start}"),
+            )
         bound = evaluate.importance_bound(
             *(keys.bound, target_fn(), both),
             num_samples=evaluation.num_bound_samples,
             progress_fn=watch.titled(f"L_{evaluation.num_bound_samples}"),
         )
-    num_active, activity = evaluate.active_units(target, jnp.asarray(images.all_test))
+    num_active, activity = evaluate.active_units(target_fn(), jnp.asarray(images.all_test))
 
     # Per image, of both sets.
     parts = {"test": slice(None, num), "train": slice(num, None)}
@@ -256,8 +280,8 @@ def measure(
     }
     per_image["variational_gap"] = per_image["nvlb_test"] - per_image["nll_test"]
     quality = {
-        f"{name}_{part}": getattr(likelihood, name)[rows]
-        for name in ("effective_sample_size", "log_weight_variance", "is_broken")
+        f"{name}_{part}": getattr(likelihood, field)[rows]
+        for name, field in _OF_ESTIMATES.items()
         for part, rows in parts.items()
     }
 
@@ -269,7 +293,7 @@ def measure(
     entries["generalization_gap_se"] = math.hypot(entries["nll_test_se"], entries["nll_train_se"])
     entries["active_units"] = num_active
     entries["num_examples"] = num
-    entries |= _describe_gap(chosen.gap, chosen.facts)
+    entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {
         "seconds": time.monotonic() - began,
         "num_zero_weight_bound_samples": bound.num_zero_weight,
@@ -307,6 +331,7 @@ def _describe_chains(
         "num_nonfinite_energies": likelihood.num_nonfinite,
         "num_zero_weight_chains": likelihood.num_zero_weight,
         "num_broken_images": int(likelihood.is_broken.sum()),
+        "num_unreliable": int((~likelihood.is_reliable).sum()),
         "move": settings.move,
         "gradients_per_image": per_image,
         "gradients_per_image_paper": PAPER_GRADIENTS_PER_IMAGE,

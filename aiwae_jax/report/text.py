@@ -116,6 +116,7 @@ def table(report: dict[str, Any], description: Description) -> str:
         lines.append(f"{name:20}{ours:>20}" + _paper_column(cell, key))
     lines += description.notes
     lines += _gap_lines(report, description.data)
+    lines += filter(None, (start_sentence(report), unreliable_sentence(report)))
     return "\n".join(lines)
 
 
@@ -139,6 +140,30 @@ def _paper_column(cell: dict[str, dict[str, float | None]] | None, key: str) -> 
 def format_mean(mean: str, std: float | None) -> str:
     """84.55 (0.07), as the paper writes a mean and the standard deviation over repeats."""
     return mean + (f" ({std:.2f})" if std is not None else "")
+
+
+def start_sentence(report: dict[str, Any]) -> str | None:
+    """Says that chains should start from something else, where a trial has found so."""
+    tried = report.get("bidirectional", {}).get("other_start")
+    if not tried or not tried["is_tighter"]:
+        return None
+    return (
+        f"chains from the {tried['start']} are tighter: on {tried['num_simulated']} simulated "
+        f"data, at {tried['num_temperatures']} temperatures, their bound of log p(x) is higher by "
+        f"{tried['difference']:.2f} ± {tried['difference_se']:.2f}; measure again with "
+        f"start={tried['start']}"
+    )
+
+
+def unreliable_sentence(report: dict[str, Any]) -> str | None:
+    """Says of how many data the estimate cannot be relied on."""
+    num = report["evaluation"].get("num_unreliable")
+    if not num:
+        return None
+    return (
+        f"{num} of the {2 * report['num_examples']} estimates cannot be relied on, by their "
+        "standard errors in per_datum.csv"
+    )
 
 
 def _gap_lines(report: dict[str, Any], data: str) -> list[str]:

@@ -1,9 +1,9 @@
-"""Measures a run and writes what came out: report.json, evaluation.npz, pictures, report.html."""
+"""Measures a run and writes what came out: numbers, tables, pictures, a page."""
 
 import dataclasses
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from aiwae_jax import data, evaluate, recipe
 from aiwae_jax.parallel import processes
-from aiwae_jax.report import contents, images, measure, page, pictures, text
+from aiwae_jax.report import contents, images, measure, page, per_datum, pictures, text
 from aiwae_jax.report.environment import environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import extras, files, folder, metrics, repeats, store
@@ -58,9 +58,29 @@ class Measurable(NamedTuple):
         """Share of its training data that it was not trained on."""
         return self.config["training"].get("validation_share", 0.0)
 
-    def target(self, **options: Any) -> evaluate.Target:
-        """As `evaluate` takes it; see `evaluate.Target.of`."""
-        return evaluate.Target.of(self.model, self.params, start=self.start, **options)
+    def target(self, *, start: str | None = None, **options: Any) -> evaluate.Target:
+        """As `evaluate` takes it, see `evaluate.Target.of`; without a `start` from its own."""
+        check_start(start, self.start)
+        return evaluate.Target.of(self.model, self.params, start=start or self.start, **options)
+
+    def other_start(self, start: str | None) -> str | None:
+        """What chains could start from beside `start`, or its own, if there is anything."""
+        if self.start == "prior" or self.model.prior is None:
+            return None
+        return "posterior" if start == "prior" else "prior"
+
+
+def check_start(start: str | None, own: str) -> None:
+    """Refuses a start from a q that was not trained.
+
+    Raises:
+      ValueError: for that.
+    """
+    if (start, own) == ("posterior", "prior"):
+        raise ValueError(
+            "`start`='posterior' needs q(z|x), which this run's method does not train; leave it "
+            "out."
+        )
 
 
 def _config_of(measurable: Measurable, evaluation: Evaluation) -> dict[str, Any]:
@@ -122,6 +142,7 @@ def measured(
         pieces if jax.process_count() == 1 else store.SharedStore(pieces),
         measure.Watch(interruption, claim.check),
         measurable.validation_share,
+        measurable.other_start(evaluation.start),
     )
     claim.check()
     if not processes.is_primary():
@@ -129,6 +150,8 @@ def measured(
     entries = result.entries
     _keep_previous(where)
     pictures.forget(where)
+    for name in per_datum.NAMES:
+        (where / name).unlink(missing_ok=True)  # of a report that was not written to its end
     files.write_arrays(where / "evaluation.npz", result.arrays)
     seconds = {"evaluation_seconds": entries["evaluation"]["seconds"]}
     content = {
@@ -156,16 +179,19 @@ def drawn(
     evaluation: Evaluation,
     content: dict[str, Any],
     describe_fn: Callable[[dict[str, Any]], text.Description] = text.describe,
+    *,
+    with_parquet: bool = False,
 ) -> None:
-    """Makes whatever is missing of a report's pictures and page, from what is there."""
+    """Makes whatever is missing of a report's tables, pictures and page, from what is there."""
     where = repeat.folder
     new = []
+    if tables := per_datum.missing(where, with_parquet=with_parquet):
+        what = "The numbers of each datum cannot be written"
+        if arrays := _read_arrays(where, content, per_datum.NEEDS, what):
+            per_datum.write(where, tables, arrays, measurable.dataset)
     if pictures.present(where) != list(pictures.NAMES):
-        try:
-            arrays = contents.read_evaluation(where, content, pictures.ARRAYS)
-        except files.WorkdirError as error:
-            warnings.warn(f"The moves of the evaluation cannot be drawn: {error}", stacklevel=2)
-            arrays = {}
+        what = "The moves of the evaluation cannot be drawn"
+        arrays = _read_arrays(where, content, pictures.ARRAYS, what)
         new = pictures.draw_missing(
             pictures.Shown(
                 where,
@@ -194,6 +220,17 @@ def drawn(
         files.write_text(where / "report.html", page_text)
 
 
+def _read_arrays(
+    where: pathlib.Path, content: dict[str, Any], needs: Sequence[str], what: str
+) -> dict[str, np.ndarray]:
+    """Those of evaluation.npz; none, with a warning of `what`, where it cannot be read."""
+    try:
+        return contents.read_evaluation(where, content, needs)
+    except files.WorkdirError as error:
+        warnings.warn(f"{what}: {error}", stacklevel=3)
+        return {}
+
+
 def _keep_previous(where: pathlib.Path) -> None:
     """A report may have cost hours: it is moved aside, not overwritten."""
     if not (where / "report.json").exists():
@@ -201,7 +238,7 @@ def _keep_previous(where: pathlib.Path) -> None:
     number = 1
     while any(where.glob(f"report-{number}.*")):
         number += 1
-    for name in ("report.json", "evaluation.npz", "report.html"):
+    for name in ("report.json", "evaluation.npz", "report.html", *per_datum.NAMES):
         path = where / name
         if path.exists():
             path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
@@ -218,6 +255,7 @@ def first_or_measured(
     read_fn: Callable[..., dict[str, Any]] = contents.read_report,
     more_fn: Callable[[dict[str, Any]], dict[str, Any]] = lambda content: {},
     describe_fn: Callable[[dict[str, Any]], text.Description] = text.describe,
+    with_parquet: bool = False,
 ) -> dict[str, Any] | None:
     """The report that is there, or a new one, with its pictures and its page.
 
@@ -230,6 +268,7 @@ def first_or_measured(
       read_fn: reads a report.json.
       more_fn: see `measured`.
       describe_fn: says what the run was, from its report.json.
+      with_parquet: whether the numbers of each datum are written as Parquet, too.
 
     Returns:
       What report.json says; None in processes other than process 0.
@@ -241,7 +280,7 @@ def first_or_measured(
     else:
         content = measured(claim, repeat, measurable, evaluation, interruption, more_fn)
     if processes.is_primary():
-        drawn(repeat, measurable, evaluation, content, describe_fn)
+        drawn(*(repeat, measurable, evaluation, content, describe_fn), with_parquet=with_parquet)
     return content
 
 
@@ -249,9 +288,14 @@ def write(
     run: Run,
     dataset: data.Dataset,
     settings: evaluate.Settings | None = None,
+    *,
+    with_parquet: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Measures a run, and writes report.json, evaluation.npz, pictures and report.html beside it.
+    """Measures a run, and writes what came out beside it.
+
+    That is report.json and report.html, pictures, and of each datum the numbers with its index and
+    label: per_datum.csv, and evaluation.npz with those of each temperature.
 
     What was interrupted continues at the same call; the same call on a finished report returns it;
     a report of other settings is kept under another name.
@@ -260,8 +304,9 @@ def write(
       run: from `train.fit` or `load`.
       dataset: what it was trained on.
       settings: of the chains.
+      with_parquet: writes per_datum.parquet, too.
       **options: fields of `Evaluation` by name: `num_examples`, `num_simulated`,
-        `num_bound_samples`, `target_gap`, `seed`.
+        `num_bound_samples`, `target_gap`, `start`, `seed`.
 
     Returns:
       What report.json says.
@@ -273,6 +318,8 @@ def write(
       ImportError: if the packages of the extra `run` are missing.
     """
     extras.require("`report.write`")
+    if with_parquet:
+        extras.require("`with_parquet`", ("pyarrow",), extra="tables")
     stored = run.config
     if differences := dataset.differences(stored["data"]):
         raise ValueError(
@@ -290,6 +337,7 @@ def write(
             stacklevel=2,
         )
     evaluation = Evaluation.of(settings, **options)
+    check_start(evaluation.start, run.start)
     training = stored["training"]
     all_repeats = repeats.of(run.folder, training.get("seed", 0), training.get("num_repeats", 1))
     repeat = all_repeats[run.repeat]
@@ -315,7 +363,9 @@ def write(
         stopping=run.stopping,
     )
     with folder.claim_evaluation(run.folder) as claim, Interruption() as interruption:
-        content = first_or_measured(claim, repeat, measurable, evaluation, interruption)
+        content = first_or_measured(
+            *(claim, repeat, measurable, evaluation, interruption), with_parquet=with_parquet
+        )
         if processes.is_primary():
             print(text.table(content, text.describe(content)))
             print(f"report and pictures: {run.folder}")

@@ -131,7 +131,12 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes a JSON file, whole or not at all."""
-    write_text(path, json.dumps(_without_nonfinite(content), indent=2, allow_nan=False) + "\n")
+    write_text(path, to_json(content) + "\n")
+
+
+def to_json(content: Any) -> str:
+    """JSON that any program can read."""
+    return json.dumps(_without_nonfinite(content), indent=2, allow_nan=False)
 
 
 def _without_nonfinite(content: Any) -> Any:

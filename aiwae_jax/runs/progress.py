@@ -1,12 +1,28 @@
 """Progress of long work: a bar in a terminal, a line now and then elsewhere."""
 
+import contextlib
+import contextvars
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from aiwae_jax.parallel import processes
 
 _SECONDS_BETWEEN_LINES = 30.0
+
+
+_is_silent: contextvars.ContextVar[bool] = contextvars.ContextVar("is_silent", default=False)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Within, no progress is shown."""
+    token = _is_silent.set(True)
+    try:
+        yield
+    finally:
+        _is_silent.reset(token)
 
 
 def format_seconds(seconds: float) -> str:
@@ -49,7 +65,7 @@ class Progress:
         self._began = self._last_line = time.monotonic()
         self._first: tuple[float, int] | None = None  # time and units of the first update
         self._bar = None
-        self._is_shown = processes.is_primary()
+        self._is_shown = processes.is_primary() and not _is_silent.get()
         if self._is_shown and sys.stderr.isatty():
             self._bar = _bar(title)
             self._task = self._bar.add_task(title, total=total, completed=done, facts="compiling")
@@ -79,3 +95,42 @@ class Progress:
         """Ends the bar's line."""
         if self._bar is not None:
             self._bar.stop()
+
+
+class Late:
+    """Progress of work that is mostly short: nothing is shown of its first seconds.
+
+    Args:
+      title: of the work.
+      seconds: that it may take unseen.
+    """
+
+    _STEPS = 1000
+
+    def __init__(self, title: str, seconds: float):
+        self._title, self._shown_from = title, time.monotonic() + seconds
+        self._bar: Progress | None = None
+        self._done = 0
+
+    def update(self, done: int, total: int) -> None:
+        """Shows `done` of `total` units; a smaller number than the last one begins a new stage."""
+        if self._bar is not None and done < self._done:
+            self.close()
+        self._done = done
+        if time.monotonic() < self._shown_from:
+            return
+        if self._bar is None:
+            self._bar = Progress(self._title, self._STEPS)
+        self._bar.update(done * self._STEPS // max(total, 1))
+
+    def close(self) -> None:
+        """Ends the bar, if there is one."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

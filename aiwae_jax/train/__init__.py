@@ -29,6 +29,7 @@ from aiwae_jax.train.settings import Settings
 from aiwae_jax.train.state import Kept, TrainState, init_state
 from aiwae_jax.train.step import TrainStep, all_finite, make_train_step
 from aiwae_jax.train.stopping import Stopping
+from aiwae_jax.train.trained import Trained
 from aiwae_jax.train.trainer import NonFiniteError
 from aiwae_jax.train.validation import Split, split, training_part
 from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
@@ -47,6 +48,7 @@ __all__ = [
     "TrainInfo",
     "TrainState",
     "TrainStep",
+    "Trained",
     "Trouble",
     "Watch",
     "adam",

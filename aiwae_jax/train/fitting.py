@@ -95,11 +95,11 @@ def fit(
             trainer.train(interruption)
         finally:
             trainer.close()
-        return Run(
+        return Run.of(
+            model,
+            trainer.weights,
+            content,
             folder=claim.folder,
-            model=model,
-            params=trainer.weights,
-            config=content,
             num_steps=trainer.step,
             epochs=program.epochs_at(trainer.step),
             is_finished=True,

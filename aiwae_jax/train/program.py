@@ -110,6 +110,11 @@ def trains_posterior(method: Method | Sequence[Leg]) -> bool:
     return any("phi" in phase.updates for leg in as_legs(method) for phase in leg.method)
 
 
+def start_of(method: Method | Sequence[Leg]) -> str:
+    """What evaluation starts from: "posterior", or where φ is not trained "prior"."""
+    return "posterior" if trains_posterior(method) else "prior"
+
+
 def describe(method: Method | Sequence[Leg], model: Model) -> dict[str, Any]:
     """How method and model were built, as config.json has it; None for what is your own."""
     legs = as_legs(method)
@@ -196,7 +201,7 @@ def build(
     phases = tuple(phase for leg in legs for phase in leg.method)
     _check_support(phases, whole)
     _check_kl_warmup(legs, stretches, settings, ends[-1])
-    start = "posterior" if trains_posterior(method) else "prior"
+    start = start_of(method)
 
     # The compiled pieces: a step, and a loop over steps, for each leg.
     learning_rate = None

@@ -7,16 +7,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import checks, evaluate, likelihoods, models, recipe
-from aiwae_jax.data.dataset import as_floats
+from aiwae_jax import checks, likelihoods, models, recipe
 from aiwae_jax.runs import checkpoint, config, extras, files
 from aiwae_jax.train.stopping import Stopping, of_facts
-from aiwae_jax.types import Model, Params, PyTree
+from aiwae_jax.train.trained import Trained
+from aiwae_jax.types import Model, Params
 
 _PARAMS = "train.params."  # of a checkpoint's names
 _BEST = "best."
@@ -24,15 +23,17 @@ _AVERAGE = re.compile(r"train\.opt_states\.(?P<of>theta|phi)\.(?:\d+\.)+average(
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Run(Trained):
     """A trained model in its folder, as `train.fit` and `load` return it.
 
-    Rows are data as the model sees them: bits, of a data set of grey levels.
+    What one does with it is that of every `Trained` model.
 
     Attributes:
-      folder: of the run.
       model: its model.
       params: its newest parameters; of a run with patience its best ones by validation.
+      max_level: the grey level that stands for 1, of grey levels.
+      has_posterior: whether its method trains q(z|x).
+      folder: of the run.
       config: what its config.json says.
       num_steps: steps done.
       epochs: passes over the data.
@@ -43,9 +44,8 @@ class Run:
         where training stopped. None of a run without patience.
     """
 
+    _: dataclasses.KW_ONLY
     folder: pathlib.Path
-    model: Model
-    params: Params
     config: dict[str, Any]
     num_steps: int
     epochs: float
@@ -54,86 +54,22 @@ class Run:
     repeat: int = 0
     stopping: Stopping | None = None
 
-    @property
-    def start(self) -> str:
-        """Names the start of evaluation: "posterior", or where q is not trained "prior"."""
-        return "posterior" if self.config.get("trains_posterior", True) else "prior"
-
-    def target(self, **options: Any) -> evaluate.Target:
-        """Makes the target of `evaluate`, the model at these parameters; see `Target.of`."""
-        return evaluate.Target.of(self.model, self.params, start=self.start, **options)
-
-    def encode(self, x: chex.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of q(z|x), each `[N, D]`, for rows `x` `[N, X]`."""
-        x = _rows("x", x)
-
-        def of_datum(phi, row):
-            q = self.model.posterior(phi, row)
-            return q.mean(), q.stddev()
-
-        found = jax.jit(jax.vmap(of_datum, in_axes=(None, 0)))(self.params.phi, x)
-        return jax.device_get(found)
-
-    def decode(self, z: chex.Array) -> np.ndarray:
-        """Mean of p(x|z) `[N, X]` for latents `z` `[N, D]`.
-
-        Raises:
-          ValueError: for a model without a `likelihood`.
-        """
-        z = _rows("z", z)
-        if self.model.likelihood is None:
-            raise ValueError(
-                "`decode` needs a model with a `likelihood`: Model(..., likelihood=lambda theta, z:"
-                " a distribution over x with a `mean()`)."
-            )
-
-        def of_latent(theta, row):
-            return self.model.likelihood(theta, row).mean()
-
-        found = jax.jit(jax.vmap(of_latent, in_axes=(None, 0)))(self.params.theta, z)
-        return jax.device_get(found)
-
-    def sample(self, key: chex.PRNGKey, num: int, x: PyTree = None) -> tuple[PyTree, np.ndarray]:
-        """Draws (x `[num, X]`, z `[num, D]`) from the model.
-
-        Args:
-          key: consumed.
-          num: how many.
-          x: the datum `[X]` whose given part a conditional model goes on from.
-
-        Raises:
-          ValueError: for a model without a `sample`, or a conditional one without an `x`.
-        """
-        checks.key(key)
-        keys = jax.random.split(key, checks.integer("num", num, least=1))
-        checks.given("model.sample", self.model.sample, "it makes exact draws (x', z)")
-        if x is None and self.model.is_conditional:
-            raise ValueError(
-                "`x` must be a datum: this model is of a part of it given the rest; use "
-                "run.sample(key, num, x)."
-            )
-        draw = jax.jit(jax.vmap(self.model.sample, in_axes=(0, None, None)))
-        return jax.device_get(draw(keys, self.params.theta, x))
-
-    def log_likelihood(
-        self,
-        key: chex.PRNGKey,
-        x: chex.Array,
-        settings: evaluate.Settings = evaluate.Settings(),  # noqa: B008 - it is frozen
-        **options: Any,
-    ) -> evaluate.Likelihood:
-        """Annealed estimates of log p(x), a row each; see `evaluate.log_likelihood`."""
-        return evaluate.log_likelihood(key, self.target(), _rows("x", x), settings, **options)
-
-
-def _rows(name: str, rows: chex.Array) -> chex.Array:
-    """Rows as a model takes them; 0s and 1s may be integers."""
-    if np.ndim(rows) != 2:
-        raise ValueError(
-            f"`{name}` must be rows, of shape [N, size]; got {list(np.shape(rows))}. One row alone "
-            f"is `{name}[None]`."
+    @classmethod
+    def of(cls, model: Model, params: Params, config: dict[str, Any], **facts: Any) -> "Run":
+        """Makes one of what its config.json says; `facts` are the other fields."""
+        return cls(
+            model=model,
+            params=params,
+            max_level=config["data"].get("max_level"),
+            has_posterior=config.get("trains_posterior", True),
+            config=config,
+            **facts,
         )
-    return as_floats(rows)
+
+    def _facts(self) -> dict[str, Any]:
+        names = ("data", "training", "method", "legs")
+        said = {name: self.config[name] for name in names if name in self.config}
+        return super()._facts() | said | {"epochs": self.epochs, "is_finished": self.is_finished}
 
 
 def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int = 0) -> Run:
@@ -173,11 +109,11 @@ def load(folder: str | os.PathLike, model: Model | None = None, *, repeat: int =
         arrays = {f"{_PARAMS}{name}": array for name, array in best.items()}
     params = _params(folder, model, arrays, repeat if num_repeats > 1 else None)
     steps_per_epoch = stored["data"].get("train_images", 0) // settings.get("batch_size", 1)
-    return Run(
+    return Run.of(
+        model,
+        params,
+        stored,
         folder=path,
-        model=model,
-        params=params,
-        config=stored,
         num_steps=num_steps,
         epochs=facts.get("epochs", num_steps / max(steps_per_epoch, 1)),
         is_finished=facts["is_finished"],

@@ -1,0 +1,147 @@
+"""What `aiwae score`, `encode` and `sample` have in common: a run, new rows of a file, a table."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags as absl_flags
+
+from aiwae_jax import data, likelihoods, train
+from aiwae_jax.cli import flags, likelihood
+from aiwae_jax.data import files as data_files
+from aiwae_jax.data.readers import Content
+from aiwae_jax.options import option
+from aiwae_jax.runs import tables
+
+# Arguments of the library, as the flags that gave them.
+NAMES = {"folder": "workdir", "x": "data", "label": "label", "layer": "layer", "out": "out"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Using:
+    """Which run, and where its results go."""
+
+    workdir: str | None = option(None, help="Folder of a run; --folder is the same.")
+    out: str | None = option(
+        None, help="File of the table, .csv or .parquet; printed as CSV where it is not given."
+    )
+    seed: int = option(0, at_least=0, below=2**32, help="Seed of all that is drawn.")
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of all that is drawn."""
+        return jax.random.key(self.seed)
+
+    @property
+    def path(self) -> pathlib.Path | None:
+        """Of the table, if it is a file."""
+        return None if self.out is None else pathlib.Path(self.out).expanduser()
+
+    def load(self) -> train.Run:
+        """The run; before, it looks whether the table can be written.
+
+        Raises:
+          UsageError: if no run is named.
+          ValueError: for what is none, or a file that cannot be written.
+        """
+        flags.require(self.workdir is not None, "--workdir is needed: the folder of a run.")
+        if self.path is not None:
+            tables.check(self.path, "out")
+        return train.load(self.workdir)
+
+    def write(self, columns: Mapping[str, Sequence[Any]], words: str) -> None:
+        """Writes the table, or prints it; where there is a file, also what it is, in words."""
+        if self.path is None:
+            print(tables.as_csv(columns), end="")
+        else:
+            tables.write(self.path, columns)
+            print(f"{words}: {self.path}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """New rows."""
+
+    data: str | None = option(
+        None,
+        help="File of new rows, of a kind that `aiwae fit` reads: columns with names are found by "
+        "name, in any order, among others.",
+    )
+    label: str | None = option(
+        None,
+        help="Column that holds labels, to be handed on; by default the run's, if it is there.",
+    )
+    layer: str | None = option(
+        None, help="Of an .h5ad file one of its layers; by default the run's."
+    )
+
+    def read(self, run: train.Run) -> Content:
+        """The rows, in the columns and codes that the run was trained on.
+
+        Raises:
+          UsageError: if no file is named.
+          data.DataError: for a file that cannot be read, or has other columns.
+        """
+        flags.require(self.data is not None, "--data is needed: a file of new rows.")
+        facts = run.config["data"]
+        origin = facts.get("origin") or {}
+        layer = self.layer or origin.get("layer")
+        columns, is_given_total = facts.get("columns"), likelihood.has_library(run.config)
+        found = data.read_rows(
+            self.data,
+            label=self.label or self._label_of_run(origin.get("label"), layer),
+            layer=layer,
+            columns=columns[:-1] if columns and is_given_total else columns,
+            categories=facts.get("categories"),
+        )
+        if not is_given_total:
+            return found
+        with flags.refusals({"rows": "data"}):
+            return found._replace(rows=likelihoods.with_library(found.rows))
+
+    def _label_of_run(self, label: str | None, layer: str | None) -> str | None:
+        """The run's label, where the file has a column of that name."""
+        if label is None:
+            return None
+        try:
+            data_files.read(data_files.absolute(self.data), label=label, layer=layer)
+        except data.DataError:
+            return None  # whatever is wrong beside it is said when it is read without
+        return label
+
+
+def begin(
+    argv: Sequence[str], usage: str, *kinds: type, prefix: str = "eval_"
+) -> absl_flags.FlagValues:
+    """The flags of a command, parsed.
+
+    Args:
+      argv: of which the first is the command.
+      usage: the help's first line.
+      *kinds: settings whose options the command has, beside those of `Using`.
+      prefix: left out of flags' names.
+
+    Raises:
+      UsageError: as `flags.parse`.
+    """
+    fv = absl_flags.FlagValues()
+    for kind in (Using, *kinds):
+        flags.define_options(fv, kind, prefix=prefix)
+    absl_flags.DEFINE_alias("folder", "workdir", flag_values=fv)
+    absl_flags.DEFINE_bool("help", False, "Shows this help.", flag_values=fv, short_name="h")
+    flags.parse(fv, argv, usage)
+    return fv
+
+
+def identity(content: Content) -> dict[str, np.ndarray]:
+    """The columns that say which row is which: its place in the file from 0 on, and its label."""
+    found = {"index": np.arange(len(content.rows))}
+    return found if content.labels is None else found | {"label": np.asarray(content.labels)}
+
+
+def numbered(name: str, columns: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of `[N, D]` as name_0, name_1, ...."""
+    return {f"{name}_{i}": columns[:, i] for i in range(columns.shape[1])}

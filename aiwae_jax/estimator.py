@@ -1,0 +1,323 @@
+"""An estimator for scikit-learn, thin over `train.fit` and `train.Trained`.
+
+Every row's chains have keys that follow from its own numbers, under temperatures and step sizes
+that were tuned on the training data: a row's log-likelihood depends neither on the order nor on
+the company of the rows that it is asked for with.
+"""
+
+import contextlib
+import functools
+import hashlib
+import inspect
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aiwae_jax import checks, data, evaluate, likelihoods, methods, models, recipe, train
+from aiwae_jax.evaluate.target import STARTS
+from aiwae_jax.report import starts
+from aiwae_jax.runs import extras, progress
+from aiwae_jax.types import Method, Model
+
+try:
+    from sklearn.base import (
+        BaseEstimator,
+        ClassNamePrefixFeaturesOutMixin,
+        DensityMixin,
+        TransformerMixin,
+    )
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise extras.MissingError(
+        "`aiwae_jax.AIWAE` needs scikit-learn 1.6 or later: pip install 'aiwae_jax[run]'."
+    ) from error
+
+_ROWS_AT_ONCE = 64  # always so many, so that rounding is the same whatever their number
+_TIGHTER = "tighter"
+_KEPT_MODELS = 32  # that were built, so that their programs are compiled once
+
+
+class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+    """A latent-variable model of rows of numbers, whose log-likelihood can be trusted.
+
+    An auto-encoder of two dense networks with latents from N(0, I), trained by any method of
+    `aiwae_jax.methods`, and measured by annealed importance sampling.
+
+    Args:
+      method: a key of `methods.BUILDERS`.
+      latent_size: D.
+      hidden_sizes: layers of the decoder; the encoder has them in reverse order.
+      likelihood: of a row given its latent, as text (`likelihoods.from_text`), or from
+        `likelihoods`. By default "bernoulli" of X of 0s and 1s, and "normal" of any other: a scale
+        is learned for each column, and columns are standardized within the model, so that
+        log-likelihoods are in X's own units.
+      num_particles: K, of methods that have several.
+      num_temperatures: T, of methods that anneal.
+      epochs: passes over the data.
+      batch_size: B, or all rows where there are fewer.
+      learning_rate: the highest one; by default the optimizer's.
+      start: what the chains of `score_samples` start from: "posterior", "prior", or "tighter", the
+        one that a trial on simulated data shows to be the better.
+      evaluation: settings of these chains; by default those of `evaluate.Settings` with 200
+        temperatures.
+      random_state: of training and chains: an integer for results that can be had again, or as
+        scikit-learn has it.
+      folder: where the run is kept, and the same call to `fit` continues; by default it is
+        temporary.
+      verbose: whether progress is shown.
+
+    Attributes:
+      params_: learned parameters, a pytree of NumPy arrays.
+      model_: how the model was built, as JSON.
+      plan_: temperatures and step sizes of the chains.
+      start_: what they start from.
+      n_features_in_: X.
+    """
+
+    def __init__(
+        self,
+        method: str = "aiwae",
+        *,
+        latent_size: int = 2,
+        hidden_sizes: tuple[int, ...] = (64, 64),
+        likelihood: str | likelihoods.Likelihood | None = None,
+        num_particles: int = 5,
+        num_temperatures: int = 8,
+        epochs: float = 200.0,
+        batch_size: int = 64,
+        learning_rate: float | None = None,
+        start: str = _TIGHTER,
+        evaluation: evaluate.Settings | None = None,
+        random_state: Any = 0,
+        folder: str | os.PathLike | None = None,
+        verbose: bool = False,
+    ):
+        self.method = method
+        self.latent_size = latent_size
+        self.hidden_sizes = hidden_sizes
+        self.likelihood = likelihood
+        self.num_particles = num_particles
+        self.num_temperatures = num_temperatures
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.start = start
+        self.evaluation = evaluation
+        self.random_state = random_state
+        self.folder = folder
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> "AIWAE":
+        """Trains the model on rows `X` `[N, X]`; `y` is not looked at.
+
+        Raises:
+          ValueError: for rows or settings that cannot be.
+        """
+        del y
+        self._check()
+        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2).astype(np.float32)
+        names = getattr(self, "feature_names_in_", None)
+        dataset = data.from_arrays(rows, rows[:1], columns=names, name="X")
+        written = self._describe(rows, names)
+        model = _rebuilt(written)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        with self._shown(), self._in_folder() as folder:
+            run = train.fit(
+                self._method(model),
+                model,
+                dataset,
+                folder,
+                epochs=self.epochs,
+                batch_size=min(self.batch_size, len(rows)),
+                seed=seed,
+                learning_rate=self.learning_rate,
+            )
+            self.model_ = json.loads(written)
+            self.params_ = jax.device_get(run.params)
+            self.seed_ = seed
+            self.has_posterior_ = run.has_posterior
+            self._tune(run, rows)
+        return self
+
+    def _check(self) -> None:
+        """Refuses settings that cannot be, before any work."""
+        if self.method not in methods.BUILDERS:
+            raise ValueError(
+                f"`method` must be one of {', '.join(methods.BUILDERS)}; got {self.method!r}."
+            )
+        if self.start not in (*STARTS, _TIGHTER):
+            raise ValueError(
+                f"`start` must be one of {', '.join((*STARTS, _TIGHTER))}; got {self.start!r}."
+            )
+        checks.integer("batch_size", self.batch_size, least=1)
+
+    def _describe(self, rows: np.ndarray, names: np.ndarray | None) -> str:
+        """How the model of these rows is built, as JSON.
+
+        Raises:
+          TypeError: for a likelihood that no file can say.
+        """
+        likelihood = self.likelihood
+        if likelihood is None:
+            likelihood = "bernoulli" if np.isin(rows, (0, 1)).all() else "normal"
+        if isinstance(likelihood, str):
+            likelihood = likelihoods.from_text(likelihood, rows, names=names)
+        model = models.mlp_vae(
+            rows.shape[1],
+            self.latent_size,
+            likelihood=likelihood,
+            hidden_sizes=tuple(self.hidden_sizes),
+            mean=rows.mean(axis=0, dtype=np.float64).astype(np.float32),
+            columns=None if names is None else tuple(map(str, names)),
+        )
+        return json.dumps(model.built_by.to_json())
+
+    def _method(self, model: Model) -> Method:
+        build = methods.BUILDERS[self.method]
+        taken = inspect.signature(build).parameters
+        options = {
+            name: getattr(self, name)
+            for name in ("num_particles", "num_temperatures")
+            if name in taken
+        }
+        return build(model, **options)
+
+    @contextlib.contextmanager
+    def _shown(self):
+        with contextlib.nullcontext() if self.verbose else progress.silent():
+            yield
+
+    @contextlib.contextmanager
+    def _in_folder(self):
+        if self.folder is not None:
+            yield pathlib.Path(self.folder)
+            return
+        with tempfile.TemporaryDirectory(prefix="aiwae_jax-") as folder:
+            yield pathlib.Path(folder) / "run"
+
+    @property
+    def _settings(self) -> evaluate.Settings:
+        if self.evaluation is not None:
+            return self.evaluation
+        return evaluate.Settings(num_temperatures=200)
+
+    def _keys(self) -> jax.Array:
+        """Keys of the trial, of the pilots and of the chains."""
+        return jax.random.split(jax.random.fold_in(jax.random.key(self.seed_), _KEY_TAG), 3)
+
+    def _tune(self, run: train.Trained, rows: np.ndarray) -> None:
+        """Chooses the start of the chains, their temperatures and step sizes, once for all rows."""
+        trial_key, pilot_key, _ = self._keys()
+        self.start_ = run.start if self.start == _TIGHTER else self.start
+        if self.start == _TIGHTER and run.has_posterior:
+            tried = starts.try_other(
+                *(trial_key, run.target, "posterior", "prior", self._settings),
+                store={},
+                progress_fn=None,
+            )
+            self.start_ = "prior" if tried["is_tighter"] else "posterior"
+        self.plan_ = evaluate.tune(
+            pilot_key, run.target(start=self.start_), run.rows(rows), self._settings
+        )
+
+    def _trained(self) -> train.Trained:
+        check_is_fitted(self)
+        model = _rebuilt(json.dumps(self.model_))
+        params = jax.tree.map(jnp.asarray, self.params_)
+        return train.Trained(model, params, has_posterior=self.has_posterior_)
+
+    def _rows(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=np.float64, reset=False).astype(np.float32)
+
+    def log_likelihood(self, X: Any) -> evaluate.Likelihood:
+        """Annealed estimates of log p(x) of each row, nats, with their errors and verdicts.
+
+        Args:
+          X: `[N, X]`.
+        """
+        rows = self._rows(X)
+        num = len(rows)
+        filled = np.minimum(np.arange(-(-num // _ROWS_AT_ONCE) * _ROWS_AT_ONCE), num - 1)
+        rows = rows[filled]
+        with self._shown():
+            found = self._trained().log_likelihood(
+                rows,
+                self._settings,
+                key=self._keys()[2],
+                start=self.start_,
+                plan=self.plan_,
+                numbers=_numbers_of(rows),
+                chunk_size=_ROWS_AT_ONCE,
+            )
+        return found.of_first(num)
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Log p(x) of each row of `X` `[N, X]`, nats, `[N]`.
+
+        Each is a lower bound in expectation; `log_likelihood` has the errors beside them.
+        """
+        return self.log_likelihood(X).log_likelihood
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean log p(x) of the rows of `X` `[N, X]`, nats; `y` is not looked at."""
+        del y
+        return float(self.score_samples(X).mean())
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Means of q(z|x) `[N, D]` of rows `X` `[N, X]`."""
+        rows = self._rows(X)
+        with self._shown():
+            return self._trained().encode(rows)[0]
+
+    def inverse_transform(self, Z: Any) -> np.ndarray:
+        """Means of p(x|z) `[N, X]` of latents `Z` `[N, D]`."""
+        with self._shown():
+            return self._trained().decode(np.asarray(Z))
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Draws rows `[n_samples, X]` from the model.
+
+        Args:
+          n_samples: how many.
+          random_state: as scikit-learn has it; None for the estimator's own, so that every call
+            draws the same.
+        """
+        trained = self._trained()
+        state = self.random_state if random_state is None else random_state
+        key = jax.random.key(int(check_random_state(state).randint(2**31)))
+        with self._shown():
+            return trained.sample(key, n_samples)[0]
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.latent_size
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+_KEY_TAG = 0x65737469  # apart from the keys of training, which have the same seed
+
+
+@functools.lru_cache(maxsize=_KEPT_MODELS)
+def _rebuilt(written: str) -> Model:
+    """The model that JSON describes, the same object each time."""
+    said = recipe.from_json(json.loads(written))
+    return recipe.rebuilt(said, {"models": models, "likelihoods": likelihoods})
+
+
+def _numbers_of(rows: np.ndarray) -> np.ndarray:
+    """A number of 32 bits for each row of `[N, X]`, which follows from what is in it."""
+    contents = np.ascontiguousarray(rows + 0.0)  # of which -0.0 becomes 0.0
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=4).digest() for row in contents)
+    return np.array([int.from_bytes(digest, "little") for digest in digests], np.uint32)

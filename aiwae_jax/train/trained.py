@@ -1,0 +1,348 @@
+"""A trained model: what one does with it, wherever it is kept."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from aiwae_jax import checks, evaluate
+from aiwae_jax.data.dataset import DataError, as_floats, binarize
+from aiwae_jax.evaluate import chunks
+from aiwae_jax.runs import progress
+from aiwae_jax.train import export
+from aiwae_jax.types import Model, Params, PyTree
+
+_ROWS_AT_ONCE = 256  # always so many: one program, and the same rounding, for any number
+_SECONDS_UNSEEN = 3.0  # of work, before its progress is shown
+_SEED = 0  # of what is drawn where no key is given
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model and its parameters.
+
+    Rows are data as the model sees them. Those of a model of grey levels may be bits or levels;
+    levels are drawn as bits once, by `key`.
+
+    Attributes:
+      model: the model.
+      params: its parameters.
+      max_level: the grey level that stands for 1, of a model of grey levels.
+      has_posterior: whether q(z|x) was trained.
+    """
+
+    model: Model
+    params: Params
+    max_level: float | None = None
+    has_posterior: bool = True
+
+    @property
+    def start(self) -> str:
+        """Names the start of evaluation: "posterior", or where q is not trained "prior"."""
+        return "posterior" if self.has_posterior else "prior"
+
+    @functools.cached_property
+    def data_size(self) -> int | None:
+        """X, as far as the model can tell."""
+        if self.model.data_size is not None:
+            return self.model.data_size
+        if self.model.sample is None or self.model.is_conditional:
+            return None
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        x, _ = jax.eval_shape(self.model.sample, key, self.params.theta, None)
+        return x.shape[0] if hasattr(x, "shape") and len(x.shape) == 1 else None
+
+    @functools.cached_property
+    def latent_size(self) -> int:
+        """D."""
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        x = jax.ShapeDtypeStruct((self.data_size or 1,), jax.dtypes.canonicalize_dtype(float))
+        prior = self.model.prior
+        return jax.eval_shape(lambda k, x: prior(self.params.theta, x).sample(k), key, x).shape[0]
+
+    @property
+    def settings(self) -> evaluate.Settings:
+        """Of chains, by default: those for its kind of latents."""
+        is_binary = self.model.latents == "binary"
+        return evaluate.BINARY_SETTINGS if is_binary else evaluate.Settings()
+
+    def target(self, **options: Any) -> evaluate.Target:
+        """Makes the target of `evaluate`, the model at these parameters; see `Target.of`."""
+        options = {"start": self.start} | options
+        return evaluate.Target.of(self.model, self.params, **options)
+
+    def rows(self, x: chex.Array, key: chex.PRNGKey | None = None) -> np.ndarray:
+        """Rows `[N, X]` as the model sees them, checked: shape, finiteness, support.
+
+        Args:
+          x: `[N, X]`; 0s and 1s may be integers. Of a model of grey levels these, or levels in
+            [0, `max_level`], where any is neither 0 nor 1.
+          key: that draws levels as bits, each row with a key of its own.
+
+        Raises:
+          ValueError: for another shape, or what the model's likelihood is not of.
+          TypeError: for what are no numbers.
+        """
+        found = _as_rows("x", x, self.data_size)
+        if self.max_level is not None and not np.isin(found, (0, 1)).all():
+            keys = jax.random.split(_or_default(key), len(found))
+            draw = jax.vmap(partial(binarize, max_level=self.max_level))
+            with np.errstate(invalid="ignore"):
+                bits = np.asarray(draw(keys, jnp.asarray(found)))
+            if np.isnan(bits).any():
+                row, column = np.argwhere(np.isnan(bits))[0]
+                raise DataError(
+                    f"`x` must be bits, or grey levels in [0, {self.max_level:g}] as the model "
+                    f"was trained on, got {found[row, column]:g} in row {row}, column {column}."
+                )
+            return bits
+        if self.model.check_data is not None:
+            self.model.check_data(found, name="x")
+        return found
+
+    def encode(
+        self, x: chex.Array, *, key: chex.PRNGKey | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of q(z|x), each `[N, D]`, for rows `x` `[N, X]`.
+
+        Args:
+          x: see `rows`.
+          key: likewise.
+
+        Raises:
+          ValueError: as `rows`; where q was not trained.
+        """
+        return _in_pieces("encoding", _moments, self._posterior("encode"), self.rows(x, key))
+
+    def sample_latents(self, key: chex.PRNGKey, x: chex.Array, num_samples: int = 1) -> np.ndarray:
+        """Draws z `[N, num_samples, D]` from q(z|x), for rows `x` `[N, X]`.
+
+        Raises:
+          ValueError: as `encode`.
+        """
+        checks.key(key)
+        checks.integer("num_samples", num_samples, least=1)
+        posterior = self._posterior("sample_latents")
+        pixel_key, key = jax.random.split(key)
+        rows = self.rows(x, pixel_key)
+        keys = jax.random.split(key, (len(rows), num_samples))
+        return _in_pieces("encoding", _draws, posterior, (rows, keys))
+
+    def decode(self, z: chex.Array) -> np.ndarray:
+        """Mean of p(x|z) `[N, X]` for latents `z` `[N, D]`; of counts given their total, shares.
+
+        Raises:
+          ValueError: for a model without a `likelihood`, or other latents than its.
+        """
+        likelihood = self._likelihood("decode")
+        rows = _as_rows("z", z, self.latent_size if self.model.prior is not None else None)
+        return _in_pieces("decoding", _means, likelihood, rows)
+
+    def reconstruct(self, x: chex.Array, *, key: chex.PRNGKey | None = None) -> np.ndarray:
+        """Mean of p(x|z) `[N, X]` at q's mean of z; of binary latents at a draw of it.
+
+        Of a conditional model what it predicts of x, beside the part that is given.
+
+        Args:
+          x: see `rows`.
+          key: likewise; it also draws binary latents.
+
+        Raises:
+          ValueError: as `encode` and `decode`.
+        """
+        functions = self._posterior("reconstruct"), self._likelihood("reconstruct")
+        pixel_key, key = jax.random.split(_or_default(key))
+        rows = self.rows(x, pixel_key)
+        keys = jax.random.split(key, len(rows))
+        function = _redrawn if self.model.latents == "binary" else _again
+        return _in_pieces("reconstructing", function, functions, (rows, keys))
+
+    def sample(self, key: chex.PRNGKey, num: int, x: PyTree = None) -> tuple[PyTree, np.ndarray]:
+        """Draws (x `[num, X]`, z `[num, D]`) from the model.
+
+        Args:
+          key: consumed.
+          num: how many.
+          x: the datum `[X]` whose given part a conditional model goes on from.
+
+        Raises:
+          ValueError: for a model without a `sample`, or a conditional one without an `x`.
+        """
+        checks.key(key)
+        keys = jax.random.split(key, checks.integer("num", num, least=1))
+        checks.given("model.sample", self.model.sample, "it makes exact draws (x', z)")
+        if x is None and self.model.is_conditional:
+            raise ValueError(
+                "`x` must be a datum: this model is of a part of it given the rest; use "
+                "run.sample(key, num, x)."
+            )
+        functions = Partial(self.model.sample), self.params.theta, x
+        return _in_pieces("sampling", _samples, functions, keys)
+
+    def log_likelihood(
+        self,
+        x: chex.Array,
+        settings: evaluate.Settings | None = None,
+        *,
+        key: chex.PRNGKey | None = None,
+        start: str | None = None,
+        **options: Any,
+    ) -> evaluate.Likelihood:
+        """Annealed estimates of log p(x), nats, a row each, with their errors and verdicts.
+
+        `run.log_likelihood(x).log_likelihood` are the estimates, `.standard_errors` those of each,
+        `.is_reliable` whether to believe it. Of grey levels it is log p of the bits that `key`
+        draws of them, once.
+
+        Args:
+          x: see `rows`.
+          settings: of the chains, by default `Trained.settings`.
+          key: of bits and chains; by default one and the same.
+          start: what chains start from, "posterior" or "prior"; by default q(z|x), where it was
+            trained.
+          **options: `plan`, `numbers`, `chunk_size`, `store`, `progress_fn` of
+            `evaluate.log_likelihood`; by default a call of more than seconds shows its progress.
+
+        Raises:
+          ValueError: as `rows` and `evaluate.log_likelihood`.
+        """
+        if checks.is_key(x):
+            raise TypeError("`x` must be rows, got a key: log_likelihood(x, settings, key=key).")
+        pixel_key, key = jax.random.split(_or_default(key))
+        rows = self.rows(x, pixel_key)
+        if start == "posterior":
+            self._posterior("start")
+        settings = self.settings if settings is None else settings
+        target = self.target(**({} if start is None else {"start": start}))
+        if "progress_fn" in options:
+            return evaluate.log_likelihood(key, target, rows, settings, **options)
+        with progress.Late("log p(x)", _SECONDS_UNSEEN) as shown:
+            return evaluate.log_likelihood(
+                key, target, rows, settings, progress_fn=shown.update, **options
+            )
+
+    def export(self, path: str | os.PathLike) -> None:
+        """Writes weights and settings as an .npz file that NumPy alone can read; see `export`.
+
+        Raises:
+          WorkdirError: for a path that cannot be written.
+        """
+        export.write(path, self.model, self.params, self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        """What an exported file says of it, as JSON."""
+        return {"max_level": self.max_level, "data_size": self.data_size}
+
+    def _posterior(self, name: str) -> Partial:
+        if not self.has_posterior:
+            raise ValueError(
+                f"`{name}` needs q(z|x), which this run's method does not train; use "
+                "`log_likelihood`, `sample` and `decode`, or a method that trains it."
+            )
+        return Partial(self.model.posterior, self.params.phi)
+
+    def _likelihood(self, name: str) -> Partial:
+        if self.model.likelihood is None:
+            raise ValueError(
+                f"`{name}` needs a model with a `likelihood`: Model(..., likelihood=lambda theta, "
+                "z: a distribution over x with a `mean()`)."
+            )
+        return Partial(self.model.likelihood, self.params.theta)
+
+
+def _or_default(key: chex.PRNGKey | None) -> chex.PRNGKey:
+    if key is None:
+        return jax.random.key(_SEED)
+    checks.key(key)
+    return key
+
+
+def _as_rows(name: str, rows: chex.Array, size: int | None) -> np.ndarray:
+    """Rows as a model takes them; 0s and 1s may be integers."""
+    checks.numbers(name, rows)
+    shape = np.shape(rows)
+    if len(shape) != 2 or not shape[0]:
+        raise ValueError(
+            f"`{name}` must be rows, of shape [N, {size or 'size'}]; got {list(shape)}. One row "
+            f"alone is `{name}[None]`."
+        )
+    if size is not None and shape[1] != size:
+        raise ValueError(
+            f"`{name}` must be rows of the {size} numbers that the model was made for, got "
+            f"{shape[1]}."
+        )
+    return np.asarray(as_floats(rows))
+
+
+# The compiled functions; what is bound to a function by `Partial` is an argument of the program.
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0))
+def _moments(posterior, x):
+    q = posterior(x)
+    return q.mean(), q.stddev()
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0))
+def _draws(posterior, rows):
+    x, keys = rows
+    return jax.vmap(posterior(x).sample)(keys)
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0))
+def _means(likelihood, z):
+    return likelihood(z).mean()
+
+
+def _beside_what_is_given(distribution, x):
+    """The mean of what is modelled of x, and in their places the columns that are given."""
+    if hasattr(distribution, "given"):  # by the last columns
+        mean = distribution.given(x).mean()
+        return jnp.concatenate([mean, x[mean.size :]])
+    mean = distribution.mean()
+    return mean if mean.ndim != 1 else jnp.concatenate([x[: x.size - mean.size], mean])
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0))
+def _again(functions, rows):
+    (posterior, likelihood), (x, _) = functions, rows
+    return _beside_what_is_given(likelihood(posterior(x).mean()), x)
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0))
+def _redrawn(functions, rows):
+    (posterior, likelihood), (x, key) = functions, rows
+    return _beside_what_is_given(likelihood(posterior(x).sample(key)), x)
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0))
+def _samples(functions, key):
+    sample, theta, x = functions
+    return sample(key, theta, x)
+
+
+def _in_pieces(title: str, function: Callable, functions: PyTree, rows: PyTree) -> PyTree:
+    """`function(functions, rows)` of some rows at a time, so that memory stays bounded."""
+    num = len(jax.tree.leaves(rows)[0])
+    pieces = []
+    with progress.Late(title, _SECONDS_UNSEEN) as shown:
+        for indices, num_kept in chunks.of(num, _ROWS_AT_ONCE):
+            piece = jax.tree.map(lambda a: a[indices], rows)  # noqa: B023
+            found = jax.device_get(function(functions, piece))
+            pieces.append(jax.tree.map(lambda a: a[:num_kept], found))  # noqa: B023
+            shown.update(int(indices[num_kept - 1]) + 1, num)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
