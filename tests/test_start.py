@@ -63,7 +63,7 @@ def test_an_environment_that_jax_refuses_is_one_line(name, value, message, tmp_p
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(run.data, "load", lambda *_: 1 / 0)
+    monkeypatch.setattr(run.sources, "load", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(*TINY)
 

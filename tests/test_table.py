@@ -285,7 +285,8 @@ def test_each_method_gets_the_flags_that_it_takes():
 
 def test_operations_are_counted_as_the_benchmark_does():
     """MNIST's sizes: the draw of AIWAE dominates, and is the benchmark's least arithmetic."""
-    dataset = data.load("digits", None)._replace(train=np.zeros((128, 784), np.uint8))
+    rows = np.zeros((128, 784), np.uint8)
+    dataset = data.load("digits", None)._replace(train=rows, test=rows)
     arguments = ["run", "--K=50", "--T=11", "--batch_size=128", "--stages=1", "--eval=none"]
     training, evaluating = launch.operations(flags.parse_run(arguments), dataset)
     least = problem.training_operations(problem.Size(50, 11))
