@@ -162,6 +162,8 @@ def _rows(folder):
         return arrays["index_test"]
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_model_without_samples_has_a_report_without_a_gap(tmp_path):
     model = own_table.factor_analysis(with_sample=False)
     run = own_table.fit(tmp_path / "run", model=model, method=methods.vae(model), epochs=2)
@@ -415,6 +417,7 @@ def test_settings_of_optimizers_have_no_effect_beside_ones_own(tmp_path):
             own_table.fit(tmp_path / "run", optimizers=train.adam(1e-3), **{name: value})
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_is_resumed_and_is_what_is_loaded(tmp_path, monkeypatch):
     said = {"optimizer": "muon", "lr_schedule": "wsd", "clip_norm": 1.0, "ema": 0.9}
     whole = own_table.fit(tmp_path / "whole", **said)

@@ -40,6 +40,8 @@ def test_a_folder_deleted_while_training_is_said_and_not_made_again(tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_folder_moved_while_training_keeps_what_it_had(tmp_path, monkeypatch, capsys):
     folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     while_training(monkeypatch, lambda: folder.rename(elsewhere))

@@ -44,6 +44,8 @@ def test_a_model_of_ones_own_file_is_trained_measured_loaded_and_known_again(tmp
     assert "mine.py has changed, its SHA-256 begins with" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_model_for_images_of_one_size_is_built_with_the_data(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(

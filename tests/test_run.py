@@ -143,6 +143,7 @@ def test_interrupted_evaluation_continues_and_ends_with_the_same_numbers(
         np.testing.assert_array_equal(found, value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_report_states_the_gap_and_searches_for_one(finished, tmp_path, capsys):
     report = json.loads((finished / "report.json").read_text())
     assert report["bidirectional"]["num_simulated"] == 2
@@ -545,6 +546,8 @@ def test_a_report_whose_pictures_a_kill_has_cost_is_made_whole(finished, tmp_pat
     assert json.loads((folder / "report.json").read_text())["nll_test"] == report["nll_test"]
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_two_temperatures_leave_nothing_to_draw_and_that_is_fine(finished, tmp_path):
     again = [flag for flag in TINY if flag.startswith("--eval") and "temperatures" not in flag]
     folder = copy_of(finished, tmp_path)

@@ -106,6 +106,7 @@ def test_scores_go_to_parquet_and_folder_is_another_name(run, new, tmp_path):
     np.testing.assert_allclose(table["log_likelihood"], found.log_likelihood, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_interrupted_score_keeps_what_it_has(run, new, tmp_path, monkeypatch, capsys):
     path, _, _ = new
     out = tmp_path / "scores.csv"

@@ -33,6 +33,7 @@ def trial(params, start, other):
     )
 
 
+@pytest.mark.slow
 def test_the_tighter_start_is_found_from_either_side():
     params = lg.params()
     lost = params._replace(
@@ -72,6 +73,8 @@ def test_a_report_says_which_start_is_tighter_and_can_have_it(run, capsys):
     assert (arrays["nvlb_test"] > exact[arrays["index_test"]] + 5).all()  # q's bound is q's still
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_numbers_of_each_datum_stand_in_a_table_of_their_own(run):
     pytest.importorskip("pyarrow")
     content = report.write(run, own_table.table(), SETTINGS, with_parquet=True, **QUICK)

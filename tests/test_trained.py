@@ -64,6 +64,7 @@ def test_draws_have_the_moments_of_the_model():
     np.testing.assert_allclose((x - decoded(z)).std(axis=0), lg.NOISE, rtol=4 / (2 * num) ** 0.5)
 
 
+@pytest.mark.slow
 def test_the_likelihood_is_the_exact_one_within_its_errors():
     found = gaussian().log_likelihood(X, SETTINGS)
     exact = jax.vmap(lambda x: lg.exact_log_likelihood(PARAMS.theta, x))(jnp.asarray(X))

@@ -203,6 +203,7 @@ def test_a_run_that_is_killed_after_its_best_epoch_is_continued_to_the_same_bits
     assert records(tmp_path / "run") == records(folder)
 
 
+@pytest.mark.slow
 def test_neither_what_is_held_out_nor_the_test_rows_are_trained_on(tmp_path):
     options = {"epochs": 2, "patience": None}
     first = fit(tmp_path / "first", **options)
