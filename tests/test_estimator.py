@@ -129,6 +129,7 @@ def test_bits_are_bernoulli_and_a_likelihood_may_be_given():
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_the_run_is_kept_where_a_folder_is_given(rows, tmp_path, capsys):
     estimator = quick(folder=tmp_path / "run", verbose=True).fit(rows)
     assert "training 100%" in capsys.readouterr().err

@@ -316,6 +316,7 @@ LEGS = [
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_every_leg_begins_with_states_of_its_own():
     settings = train.Settings(epochs=8.0, batch_size=20)
     built = program.build(LEGS, TABLE, own_table.table(), settings)
@@ -373,6 +374,7 @@ def _newest(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_repeats_are_the_runs_that_each_would_be_alone():
     settings = train.Settings(epochs=4.0, batch_size=20, seed=3)
     method = methods.persistent(TABLE, restart_every=2)
@@ -393,6 +395,7 @@ def test_repeats_are_the_runs_that_each_would_be_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_training_reaches_the_likelihood_of_the_best_factor_analysis(tmp_path):
     """To which a tight bound climbs, too."""
     dataset = own_table.table(num_train=600)
@@ -461,6 +464,7 @@ def test_two_devices_agree_with_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_persistent_chains_are_validated_too(tmp_path):
     rows = np.random.default_rng(0).integers(0, 2, (200, 8))
     dataset = data.from_arrays(rows[:150], rows[150:])

@@ -144,6 +144,7 @@ def test_interrupted_evaluation_continues_and_ends_with_the_same_numbers(
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_report_states_the_gap_and_searches_for_one(finished, tmp_path, capsys):
     report = json.loads((finished / "report.json").read_text())
     assert report["bidirectional"]["num_simulated"] == 2

@@ -95,6 +95,7 @@ def test_scores_are_those_of_the_library_in_the_order_of_the_file(run, new, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_scores_go_to_parquet_and_folder_is_another_name(run, new, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     path, rows, _ = new

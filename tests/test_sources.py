@@ -61,6 +61,7 @@ def test_the_report_of_a_run_finds_its_data_again(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_the_report_of_a_named_set_looks_where_the_run_did(real_data_dir, tmp_path):
     given = [f"--data_dir={real_data_dir}", f"--folder={tmp_path / 'run'}", *FITTED[:-2]]
     assert cli.main(["fit", "omniglot", *given, "--batch_size=8000", "--epochs=1"]) == 0
@@ -165,6 +166,7 @@ def test_how_a_file_is_read_is_nothing_to_a_named_set(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_rows", [10, 33])
+@pytest.mark.by_hand
 def test_few_rows_a_row_left_over_and_constant_columns_are_trained_on(num_rows, tmp_path):
     rows = BITS[:num_rows].copy()
     rows[:, 2] = 1
@@ -175,6 +177,7 @@ def test_few_rows_a_row_left_over_and_constant_columns_are_trained_on(num_rows, 
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_one_column_is_trained_on(tmp_path):
     np.save(tmp_path / "a.npy", BITS[:, :1])
     given = ["fit", str(tmp_path / "a.npy"), f"--folder={tmp_path / 'run'}", *FITTED]

@@ -34,6 +34,7 @@ def trial(params, start, other):
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_the_tighter_start_is_found_from_either_side():
     params = lg.params()
     lost = params._replace(

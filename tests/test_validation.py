@@ -241,6 +241,7 @@ def test_two_seeds_are_validated_on_the_same_rows_and_bits():
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_patience_can_go_by_the_annealed_nll_of_averaged_weights_over_legs(tmp_path):
     legs = [train.Leg(METHOD, share=0.3), train.Leg(methods.aiwae(MODEL, 2, 3, 1), share=0.7)]
     options = {"patience_by": "nll", "validation_nll_every": 2, "validation_every": 5, "ema": 0.9}
@@ -254,6 +255,7 @@ def test_patience_can_go_by_the_annealed_nll_of_averaged_weights_over_legs(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_each_repeat_stops_by_itself_and_has_its_own_best_weights(tmp_path):
     flags = [
         *("--dataset=digits", "--method=vae", "--epochs=12", "--batch_size=200", "--eval=none"),
