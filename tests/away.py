@@ -68,7 +68,7 @@ def with_the_extra(root):
     np.savez(root / "mine.npz", train=ROWS[:150], test=ROWS[150:])
     aiwae, folder = str(pathlib.Path(sys.executable).with_name("aiwae")), str(root / "shell")
     command = [aiwae, "fit", str(root / "mine.npz"), f"--folder={folder}", "--epochs=5"]
-    subprocess.run([*command, "--K=2", "--T=3", "--hidden_size=8"], check=True)
+    subprocess.run([*command, "--K=2", "--T=3", "--hidden_dim=8"], check=True)
     small = ["--temperatures=10", "--chains=2", "--simulated=2", "--bound_samples=50"]
     subprocess.run([aiwae, "report", folder, "--examples=4", *small], check=True)
     assert (root / "shell" / "report.html").exists()
