@@ -253,7 +253,7 @@ def measure(
             **options,
         )
         tried = {}
-        is_wide = chosen.gap is not None and chosen.gap.gap_upper_end > starts.LARGE_GAP
+        is_wide = chosen.gap is not None and not chosen.gap.gap <= starts.LARGE_GAP
         if (
             is_wide
             and other_start is not None
