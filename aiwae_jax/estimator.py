@@ -216,7 +216,7 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
         """Chooses the start of the chains, their temperatures and step sizes, once for all rows."""
         trial_key, pilot_key, _ = self._keys()
         self.start_ = run.start if self.start == _TIGHTER else self.start
-        if self.start == _TIGHTER and run.has_posterior:
+        if self.start == _TIGHTER and run.has_posterior and not run.model.is_conditional:
             tried = starts.try_other(
                 *(trial_key, run.target, "posterior", "prior", self._settings),
                 store={},

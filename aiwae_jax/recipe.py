@@ -40,6 +40,17 @@ class Recipe:
         written = {name: _write(name, value) for name, value in self.arguments.items()}
         return {"builder": self.builder, "arguments": written}
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Arrays among its arguments, and among those of what these were built by, by name."""
+        found = {}
+        for name, value in self.arguments.items():
+            if isinstance(value, np.ndarray | jax.Array):
+                found[name] = np.asarray(value)
+            built_by = value if isinstance(value, Recipe) else getattr(value, "recipe", None)
+            if isinstance(built_by, Recipe):
+                found |= {f"{name}.{inner}": a for inner, a in built_by.arrays().items()}
+        return found
+
     def summary(self) -> dict[str, Any]:
         """As `to_json`, but of arrays the shape alone: for a report."""
         written = self.to_json()

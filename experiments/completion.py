@@ -33,6 +33,11 @@ _OF_ITS_CHAINS = {"num_particles": 1, "num_temperatures": 5}
 # The digits are small, and a first run should end within two minutes on two cores.
 _DIGITS = {"batch_size": 32, "num_stages": 4}
 _COMMON_BATCH_SIZE = 20
+# Tens of thousands of images; a file of one's own may be of any size.
+_LARGE = (
+    *("mnist", "binarized_mnist", "fashion_mnist", "kmnist", "emnist"),
+    *("omniglot", "omniglot_tfds"),
+)
 
 EVALUATIONS = ("default", "paper", "none")
 _DIGITS_TEMPERATURES = 100
@@ -71,8 +76,8 @@ def complete(given: dict[str, Any], preset: str = "default") -> Training:
         found |= PRESETS[preset]
         if preset == "paper":
             found["batch_size"] = paper.batch_size(method)
-        if preset == "best" and given["dataset"] == "digits":
-            found["batch_size"] = _DIGITS["batch_size"]  # 512 would be three steps an epoch
+        if preset == "best" and given["dataset"] not in _LARGE:
+            found["batch_size"] = _DIGITS["batch_size"]  # 512 would be a few steps an epoch
         if "num_stages" in given:
             found.pop("epochs", None)
         return found

@@ -11,6 +11,7 @@ import io
 import json
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,8 +122,11 @@ def checkout(commit: str, root: pathlib.Path) -> pathlib.Path:
     commit = _git("rev-parse", "--verify", f"{commit}^{{commit}}")
     folder = root / f"code-{commit[:12]}"
     if not folder.is_dir():
+        part = folder.absolute().with_suffix(".part")  # of a stop in between
+        shutil.rmtree(part, ignore_errors=True)
         _git("worktree", "prune")
-        _git("worktree", "add", "--force", "--detach", str(folder.absolute()), commit)
+        _git("worktree", "add", "--force", "--detach", str(part), commit)
+        _git("worktree", "move", str(part), str(folder.absolute()))
     return folder.absolute()
 
 

@@ -191,3 +191,11 @@ def test_a_table_is_fitted_reported_and_loaded_by_one_command_each(tmp_path, cap
     run = aiwae_jax.load(folder)
     assert run.decode(np.zeros((3, 2))).shape == (3, 6)
     assert isinstance(run.model.built_by.arguments["likelihood"], likelihoods.Likelihood)
+
+
+def test_columns_of_bits_among_real_ones_are_bits():
+    rows = np.stack([TABLE[:, 0], TABLE[:, 5], TABLE[:, 3]], axis=1)
+    named = dataset_of(rows, columns=("age", "share", "smoker"))
+    assert likelihood.choose(fitting_of(), named).text == "normal:age,share;bernoulli:smoker"
+    assert likelihood.choose(fitting_of(), dataset_of(rows[:, :2], columns="ab")).text == "normal"
+    assert likelihood.choose(fitting_of(), dataset_of(rows)).text == "normal"

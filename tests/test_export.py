@@ -9,7 +9,7 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import models, train
+from aiwae_jax import likelihoods, models, train
 from aiwae_jax.runs import files
 
 _WITH_NUMPY_ALONE = """
@@ -58,3 +58,14 @@ def test_a_place_that_takes_no_file_is_one_line(tmp_path):
     run = train.Trained(lg.model(), lg.params())
     with pytest.raises(files.WorkdirError, match=r"`path`: .* cannot be made a folder"):
         run.export(tmp_path / "file" / "model.npz")
+
+
+def test_what_rows_are_standardized_by_is_there(tmp_path):
+    rows = np.random.default_rng(0).normal(5.0, 3.0, (40, 3))
+    of_rows = likelihoods.standardize(likelihoods.normal("per_column"), rows)
+    model = models.mlp_vae(3, 2, likelihood=of_rows, hidden_sizes=(4,))
+    train.Trained(model, model.init(jax.random.key(0))).export(tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz") as arrays:
+        names = {name.rpartition(".")[2]: name for name in arrays if name.startswith("model.")}
+        np.testing.assert_allclose(arrays[names["loc"]], rows.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(arrays[names["scale"]], rows.std(axis=0), rtol=1e-5)

@@ -150,7 +150,7 @@ def test_a_report_measures_what_is_exact_and_the_same_call_finds_it(finished, ca
     assert content["pictures"] == ["learning_curves.png", "acceptance.png"]  # rows are no images
     assert report.write(run, dataset, SETTINGS, **QUICK) == content
     assert "already evaluated like this" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="`dataset` is not what the run"):
+    with pytest.raises(ValueError, match="The data are not those that the run"):
         report.write(run, own_table.table(seed=5), SETTINGS, **QUICK)
     for name, wrong in (("num_examples", 1), ("num_bound_samples", 60), ("target_gap", -1.0)):
         with pytest.raises(ValueError, match=f"`{name}` must be"):
@@ -396,7 +396,7 @@ def test_the_command_hands_on_every_setting(tmp_path):
     rows = np.random.default_rng(0).integers(0, 2, (48, 6))
     np.savez(path, train=rows[:40], test=rows[40:])
     said = {
-        **{"epochs": 2.0, "batch_size": 20, "seed": 3, "optimizer": "muon", "learning_rate": 0.01},
+        **{"epochs": 6.0, "batch_size": 20, "seed": 3, "optimizer": "muon", "learning_rate": 0.01},
         **{"lr_schedule": "cosine", "warmup_share": 0.2, "clip_norm": 2.0, "ema": 0.9},
         **{"loss_reduction": "sum", "adam_eps": 1e-5, "num_stages": 3, "kl_warmup_share": 0.1},
         **{"validation_share": 0.2, "validation_particles": 3, "validation_every": 2},

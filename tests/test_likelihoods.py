@@ -492,3 +492,14 @@ def test_an_mlp_may_start_each_output_somewhere():
     params = network.init(KEY)
     np.testing.assert_array_equal(params["heads"][1]["bias"], [1.0, 2.0])
     assert not np.any(np.asarray(params["heads"][0]["bias"]) == 0.0)
+
+
+@pytest.mark.parametrize("of", [likelihoods.normal, likelihoods.student_t])
+def test_a_scale_that_a_network_puts_out_stays_positive(of):
+    likelihood = of(scale="per_datum")
+    params = likelihood.init(2) if of is likelihoods.student_t else {}
+    value, slope = jax.value_and_grad(
+        lambda raw: likelihood.build(params, jnp.zeros(2), raw).log_prob(jnp.ones(2))
+    )(jnp.full(2, -200.0))
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()

@@ -217,3 +217,11 @@ def test_the_help_names_what_there_is(capsys):
         cli.main(["score", "--help"])
     out = capsys.readouterr().out
     assert all(flag in out for flag in ("--workdir", "--folder", "--data", "--out", "--start"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_columns_taken_by_their_place_are_said(run, tmp_path, capsys):
+    rows = np.array([[0.1, 0.2, 1.0], [0.3, 0.4, 0.0]], np.float32)
+    np.save(tmp_path / "new.npy", rows)
+    assert cli.main(["encode", f"--workdir={run.folder}", f"--data={tmp_path}/new.npy"]) == 0
+    assert "new.npy has no names of columns" in capsys.readouterr().err

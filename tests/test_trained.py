@@ -1,5 +1,7 @@
 """A trained model in use: against the linear-Gaussian model's closed forms, and at its doors."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import linear_gaussian as lg
@@ -89,6 +91,18 @@ def test_grey_levels_are_drawn_as_bits_once_by_the_key(bernoulli):
     assert abs(bits.mean() - 0.2) < 4 * np.sqrt(0.16 / grey.size)
     np.testing.assert_array_equal(bernoulli.rows(grey, jax.random.key(3)), bits)
     assert (bernoulli.rows(grey, jax.random.key(4)) != bits).any()
+
+
+def test_a_row_is_bits_or_levels_whatever_stands_beside_it(bernoulli):
+    levels = dataclasses.replace(bernoulli, max_level=255.0)
+    width = levels.data_size
+    dark, light = np.zeros((1, width)), np.full((1, width), 255.0)
+    dark[0, 0] = 1.0
+    both = levels.rows(np.concatenate([dark, light]))
+    np.testing.assert_array_equal(both[:1], levels.rows(dark))  # floats of 0 and 1 are bits
+    np.testing.assert_array_equal(both[0], dark[0])
+    drawn = levels.rows(dark.astype(np.uint8))  # a level of 1 of 255 is nearly always 0
+    np.testing.assert_array_equal(drawn, np.zeros((1, width)))
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,7 @@ def test_a_report_is_of_the_best_weights_and_of_rows_that_were_trained_on(stoppe
         ({"validation_share": 0.9}, "`batch_size`=8 is larger than the 4 training .* that `valida"),
         ({"validation_share": 0.0, "validation_every": None}, "`patience`=4 needs rows to look at"),
         ({"patience": 0}, "`patience` must be at least 1, got 0"),
+        ({"patience": 400}, "`patience`=400 could not end this training: .* looked at"),
         ({"patience_by": "loss"}, "`patience_by` must be one of bound, nll"),
         ({"patience_by": "nll"}, "`patience_by`='nll' needs `validation_nll_every`"),
         (

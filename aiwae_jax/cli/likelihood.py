@@ -108,10 +108,15 @@ def _fitting(dataset: Dataset) -> str:
     """The text of the likelihood that fits, column by column where they differ in kind."""
     if dataset.max_level is not None:
         return _OF_KIND["grey"]
-    if dataset.kind in _OF_KIND:
+    kinds = dataset.kinds_of_columns
+    # A density of 0s and 1s has no bound: among real columns such ones are bits.
+    has_bits = dataset.kind == "real" and dataset.columns is not None and "bits" in kinds
+    if dataset.kind in _OF_KIND and not has_bits:
         return _OF_KIND[dataset.kind]
+    if has_bits:
+        kinds = ["bits" if kind == "bits" else "real" for kind in kinds]
     groups: dict[str, list[str]] = {}
-    for name, kind in zip(dataset.columns, dataset.kinds_of_columns, strict=True):
+    for name, kind in zip(dataset.columns, kinds, strict=True):
         # A share of something is a real number; only an image is of shades.
         groups.setdefault("normal" if kind == "grey" else _OF_KIND[kind], []).append(name)
     return ";".join(f"{likelihood}:{','.join(names)}" for likelihood, names in groups.items())
@@ -135,7 +140,13 @@ def with_library(dataset: Dataset) -> Dataset:
     return dataset._replace(train=train, test=test, columns=columns, image_shape=None)
 
 
+def with_totals(rows: np.ndarray) -> np.ndarray:
+    """New rows of counts with their totals as a last column, where that is not there yet."""
+    return rows if _has_totals(rows) else likelihoods.with_library(rows)
+
+
 def _has_totals(rows: np.ndarray) -> bool:
+    """Whether the last column is the total of the others."""
     rows = np.asarray(rows, np.float64)
     return rows.shape[1] > 1 and np.array_equal(rows[:, -1], rows[:, :-1].sum(axis=1))
 

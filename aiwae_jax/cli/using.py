@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from aiwae_jax import data, likelihoods, train
+from aiwae_jax import data, train
 from aiwae_jax.cli import flags, likelihood
 from aiwae_jax.data import files as data_files
 from aiwae_jax.data.readers import Content
@@ -97,10 +98,18 @@ class Rows:
             columns=columns[:-1] if columns and is_given_total else columns,
             categories=facts.get("categories"),
         )
+        if (columns is None) != (found.columns is None):
+            which = "has no names of columns" if found.columns is None else "names its columns"
+            of_run = "no names" if columns is None else "names"
+            warnings.warn(
+                f"{self.data} {which}, and those that the run was trained on have {of_run}: "
+                "columns are taken by their place, from first to last.",
+                stacklevel=2,
+            )
         if not is_given_total:
             return found
         with flags.refusals({"rows": "data"}):
-            return found._replace(rows=likelihoods.with_library(found.rows))
+            return found._replace(rows=likelihood.with_totals(found.rows))
 
     def _label_of_run(self, label: str | None, layer: str | None) -> str | None:
         """The run's label, where the file has a column of that name."""

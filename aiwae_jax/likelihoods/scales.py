@@ -11,6 +11,7 @@ from aiwae_jax import checks
 from aiwae_jax.distributions import softplus
 from aiwae_jax.types import PyTree
 
+_SMALLEST = 1e-6  # of a scale that a network puts out, whose softplus can underflow to 0
 WORDS = ("shared", "per_column", "per_datum")
 
 
@@ -60,7 +61,7 @@ def make(scale: float | str | None, initial_scale: float, min_scale: float) -> S
         # A softplus, for an exponential of a network's output can overflow.
         def of(params: Any, raw: chex.Array) -> chex.Array:
             del params
-            return min_scale + softplus(raw + shift)
+            return jnp.maximum(min_scale + softplus(raw + shift), _SMALLEST)
 
         return Scale(1, lambda num_columns: {}, of)
 

@@ -64,6 +64,11 @@ class Shown(NamedTuple):
         low, high = min(float(train.min()), 0.0), max(float(train.max()), 1.0)
         return np.clip((images - low) / (high - low), 0.0, 1.0)
 
+    @property
+    def is_ink(self) -> bool:
+        """Whether 1 is ink on paper, as in the named sets; in images of one's own it is light."""
+        return self.dataset.name in data.NAMES
+
     def mean_image(self, z, x):
         """The mean of what is modelled of x, below the part of x that is given."""
         mean = self.model.likelihood(self.theta, z).mean()
@@ -93,6 +98,7 @@ def _samples(shown: Shown, path: pathlib.Path) -> bool:
         shown.shades(np.swapaxes(samples(keys, contexts), 0, 1).reshape(_NUM * _NUM, -1)),
         shown.dataset.image_shape,
         num_columns=_NUM,
+        is_ink=shown.is_ink,
         title=f"{shown.dataset.title}: mean images of prior samples{given}",
     )
     return True
@@ -116,6 +122,7 @@ def _reconstructions(shown: Shown, path: pathlib.Path) -> bool:
         shown.shades(np.concatenate([images, reconstruct(keys[0, : len(images)], images)])),
         shown.dataset.image_shape,
         num_columns=len(images),
+        is_ink=shown.is_ink,
         title=f"{shown.dataset.title}: test images and their reconstructions",
         row_labels=("binarized" if shown.dataset.max_level else "data", "mean of p(x|z)"),
     )

@@ -51,8 +51,9 @@ def image_grid(
     num_columns: int,
     title: str,
     row_labels: Sequence[str] = (),
+    is_ink: bool = True,
 ) -> None:
-    """Draws `[N, X]` images of values in [0, 1], ink dark, row by row.
+    """Draws `[N, X]` images of values in [0, 1], row by row.
 
     Args:
       path: where the PNG goes.
@@ -61,6 +62,7 @@ def image_grid(
       num_columns: images per row.
       title: above the grid.
       row_labels: beside the rows, if given.
+      is_ink: whether 1 is ink, and drawn dark, rather than light.
     """
     height, width, *colours = image_shape
     num_rows = -(-len(images) // num_columns)
@@ -73,7 +75,9 @@ def image_grid(
         canvas[top : top + height, left : left + width] = image.reshape(image_shape)
     figure = _figure(0.6 * num_columns + (1.2 if row_labels else 0.2), 0.6 * num_rows + 0.4)
     axes = figure.subplots()
-    axes.imshow(canvas, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest")
+    axes.imshow(
+        canvas, cmap="gray_r" if is_ink else "gray", vmin=0.0, vmax=1.0, interpolation="nearest"
+    )
     axes.set_xticks([])
     if row_labels:
         axes.set_yticks([gap + (i + 0.5) * (height + gap) - gap / 2 for i in range(num_rows)])

@@ -322,9 +322,9 @@ def write(
         extras.require("`with_parquet`", ("pyarrow",), extra="tables")
     stored = run.config
     if differences := dataset.differences(stored["data"]):
-        raise ValueError(
-            f"`dataset` is not what the run in {run.folder} was trained on "
-            f"({'; '.join(differences)})."
+        raise data.DataError(
+            f"The data are not those that the run in {run.folder} was trained on "
+            f"({'; '.join(differences)}). Measure it on these, or train anew in another folder."
         )
     settings = evaluate.Settings() if settings is None else settings
     if run.model.sample is None:

@@ -42,6 +42,8 @@ def write(path: str | os.PathLike, model: Model, params: Params, facts: dict[str
     arrays = {
         f"{of}.{name}": a for of in ("theta", "phi") for name, a in named(getattr(params, of))
     }
+    if model.built_by is not None:
+        arrays |= {f"model.{name}": a for name, a in model.built_by.arrays().items()}
     about = {
         "format": FORMAT,
         "model": _recipe(model.built_by),

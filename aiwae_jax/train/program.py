@@ -105,6 +105,19 @@ def _check_kl_warmup(
             )
 
 
+def _check_patience(settings: Settings, legs: Sequence[Stretch], every: tuple[int, ...]) -> None:
+    """Refuses patience that is longer than the training."""
+    last, apart = legs[-1], every[-1]  # patience begins with the last leg
+    num_looks = math.ceil((last.end - last.start) / last.steps_per_epoch / apart)
+    if settings.patience and num_looks <= settings.patience:
+        where = " in the last leg" if len(legs) > 1 else ""
+        raise ValueError(
+            f"`patience`={settings.patience} could not end this training: held-out rows are looked "
+            f"at {num_looks} times{where}, every {apart} epochs. Train for more epochs, or look "
+            "more often by `validation_every`."
+        )
+
+
 def trains_posterior(method: Method | Sequence[Leg]) -> bool:
     """Whether any phase moves φ."""
     return any("phi" in phase.updates for leg in as_legs(method) for phase in leg.method)
@@ -273,6 +286,7 @@ def build(
             settings.validation_every or epochs_between(cost_fn, partial(operations_of, index))
             for index in range(len(legs))
         )
+        _check_patience(settings, stretches, every)
 
     def run_leg(index: int) -> Callable:
         if len(legs) == 1:

@@ -83,8 +83,9 @@ class Trained:
         """Rows `[N, X]` as the model sees them, checked: shape, finiteness, support.
 
         Args:
-          x: `[N, X]`; 0s and 1s may be integers. Of a model of grey levels these, or levels in
-            [0, `max_level`], where any is neither 0 nor 1.
+          x: `[N, X]`; 0s and 1s may be integers. Of a model of grey levels uint8 are levels in
+            [0, `max_level`], as in a data set; so are rows of other numbers in which any is neither
+            0 nor 1, and rows of 0s and 1s are bits.
           key: that draws levels as bits, each row with a key of its own.
 
         Raises:
@@ -92,11 +93,16 @@ class Trained:
           TypeError: for what are no numbers.
         """
         found = _as_rows("x", x, self.data_size)
-        if self.max_level is not None and not np.isin(found, (0, 1)).all():
+        is_levels = np.zeros(len(found), bool)
+        if self.max_level is not None:
+            is_levels = ~np.isin(found, (0, 1)).all(axis=1)
+            is_levels |= getattr(x, "dtype", None) == np.uint8
+        if is_levels.any():
             keys = jax.random.split(_or_default(key), len(found))
             draw = jax.vmap(partial(binarize, max_level=self.max_level))
             with np.errstate(invalid="ignore"):
                 bits = np.asarray(draw(keys, jnp.asarray(found)))
+            bits = np.where(is_levels[:, None], bits, found)
             if np.isnan(bits).any():
                 row, column = np.argwhere(np.isnan(bits))[0]
                 raise DataError(

@@ -190,7 +190,9 @@ class Trainer:
         return found
 
     def _compare(self, values: Sequence[float], epoch: float) -> None:
-        """Keeps the weights where a validation is the best so far."""
+        """Keeps the weights where a validation is the best so far, of the last leg's alone."""
+        if self.step <= self._program.legs[-1].start:
+            return  # another method's, whose bound is another thing
         is_warming_up = self.step <= self._settings.num_kl_warmup(self.total_steps)
         options = {"patience": self._settings.patience, "is_warming_up": is_warming_up}
         new = [

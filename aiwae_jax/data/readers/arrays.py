@@ -24,7 +24,8 @@ def read_npy(path: pathlib.Path) -> dict[str, Content]:
 def read_npz(path: pathlib.Path) -> dict[str, Content]:
     """Reads `train` and `test`, with labels `train_labels`, `test_labels`; or one array of rows.
 
-    One array has any name but `labels`, which may stand beside it, and `columns`, the names.
+    One array has any name but `test` and `labels`, which may stand beside it, and `columns`, the
+    names.
 
     Raises:
       DataError: if it is no such file, or damaged, or holds other arrays.
@@ -41,7 +42,7 @@ def read_npz(path: pathlib.Path) -> dict[str, Content]:
             for part in ("train", "test")
         }
     labels = arrays.pop("labels", None)
-    if len(arrays) != 1 or arrays.keys() & {"train", "test"}:
+    if len(arrays) != 1 or "test" in arrays:
         there = ", ".join(map(repr, arrays)) or "nothing"
         raise DataError(
             f"{path} must hold `train` and `test` (and, with labels, `train_labels` and "
