@@ -123,6 +123,8 @@ def test_flows_are_annealed_in_base_space_without_being_asked():
     assert config.evaluation.chain_space == "base"
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_epochs_stretch_the_stages(tmp_path):
     given = [*TINY, "--method=vae", "--epochs=1.5", "--eval=none", f"--workdir={tmp_path}"]
     assert main(*given) == 0

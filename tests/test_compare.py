@@ -11,6 +11,8 @@ from experiments import compare, flags
 DIGITS = data.load("digits")
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_equal_gradients_stretch_every_method_to_the_most_expensive():
     variants = compare.variants_of(
         ["vae", "iwae+K=50", "aiwae", "rws+rws_phi=both"],

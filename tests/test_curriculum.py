@@ -34,6 +34,8 @@ def parse(*arguments):
         ["--curriculum=vimco:.5,aiwae:.5", "--model=sbn", "--epochs=2"],
     ],
 )
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_curriculum_is_the_same_when_it_is_read_again(given):
     training = parse(*given)
     again = flags.arguments_of({"training": dataclasses.asdict(training)})

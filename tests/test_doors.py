@@ -450,6 +450,8 @@ def test_hmc_does_not_move_whole_numbers(sides):
         log_likelihood(triangle, lambda x: Coins(sides, latents="continuous"), DATA, latent())
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_distribution_of_two_methods_is_annealed_in_latent_space_which_is_said():
     with pytest.warns(UserWarning, match=r"no `transport`, .*`chain_space='latent'`") as caught:
         found = log_likelihood(LOG_JOINT, only, DATA)

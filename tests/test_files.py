@@ -100,6 +100,8 @@ def test_a_table_that_could_not_be_written_is_found_before_the_work(tmp_path, ca
 
 
 @pytest.mark.parametrize("main", [compare.main, posteriors.main, table.main])
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_dry_run_makes_nothing(main, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("experiments.launch.machine_rate", lambda: 1e9)
     methods = ["--K=1", "--T=5"] if main is posteriors.main else ["--methods=vae"]

@@ -347,7 +347,7 @@ BROKEN = {
     "a vector": ("a.npy", npy(np.arange(5)), "must hold rows of at least one number"),
     "no rows": ("a.npy", npy(np.zeros((0, 3))), r"got shape \[0, 3\]"),
     "two arrays": ("a.npz", npz(x=REAL, y=REAL), "must hold `train` and `test` .* holds 'x', 'y'"),
-    "a train alone": ("a.npz", npz(train=REAL), "must hold `train` and `test`"),
+    "a test alone": ("a.npz", npz(test=REAL), "must hold `train` and `test`"),
     "another width": (
         "a.npz",
         npz(train=REAL, test=REAL[:, :2]),

@@ -391,6 +391,7 @@ def test_arrays_that_are_no_data_set_are_refused(train_rows, test_rows, options,
         data.from_arrays(train_rows, test_rows, **options)
 
 
+@pytest.mark.slow
 def test_the_command_hands_on_every_setting(tmp_path):
     path, folder = tmp_path / "bits.npz", tmp_path / "run"
     rows = np.random.default_rng(0).integers(0, 2, (48, 6))

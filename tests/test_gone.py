@@ -72,6 +72,8 @@ def test_a_folder_that_another_process_has_made_again_is_left_to_it(tmp_path):
 
 
 @pytest.mark.parametrize("what", [".", pytest.param("config.json", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_folder_deleted_while_evaluating_is_said_and_not_made_again(
     what, tmp_path, monkeypatch, capsys
 ):

@@ -120,6 +120,7 @@ def test_at_the_exact_posterior_the_gap_falls_with_the_step_size(kind):
     assert abs(gaps[2]) < 4 * errors[2] < 0.01
 
 
+@pytest.mark.slow
 def test_uha_approaches_the_evidence_as_temperatures_grow_and_steps_shrink():
     gaps, errors = [], []
     for num, step_size in ((4, 0.4), (32, 0.25), (256, 0.15)):

@@ -117,6 +117,8 @@ def test_diagnostics_that_are_no_info_are_refused():
         ("persistent", lambda: methods.persistent(MODEL, 3, 1), None),
     ],
 )
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_moves_of_training_are_drawn_where_they_were_made(
     name, build, betas, tmp_path, monkeypatch
 ):

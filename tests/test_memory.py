@@ -11,6 +11,8 @@ from experiments import build, flags, memory
 ROOM = 6 * 2**20  # enough for the state and too little for the particles below
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_too_many_particles_are_refused_with_what_needs_less(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(memory, "available", lambda: ROOM)
     arguments = [*TINY, *METHODS["aiwae"], "--K=600", f"--workdir={tmp_path / 'run'}"]

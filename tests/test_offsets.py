@@ -90,7 +90,7 @@ def log_mean(log_weights):
     return values.max() + np.log(np.mean(np.exp(values - values.max())))
 
 
-@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize("is_reversed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_constant_in_the_density_does_not_change_the_weight(is_reversed):
     """The paper's 10,000 temperatures in fp32: below 0.01 nats, beyond the chains' own noise."""
     keys = jax.random.split(jax.random.key(0), 100)
@@ -116,6 +116,7 @@ def test_the_constant_test_catches_plain_sums(monkeypatch):
     assert abs(log_mean(wrong) - 1e5 - exact(X)) > 0.5
 
 
+@pytest.mark.slow
 def test_bounds_of_an_evaluation_keep_their_digits():
     """Both directions, at a scale where the interval would be off by nats in plain fp32."""
     prior = Partial(lambda x: distributions.standard_normal(D))
@@ -294,6 +295,7 @@ assert kinds == {"float64"}, kinds
 """
 
 
+@pytest.mark.slow
 def test_under_x64_what_the_package_makes_is_float64():
     environment = os.environ | {"JAX_ENABLE_X64": "1"}
     found = subprocess.run(

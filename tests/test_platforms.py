@@ -153,6 +153,8 @@ def functions_of(model, log_joint):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("space", "persistence"), [("latent", 0.0), ("base", 0.7)])
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_annealing_lowers_with_forces_in_every_precision(lowered, space, persistence, precision):
     anneal(functions_of(VAE, forces.log_joint_fn(VAE, precision)), space, persistence)
     assert lowered.keys() == ANNEALING.keys()
@@ -160,6 +162,8 @@ def test_annealing_lowers_with_forces_in_every_precision(lowered, space, persist
 
 
 @pytest.mark.parametrize("move", ["langevin", "gibbs", "informed"])
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_annealing_of_binary_latents_lowers(lowered, move):
     anneal(functions_of(NETWORK, NETWORK.log_joint), "latent", 0.0, move)
     assert lowered.keys() == ANNEALING.keys()

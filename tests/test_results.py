@@ -48,6 +48,8 @@ def test_numbers_of_all_images_are_in_the_order_of_the_data_and_say_so(finished)
     np.testing.assert_array_equal(arrays["label_train"], digits.train_labels[arrays["index_train"]])
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_joined_to_the_labels_they_are_what_each_class_has_when_it_is_measured_alone(finished):
     """A permutation would bring every class to the mean of all, many standard errors away."""
     digits = data.load("digits")
@@ -118,6 +120,8 @@ def again(monkeypatch, capsys, folder, *arguments):
     ],
     ids=len,
 )
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_what_was_drawn_and_deleted_is_drawn_again_from_what_is_there(
     gone, finished, tmp_path, monkeypatch, capsys
 ):

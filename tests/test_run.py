@@ -116,6 +116,7 @@ def test_evaluate_measures_a_run_again_and_compares_two(finished, tmp_path, caps
     assert "num_examples=5 here, 4 there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupted_evaluation_continues_and_ends_with_the_same_numbers(
     finished, tmp_path, capsys, monkeypatch
 ):
@@ -463,6 +464,8 @@ def test_the_command_of_a_report_makes_its_configuration(given):
     assert again.evaluation == config.evaluation
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(*TINY, *METHODS["aiwae"], f"--workdir={folder}", "--dry_run") == 0

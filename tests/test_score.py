@@ -74,6 +74,7 @@ def column(rows, name):
     return np.array([float(row[name]) for row in rows])
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_library_in_the_order_of_the_file(run, new, tmp_path, capsys):
     path, rows, labels = new
     found = run.log_likelihood(rows, SETTINGS)

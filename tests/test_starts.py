@@ -102,6 +102,8 @@ def test_numbers_of_each_datum_stand_in_a_table_of_their_own(run):
     assert not (run.folder / "per_datum.parquet").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_table_that_is_missing_is_made_from_what_is_there(run):
     options = QUICK | {"seed": 2}
     report.write(run, own_table.table(), SETTINGS, **options)

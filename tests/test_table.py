@@ -166,6 +166,8 @@ def launched(root, *arguments):
     return table.main(["table", *launch.replacing(usual, arguments)])
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_plan_names_each_cell_and_the_cheapest_comes_first(tmp_path, capsys):
     arguments = ["--methods=aiwae,iwae", "--K=5,1", "--T=8,5", "--stages=1"]
     assert launched(tmp_path / "runs", "--dry_run", *arguments) == 0

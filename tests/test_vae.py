@@ -44,7 +44,9 @@ def factor_analysis(likelihood):
     return models.vae(encoder, decoder, likelihood=likelihood, latent_size=size)
 
 
-@pytest.mark.parametrize("scale", [0.6, None])
+@pytest.mark.parametrize(
+    "scale", [pytest.param(0.6, marks=[pytest.mark.slow, pytest.mark.by_hand]), None]
+)
 def test_a_gaussian_vae_of_a_table_has_the_likelihood_in_closed_form(scale, tmp_path):
     """log N(x; b, WᵀW + σ²I), of a linear decoder."""
     model, dataset = factor_analysis(likelihoods.normal(scale)), own_table.table()
@@ -87,6 +89,8 @@ def test_the_likelihood_is_that_of_the_analytic_model():
 
 
 @pytest.mark.parametrize("family", flows.FAMILIES)
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_the_built_in_model_is_a_call(family):
     sizes = flows.FAMILIES[family](3).head_sizes
     built = models.bernoulli_vae(

@@ -1,4 +1,4 @@
-"""`aiwae fit DATA --folder=RUN`: trains the paper's model of your data by any method."""
+"""`aiwae fit DATA --folder=RUN`: trains a model of your data by any method."""
 
 import dataclasses
 from collections.abc import Sequence

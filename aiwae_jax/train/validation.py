@@ -149,7 +149,8 @@ class Validation:
 
     def operations(self, weights: Params) -> float:
         """Operations of the products of one bound of all rows, whatever the devices."""
-        return operations(self._of_one, self._chunks, weights)
+        numbers = np.arange(len(self.rows), dtype=np.int32)  # as one chunk that nothing fills up
+        return operations(self._of_one, (numbers[None], self.rows[None]), weights)
 
     def look(self, weights: Params, *, with_nll: bool) -> list[Found]:
         """Measures the weights: of each repeat, or of the only one there is."""
