@@ -178,9 +178,9 @@ def test_progress_of_short_work_is_not_shown(capsys, monkeypatch):
 
 
 def test_a_new_stage_begins_a_new_bar(capsys):
-    with progress.Late("work", 0.0) as shown:
+    with progress.Stages() as shown:
         for done in (5, 10, 2, 10):
-            shown.update(done, 10)
+            shown.update("work", done, 10)
     assert capsys.readouterr().err.count("work 100%") == 2
 
 

@@ -30,10 +30,9 @@ _OF_ESTIMATES = {
     "is_broken": "is_broken",
     "is_reliable": "is_reliable",
 }
-_STEPS = 1000  # of a progress bar
 
 
-class Watch:
+class Watch(progress.Stages):
     """Progress bars, one after the other, and an eye on what may end the work.
 
     Args:
@@ -42,9 +41,8 @@ class Watch:
     """
 
     def __init__(self, interruption: Interruption, check_fn: Callable[[], None]):
+        super().__init__()
         self._interruption, self._check_fn = interruption, check_fn
-        self._bar: progress.Progress | None = None
-        self._title, self._done = "", 0
 
     def update(self, title: str, done: int, total: int) -> None:
         """Shows the state of the work that is called `title`.
@@ -54,33 +52,13 @@ class Watch:
           Exception: what `check_fn` raises.
         """
         self._check_fn()
-        if self._bar is None or title != self._title or done < self._done:
-            self.close()
-            self._bar, self._title = progress.Progress(title, _STEPS), title
-        self._done = done
-        self._bar.update(done * _STEPS // max(total, 1))
+        super().update(title, done, total)
         if signal_number := self._interruption.of_any_process():
             raise Interrupted(
                 "Interrupted during evaluation; the trained model and all finished chunks are "
                 "kept. Start the same command again to continue.",
                 signal_number,
             )
-
-    def titled(self, title: str):
-        """A `progress_fn`."""
-        return partial(self.update, title)
-
-    def close(self) -> None:
-        """Ends the last bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
 
 class Measured(NamedTuple):

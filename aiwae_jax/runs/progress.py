@@ -2,9 +2,10 @@
 
 import contextlib
 import contextvars
+import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiwae_jax.parallel import processes
@@ -97,34 +98,37 @@ class Progress:
             self._bar.stop()
 
 
-class Late:
-    """Progress of work that is mostly short: nothing is shown of its first seconds.
+class Stages:
+    """Bars of works that follow one another, each of so many of its own units.
 
     Args:
-      title: of the work.
-      seconds: that it may take unseen.
+      seconds_unseen: in which nothing is shown yet, of work that is mostly short.
     """
 
     _STEPS = 1000
 
-    def __init__(self, title: str, seconds: float):
-        self._title, self._shown_from = title, time.monotonic() + seconds
+    def __init__(self, seconds_unseen: float = 0.0):
+        self._shown_from = time.monotonic() + seconds_unseen
         self._bar: Progress | None = None
-        self._done = 0
+        self._title, self._done = "", 0
 
-    def update(self, done: int, total: int) -> None:
-        """Shows `done` of `total` units; a smaller number than the last one begins a new stage."""
-        if self._bar is not None and done < self._done:
+    def update(self, title: str, done: int, total: int) -> None:
+        """Shows `done` of `total` units; another title or a smaller number begins a new bar."""
+        if title != self._title or done < self._done:
             self.close()
-        self._done = done
+        self._title, self._done = title, done
         if time.monotonic() < self._shown_from:
             return
         if self._bar is None:
-            self._bar = Progress(self._title, self._STEPS)
+            self._bar = Progress(title, self._STEPS)
         self._bar.update(done * self._STEPS // max(total, 1))
 
+    def titled(self, title: str) -> Callable[[int, int], None]:
+        """A `progress_fn`, of (done, total)."""
+        return functools.partial(self.update, title)
+
     def close(self) -> None:
-        """Ends the bar, if there is one."""
+        """Ends the last bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

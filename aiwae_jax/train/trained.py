@@ -230,9 +230,9 @@ class Trained:
         target = self.target(**({} if start is None else {"start": start}))
         if "progress_fn" in options:
             return evaluate.log_likelihood(key, target, rows, settings, **options)
-        with progress.Late("log p(x)", _SECONDS_UNSEEN) as shown:
+        with progress.Stages(_SECONDS_UNSEEN) as shown:
             return evaluate.log_likelihood(
-                key, target, rows, settings, progress_fn=shown.update, **options
+                key, target, rows, settings, progress_fn=shown.titled("log p(x)"), **options
             )
 
     def export(self, path: str | os.PathLike) -> None:
@@ -345,10 +345,10 @@ def _in_pieces(title: str, function: Callable, functions: PyTree, rows: PyTree) 
     """`function(functions, rows)` of some rows at a time, so that memory stays bounded."""
     num = len(jax.tree.leaves(rows)[0])
     pieces = []
-    with progress.Late(title, _SECONDS_UNSEEN) as shown:
+    with progress.Stages(_SECONDS_UNSEEN) as shown:
         for indices, num_kept in chunks.of(num, _ROWS_AT_ONCE):
             piece = jax.tree.map(lambda a: a[indices], rows)  # noqa: B023
             found = jax.device_get(function(functions, piece))
             pieces.append(jax.tree.map(lambda a: a[:num_kept], found))  # noqa: B023
-            shown.update(int(indices[num_kept - 1]) + 1, num)
+            shown.update(title, int(indices[num_kept - 1]) + 1, num)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)

@@ -27,19 +27,17 @@ def measure(folder: pathlib.Path, dataset: data.Dataset, settings: evaluate.Sett
         keys = images.keys_of(Evaluation())
         test = np.asarray(dataset.batch_fn(keys.test_pixels, jnp.asarray(dataset.test)))
         target, pieces = aiwae_jax.load(folder).target(), store.FolderStore(folder / "whole_test")
-        bars = [progress.Progress(name, 1000) for name in ("gap", "NLL")]
-        shown = [lambda done, all_, bar=bar: bar.update(1000 * done // all_) for bar in bars]
-        plan = evaluate.tune(keys.tuning, target, test, settings, store=pieces)
-        gap = evaluate.bidirectional(
-            *(keys.gap, target, settings),
-            **{"num_data": 200, "plan": plan, "store": pieces, "progress_fn": shown[0]},
-        )
-        found = evaluate.log_likelihood(
-            *(keys.nll, target, test, settings),
-            **{"plan": plan, "store": pieces, "progress_fn": shown[1]},
-        )
-        for bar in bars:
-            bar.close()
+        with progress.Stages() as shown:
+            options = {"plan": evaluate.tune(keys.tuning, target, test, settings, store=pieces)}
+            options["store"] = pieces
+            gap = evaluate.bidirectional(
+                *(keys.gap, target, settings),
+                **options | {"num_data": 200, "progress_fn": shown.titled("gap")},
+            )
+            found = evaluate.log_likelihood(
+                *(keys.nll, target, test, settings),
+                **options | {"progress_fn": shown.titled("NLL")},
+            )
         arrays = {
             "nll": -found.log_likelihood,
             "effective_sample_size": found.effective_sample_size,
