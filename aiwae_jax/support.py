@@ -126,6 +126,11 @@ def check_values(
         )
 
 
+def whole_below(end: np.ndarray | float = np.inf) -> Callable[[np.ndarray], np.ndarray]:
+    """An `is_allowed_fn` of `check_values`: whole numbers from 0 on below `end`, `[X]` or `[]`."""
+    return lambda values: (values >= 0) & (values < end) & (values == np.round(values))
+
+
 def name_of_column(number: int, columns: Sequence[str] | None) -> str:
     """Words for a column: by its name where it has one."""
     return f"column {number}" if columns is None else f"column {columns[number]!r}"

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
-import numpy as np
 
 from aiwae_jax import support
 from aiwae_jax.recipe import Recipe, attach, recorded
@@ -80,7 +79,7 @@ def check_counts(what: str) -> Callable[..., None]:
     def check_data(x: Any, *, name: str, columns: Sequence[str] | None = None) -> None:
         support.check_values(
             x,
-            lambda values: (values >= 0) & (values == np.round(values)),
+            support.whole_below(),
             name=name,
             columns=columns,
             rule=f"whole numbers from 0 on for {what}",

@@ -95,7 +95,7 @@ def categorical(num_classes: int | Sequence[int]) -> Likelihood:
         most = f"{numbers[0]}" if len(set(numbers.tolist())) == 1 else "as many classes as it has"
         support.check_values(
             x,
-            lambda values: (values >= 0) & (values < numbers) & (values == np.round(values)),
+            support.whole_below(numbers),
             name=name,
             columns=columns,
             rule=f"classes, whole numbers from 0 on below {most}",

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from aiwae_jax import checks, distributions, support
 from aiwae_jax.distributions import softplus
@@ -92,7 +91,7 @@ def discretized_logistic(
     def check_data(x: Any, *, name: str, columns: Sequence[str] | None = None) -> None:
         support.check_values(
             x,
-            lambda values: (values >= 0) & (values < num_levels) & (values == np.round(values)),
+            support.whole_below(num_levels),
             name=name,
             columns=columns,
             rule=f"whole levels in [0, {num_levels - 1}] for a discretized logistic likelihood",
