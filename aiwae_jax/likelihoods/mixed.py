@@ -47,6 +47,21 @@ class Columns:
         return self._join([part.mean() for part in self.parts])
 
 
+def places_of(wanted: Sequence[str], names: Sequence[str], argument: str) -> tuple[int, ...]:
+    """Where some columns are among all.
+
+    Raises:
+      ValueError: for one that is not there, of `argument`.
+    """
+    for name in wanted:
+        if name not in names:
+            raise ValueError(
+                f"`{argument}` names a column {name!r}, and there is none; the columns are "
+                f"{', '.join(names)}."
+            )
+    return tuple(names.index(name) for name in wanted)
+
+
 @of_likelihood
 def columns(parts: Mapping[str, Likelihood], names: Sequence[str]) -> Likelihood:
     """A likelihood for each of some columns: `columns({"age,income": normal(), ...}, names)`.
@@ -77,16 +92,11 @@ def columns(parts: Mapping[str, Likelihood], names: Sequence[str]) -> Likelihood
                 "stands alone."
             )
         wanted = [name.strip() for name in key.split(",")]
+        of_part.append((part, places_of(wanted, names, "parts")))
         for name in wanted:
-            if name not in names:
-                raise ValueError(
-                    f"`parts` names a column {name!r}, and there is none; the columns are "
-                    f"{', '.join(names)}."
-                )
             if name in taken:
                 raise ValueError(f"`parts` names the column {name!r} twice.")
             taken.append(name)
-        of_part.append((part, tuple(names.index(name) for name in wanted)))
     if rest := [name for name in names if name not in taken]:
         raise ValueError(
             f"`parts` must give every column a likelihood, got none for {', '.join(rest)}."

@@ -124,14 +124,10 @@ def from_text(
     built = {}
     for part in parts:
         columns = rest if part.columns is None else part.columns
-        if unknown := [name for name in columns if name not in names]:
-            raise ValueError(
-                f"`likelihood` names a column {unknown[0]!r}, and there is none; the columns are "
-                f"{', '.join(names)}."
-            )
+        places = mixed.places_of(columns, names, "likelihood")
         if not columns:
             raise ValueError(f"`likelihood`: no column is left for {part.name} in {text!r}.")
-        rows = train[:, [names.index(name) for name in columns]]
+        rows = train[:, list(places)]
         known = [(num_classes or {}).get(name, 0) for name in columns]
         built[",".join(columns)] = _build(part, rows, columns, known, with_standardizing)
     if len(parts) == 1 and rest in ((), names):
