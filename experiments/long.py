@@ -7,7 +7,6 @@ a run is done, and the curve of each training so far.
 """
 
 import csv
-import io
 import json
 import pathlib
 import shlex
@@ -26,7 +25,7 @@ from absl import flags as absl_flags
 from aiwae_jax.cli import command
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.cli.flags import UsageError, require
-from aiwae_jax.runs import files
+from aiwae_jax.runs import files, tables
 from aiwae_jax.runs.interruption import Interruption
 from experiments import pool
 
@@ -161,14 +160,9 @@ def row_of(entry: Entry, report: dict[str, Any], commit: str) -> dict[str, Any]:
 
 
 def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes rows as CSV, whole or not at all."""
-    columns = list(rows[0])
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    """Writes rows of the same names as CSV, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, text.getvalue())
+    tables.write(path, {name: [row[name] for row in rows] for name in rows[0]})
 
 
 def curve_of(metrics: pathlib.Path) -> list[dict[str, Any]]:
