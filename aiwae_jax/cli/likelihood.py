@@ -108,17 +108,19 @@ def _fitting(dataset: Dataset) -> str:
     """The text of the likelihood that fits, column by column where they differ in kind."""
     if dataset.max_level is not None:
         return _OF_KIND["grey"]
+    kind = dataset.kind
+    if kind in _OF_KIND and (kind != "real" or dataset.columns is None):
+        return _OF_KIND[kind]
     kinds = dataset.kinds_of_columns
-    # A density of 0s and 1s has no bound: among real columns such ones are bits.
-    has_bits = dataset.kind == "real" and dataset.columns is not None and "bits" in kinds
-    if dataset.kind in _OF_KIND and not has_bits:
-        return _OF_KIND[dataset.kind]
-    if has_bits:
-        kinds = ["bits" if kind == "bits" else "real" for kind in kinds]
+    if kind == "real":
+        # A density of 0s and 1s has no bound: among real columns such ones are bits.
+        kinds = ["bits" if each == "bits" else "real" for each in kinds]
     groups: dict[str, list[str]] = {}
-    for name, kind in zip(dataset.columns, kinds, strict=True):
+    for name, each in zip(dataset.columns, kinds, strict=True):
         # A share of something is a real number; only an image is of shades.
-        groups.setdefault("normal" if kind == "grey" else _OF_KIND[kind], []).append(name)
+        groups.setdefault("normal" if each == "grey" else _OF_KIND[each], []).append(name)
+    if len(groups) == 1:
+        return next(iter(groups))
     return ";".join(f"{likelihood}:{','.join(names)}" for likelihood, names in groups.items())
 
 
@@ -140,11 +142,6 @@ def with_library(dataset: Dataset) -> Dataset:
     return dataset._replace(train=train, test=test, columns=columns, image_shape=None)
 
 
-def with_totals(rows: np.ndarray) -> np.ndarray:
-    """New rows of counts with their totals as a last column, where that is not there yet."""
-    return rows if _has_totals(rows) else likelihoods.with_library(rows)
-
-
 def _has_totals(rows: np.ndarray) -> bool:
     """Whether the last column is the total of the others."""
     rows = np.asarray(rows, np.float64)
@@ -153,8 +150,8 @@ def _has_totals(rows: np.ndarray) -> bool:
 
 def has_library(config: Mapping[str, Any]) -> bool:
     """Whether a run's likelihood is given each datum's total, by its config.json."""
-    said = (config.get("model") or {}).get("arguments", {}).get("likelihood")
-    return isinstance(said, Mapping) and said.get("arguments", {}).get("library") is True
+    model = config.get("model") or {}
+    return likelihoods.is_given_library(model.get("arguments", {}).get("likelihood"))
 
 
 def as_trained(dataset: Dataset, config: Mapping[str, Any]) -> Dataset:
@@ -165,7 +162,4 @@ def as_trained(dataset: Dataset, config: Mapping[str, Any]) -> Dataset:
       config: of the run, what its config.json says.
     """
     dataset = dataset._replace(max_level=config["data"].get("max_level"))
-    arguments = (config.get("model") or {}).get("arguments", {})
-    if arguments.get("data_size") == dataset.train.shape[1] + 1:
-        return with_library(dataset)
-    return dataset
+    return with_library(dataset) if has_library(config) else dataset

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from aiwae_jax import data, train
+from aiwae_jax import data, likelihoods, train
 from aiwae_jax.cli import flags, likelihood
-from aiwae_jax.data import files as data_files
 from aiwae_jax.data.readers import Content
 from aiwae_jax.options import option
 from aiwae_jax.runs import tables
@@ -89,15 +88,23 @@ class Rows:
         flags.require(self.data is not None, "--data is needed: a file of new rows.")
         facts = run.config["data"]
         origin = facts.get("origin") or {}
-        layer = self.layer or origin.get("layer")
         columns, is_given_total = facts.get("columns"), likelihood.has_library(run.config)
-        found = data.read_rows(
-            self.data,
-            label=self.label or self._label_of_run(origin.get("label"), layer),
-            layer=layer,
-            columns=columns[:-1] if columns and is_given_total else columns,
-            categories=facts.get("categories"),
-        )
+
+        def rows_with(label: str | None) -> Content:
+            return data.read_rows(
+                self.data,
+                label=label,
+                layer=self.layer or origin.get("layer"),
+                columns=columns[:-1] if columns and is_given_total else columns,
+                categories=facts.get("categories"),
+            )
+
+        try:
+            found = rows_with(self.label or origin.get("label"))
+        except data.DataError:
+            if self.label is not None or origin.get("label") is None:
+                raise
+            found = rows_with(None)  # the run's label need not be there
         if (columns is None) != (found.columns is None):
             which = "has no names of columns" if found.columns is None else "names its columns"
             of_run = "no names" if columns is None else "names"
@@ -106,20 +113,10 @@ class Rows:
                 "columns are taken by their place, from first to last.",
                 stacklevel=2,
             )
-        if not is_given_total:
+        if not is_given_total or found.rows.shape[1] == run.data_size:  # it has them already
             return found
         with flags.refusals({"rows": "data"}):
-            return found._replace(rows=likelihood.with_totals(found.rows))
-
-    def _label_of_run(self, label: str | None, layer: str | None) -> str | None:
-        """The run's label, where the file has a column of that name."""
-        if label is None:
-            return None
-        try:
-            data_files.read(data_files.absolute(self.data), label=label, layer=layer)
-        except data.DataError:
-            return None  # whatever is wrong beside it is said when it is read without
-        return label
+            return found._replace(rows=likelihoods.with_library(found.rows))
 
 
 def begin(

@@ -97,8 +97,11 @@ class Dataset(NamedTuple):
         Raises:
           DataError: for values that are neither.
         """
-        kind, values = self.kind, self.values
-        if kind == "bits" or self.max_level is not None:
+        if self.max_level is not None:
+            return self
+        values = self.values
+        kind = self._kind(values)
+        if kind == "bits":
             return self
         if kind != "grey":
             raise DataError(

@@ -10,6 +10,7 @@ from aiwae_jax.likelihoods.base import Likelihood
 from aiwae_jax.likelihoods.bits import bernoulli
 from aiwae_jax.likelihoods.classes import categorical
 from aiwae_jax.likelihoods.counts import (
+    is_given_library,
     negative_binomial,
     poisson,
     with_library,
@@ -30,6 +31,7 @@ __all__ = [
     "columns",
     "discretized_logistic",
     "from_text",
+    "is_given_library",
     "negative_binomial",
     "normal",
     "numpyro",

@@ -1,7 +1,7 @@
 """Counts: Poisson, negative binomial, zero-inflated; also given the total of a datum."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -197,6 +197,11 @@ def with_library(rows: np.ndarray) -> np.ndarray:
             f"{int(totals.argmin())}; leave such rows out."
         )
     return np.concatenate([np.asarray(rows, np.float32), totals[:, None].astype(np.float32)], 1)
+
+
+def is_given_library(recipe: Mapping[str, Any] | None) -> bool:
+    """Whether a likelihood is given each datum's library size, by its recipe as JSON."""
+    return bool(recipe and recipe["arguments"].get("library"))
 
 
 @of_likelihood

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from aiwae_jax.likelihoods import is_given_library
+
 # key in report.json -> (name in the paper, whether it has a standard error)
 METRICS = {
     "nll_test": ("NLL (test)", True),
@@ -67,7 +69,7 @@ def likelihood_notes(model: Mapping[str, Any] | None) -> list[str]:
     if not likelihood:
         return []
     words = likelihood_words(likelihood)
-    given = " given its library size, its last column" if _is_given_library(likelihood) else ""
+    given = " given its library size, its last column" if is_given_library(likelihood) else ""
     return [f"the likelihood p(x|z) is {words}{given}; nats are in the data's own units"]
 
 
@@ -81,10 +83,6 @@ def likelihood_words(recipe: Mapping[str, Any]) -> str:
         return "; ".join(f"{likelihood_words(part)} of {columns}" for columns, part in parts)
     scale = arguments.get("scale")
     return f"{name} (scale {scale})" if scale is not None else name
-
-
-def _is_given_library(recipe: Mapping[str, Any]) -> bool:
-    return bool(recipe["arguments"].get("library"))
 
 
 def _words(recipe: Mapping[str, Any] | None, otherwise: str) -> str:
