@@ -1,6 +1,7 @@
 """Where arrays become a data set: looked at whole, before anything is trained on them."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from aiwae_jax import support
 from aiwae_jax.data.dataset import DataError, Dataset
 
 _NUM_COLOURS = 3
+_EXACT = 2**24  # up to it float32 has every whole number
 
 
 def from_arrays(
@@ -78,7 +80,24 @@ def from_arrays(
         categories=None if categories is None else {n: tuple(c) for n, c in categories.items()},
     )
     check(dataset)
+    _say_what_rounds(dataset)
     return dataset
+
+
+def _say_what_rounds(dataset: Dataset) -> None:
+    """Warns of numbers so large that float32 has only whole ones: timestamps, identifiers."""
+    if dataset.train.dtype == np.uint8:
+        return
+    highest = np.maximum(dataset.train.max(axis=0), -dataset.train.min(axis=0))
+    if highest.max() > _EXACT:
+        at = int(highest.argmax())
+        name = f"column {at}" if dataset.columns is None else f"column {dataset.columns[at]!r}"
+        warnings.warn(
+            f"`train`, {name}: it goes up to {highest[at]:.9g}, and values are kept in float32, in "
+            f"which whole numbers are exact up to {_EXACT:,}: close ones become the same. Leave "
+            "the column out if it is an identifier, or subtract a beginning from a time.",
+            stacklevel=3,
+        )
 
 
 def image_shape_of(rows: np.ndarray) -> tuple[int, ...] | None:

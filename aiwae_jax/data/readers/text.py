@@ -112,7 +112,7 @@ def _numbers(
     with _opened(path) as file:
         rows = np.loadtxt(
             file,
-            np.float32,
+            np.float64,
             comments=None,
             delimiter=delimiter,
             skiprows=0 if names is None else 1,
@@ -133,7 +133,7 @@ def _numbers(
     if not rows.shape[1]:
         raise DataError(f"{path} has none of the columns that are data.")
     return Content(
-        rows,
+        rows.astype(np.float32),
         labels,
         None if names is None else tuple(names),
         first_line=1 if names is None else 2,
