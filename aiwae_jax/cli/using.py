@@ -145,7 +145,7 @@ def begin(
 def identity(content: Content) -> dict[str, np.ndarray]:
     """The columns that say which row is which: its place in the file from 0 on, and its label."""
     found = {"index": np.arange(len(content.rows))}
-    return found if content.labels is None else found | {"label": np.asarray(content.labels)}
+    return found if content.labels is None else found | {"label": content.own_labels}
 
 
 def numbered(name: str, columns: np.ndarray) -> dict[str, np.ndarray]:

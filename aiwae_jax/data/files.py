@@ -106,7 +106,7 @@ def from_file(
             columns=first.columns,
             categories=first.categories,
             name=name or _name(path),
-            source="; ".join([str(path), how, *first.notes]),
+            source="; ".join([str(path), how, *first.said]),
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None

@@ -10,11 +10,12 @@ class Content(NamedTuple):
 
     Attributes:
       rows: `[N, ...]` numbers.
-      labels: `[N]` numbers, or None.
+      labels: `[N]` numbers, or codes of `label_names`; or None.
       columns: names of the columns, or None.
       categories: column -> the names of its codes 0, 1, ..., of columns that held words.
       first_line: of a text file, the line that holds row 0, counted from 1.
       notes: what was made of the file, in words.
+      label_names: the names of the labels' codes 0, 1, ..., where they were words.
     """
 
     rows: np.ndarray
@@ -23,6 +24,24 @@ class Content(NamedTuple):
     categories: dict[str, tuple[str, ...]] | None = None
     first_line: int | None = None
     notes: tuple[str, ...] = ()
+    label_names: tuple[str, ...] | None = None
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The notes, and what the labels' codes stand for."""
+        if not self.label_names:
+            return self.notes
+        named = ", ".join(f"{code} {name}" for code, name in enumerate(self.label_names))
+        return (*self.notes, f"labels {named}")
+
+    @property
+    def own_labels(self) -> np.ndarray | None:
+        """The labels as the file has them: codes are of this file alone, words of any."""
+        if self.labels is None or not self.label_names:
+            return self.labels
+        missing = len(self.label_names)
+        codes = np.where(np.isnan(self.labels), missing, self.labels).astype(int)
+        return np.asarray([*self.label_names, ""])[codes]
 
     def place(self, row: int) -> str:
         """Words for where a row stands."""

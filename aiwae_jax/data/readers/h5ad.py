@@ -49,8 +49,8 @@ def _read(h5py, file: Any, path: pathlib.Path, label: str | None, layer: str | N
         _RAW: (lambda: file["raw/X"], "raw/var"),
     }.get(layer, (lambda: file["layers"][layer], "var"))
     rows = _dense(h5py, matrix())
-    labels, notes = _labels(h5py, file, path, label)
-    return Content(rows, labels, _index(file[of_genes]), notes=notes)
+    labels, names = _labels(h5py, file, path, label)
+    return Content(rows, labels, _index(file[of_genes]), label_names=names)
 
 
 def _dense(h5py, matrix: Any) -> np.ndarray:
@@ -71,10 +71,10 @@ def _dense(h5py, matrix: Any) -> np.ndarray:
 
 def _labels(
     h5py, file: Any, path: pathlib.Path, label: str | None
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels, and words for what they are."""
+) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    """Labels, and the names of their codes."""
     if label is None:
-        return None, ()
+        return None, None
     cells = file["obs"]
     if label not in cells:
         there = ", ".join(name for name in cells if not name.startswith("_"))
@@ -83,10 +83,9 @@ def _labels(
         )
     column = cells[label]
     if isinstance(column, h5py.Dataset) and column.dtype.kind in "biuf":
-        return column[()], ()
+        return column[()], None
     names, codes = np.unique(_words(column), return_inverse=True)
-    said = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-    return codes.astype(np.int64), (f"labels {said}",)
+    return codes.astype(np.int64), tuple(map(str, names))
 
 
 def _index(frame: Any) -> tuple[str, ...]:

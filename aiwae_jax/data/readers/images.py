@@ -57,11 +57,11 @@ def read(folder: pathlib.Path) -> dict[str, Content]:
             if rows is None:
                 rows = np.empty((len(of_part), *image.shape), image.dtype)
             rows[i] = image
-        labels, notes = None, ()
+        labels, names = None, None
         if len(classes) > 1:
             labels = np.array([classes.index(_class(path, parts[name])) for path in of_part])
-            notes = ("labels " + ", ".join(f"{i} {c}" for i, c in enumerate(classes)),)
-        found[name] = Content(rows, labels, notes=notes)
+            names = tuple(classes)
+        found[name] = Content(rows, labels, label_names=names)
     return found
 
 

@@ -77,18 +77,12 @@ def content(
         raise DataError(f"{path} has none of the columns that are data.")
     rows = np.stack([np.asarray(column.values, np.float32) for column in of_rows], axis=1)
     categories = {c.name: c.categories for c in of_rows if c.categories is not None}
-    labels, notes = None, []
-    if at is not None:
-        labels = columns[at].values
-        if columns[at].categories:
-            named = ", ".join(f"{i} {name}" for i, name in enumerate(columns[at].categories))
-            notes = [f"labels {named}"]
     return Content(
         rows,
-        labels,
+        None if at is None else columns[at].values,
         tuple(column.name for column in of_rows),
         categories or None,
-        notes=tuple(notes),
+        label_names=None if at is None else columns[at].categories,
         **more,
     )
 

@@ -101,7 +101,13 @@ def _has_header(cells: Sequence[list[str]]) -> bool:
     if len(named) >= _FEWEST_IN_ORDER and named == [str(i) for i in range(len(named))]:
         return True
     under = cells[1] if len(cells) > 1 else []
-    return any(word and tables.is_number(cell) for word, cell in zip(is_word, under, strict=False))
+    over_numbers = any(
+        word and tables.is_number(cell) for word, cell in zip(is_word, under, strict=False)
+    )
+    # A word that slipped in among measurements is an error of line 1, and no name.
+    others = [cell for cell, word in zip(first, is_word, strict=True) if not word]
+    is_like_years = all(map(str.isdigit, others)) and len(set(others)) == len(others)
+    return over_numbers and (sum(is_word) > len(others) or is_like_years)
 
 
 def _numbers(
