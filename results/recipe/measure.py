@@ -1,10 +1,10 @@
 """NLL of whole test sets at a frozen plan: `python results/recipe/measure.py RUN [RUN ...]`.
 
-Prints for each run NLL and its standard error over all 10,000 test images of MNIST, binarized once
-by evaluation seed 0 as reports do, and the gap on simulated images at the same plan. Chunks are
-kept in RUN/whole_test/, so that a stopped measurement continues, and the values of the images in
-RUN/whole_test.npz.
-With --against=RUN, which has been measured, also the paired difference to it.
+Prints for each run, and each of the seeds that one trained side by side, NLL and its standard error
+over all 10,000 test images of MNIST, binarized once by evaluation seed 0 as reports do, and the gap
+on simulated images at the same plan. Chunks are kept in RUN/whole_test_0/, so that a stopped
+measurement continues, and the values of the images in RUN/whole_test_0.npz; 0 is the seed's number.
+With --against=RUN also the paired difference to it, seed by seed.
 """
 
 import argparse
@@ -17,16 +17,19 @@ import aiwae_jax
 from aiwae_jax import data, evaluate
 from aiwae_jax.report import images
 from aiwae_jax.report.evaluation import Evaluation
-from aiwae_jax.runs import files, progress, store
+from aiwae_jax.runs import config, files, progress, store
 
 
-def measure(folder: pathlib.Path, dataset: data.Dataset, settings: evaluate.Settings) -> dict:
+def measure(
+    folder: pathlib.Path, repeat: int, dataset: data.Dataset, settings: evaluate.Settings
+) -> dict:
     """Per-image values of a run, measured or found."""
-    path = folder / "whole_test.npz"
+    path = folder / f"whole_test_{repeat}.npz"
     if not path.exists():
         keys = images.keys_of(Evaluation())
         test = np.asarray(dataset.batch_fn(keys.test_pixels, jnp.asarray(dataset.test)))
-        target, pieces = aiwae_jax.load(folder).target(), store.FolderStore(folder / "whole_test")
+        target = aiwae_jax.load(folder, repeat=repeat).target()
+        pieces = store.FolderStore(folder / path.stem)
         with progress.Stages() as shown:
             options = {"plan": evaluate.tune(keys.tuning, target, test, settings, store=pieces)}
             options["store"] = pieces
@@ -73,9 +76,11 @@ def main() -> None:
     arguments = parser.parse_args()
     dataset = data.load("mnist", arguments.data_dir)
     settings = evaluate.Settings(num_temperatures=arguments.temperatures)
-    other = arguments.against and measure(arguments.against, dataset, settings)
     for run in arguments.runs:
-        print(line(run.name, measure(run, dataset, settings), other), flush=True)
+        for repeat in range(config.read(run)["training"].get("num_repeats", 1)):
+            other = arguments.against and measure(arguments.against, repeat, dataset, settings)
+            found = measure(run, repeat, dataset, settings)
+            print(line(f"{run.name}, {repeat}", found, other), flush=True)
 
 
 if __name__ == "__main__":

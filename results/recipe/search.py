@@ -1,4 +1,4 @@
-"""The search for a recipe, on validation images: `python results/recipe/search.py`.
+"""The search for a recipe, on validation images: `PYTHONPATH=. python results/recipe/search.py`.
 
 Every trial trains on 50,000 of MNIST's training images and is measured on 1,000 of the other
 10,000, at T=100; no test image is looked at. Differences are paired, to the first trial in the
@@ -26,6 +26,33 @@ MODEL = {"latent_size": 50, "hidden_size": 200, "initialization": "torch_mean_bi
 _NUM_VALIDATION = 10_000
 _NUM_MEASURED = 1000
 _AIWAE = "aiwae+K=1+T=5+chain_space=base"
+_RECIPE = {
+    **{"optimizer": "muon", "batch_size": 512, "learning_rate": 0.04, "lr_schedule": "linear"},
+    "curriculum": f"vae:0.83,{_AIWAE}:0.17",
+}
+# What is tried in its place, one choice at a time.
+_CHANGES = {
+    "itself": {},
+    **{f"rate{rate:g}": {"learning_rate": rate} for rate in (0.02, 0.03, 0.06)},
+    **{f"{schedule}": {"lr_schedule": schedule} for schedule in ("cosine", "wsd")},
+    **{f"ema{decay:g}": {"ema": decay} for decay in (0.99, 0.999)},
+    **{f"kl_warmup{share:g}": {"kl_warmup_share": share} for share in (0.1, 0.3)},
+    "plain": {"curriculum": "vae:1"},
+    **{
+        f"share{share:g}": {"curriculum": f"vae:{1 - share:g},{_AIWAE}:{share:g}"}
+        for share in (0.05, 0.1, 0.3, 0.5)
+    },
+    "annealed": {"curriculum": f"{_AIWAE}:1"},
+    "T11": {"curriculum": f"vae:0.92,{_AIWAE.replace('T=5', 'T=11')}:0.08"},
+    "T21": {"curriculum": f"vae:0.96,{_AIWAE.replace('T=5', 'T=21')}:0.04"},
+    "K5": {"curriculum": f"vae:0.96,{_AIWAE.replace('K=1', 'K=5')}:0.04"},
+    "K5T11": {"curriculum": "vae:0.98,aiwae+K=5+T=11+chain_space=base:0.02"},
+    "persistent": {"curriculum": "vae:0.7,persistent+restart_every=8:0.3"},
+    "iwae5": {"curriculum": "iwae+K=5:1"},
+    "iwae5-annealed": {"curriculum": f"iwae+K=5:0.6,{_AIWAE}:0.4"},
+    "batch256": {"batch_size": 256, "learning_rate": 0.03},
+    "batch1000": {"batch_size": 1000, "learning_rate": 0.05},
+}
 
 
 def split(folder: str | None) -> data.Dataset:
@@ -69,7 +96,7 @@ def trials() -> dict[str, dict]:
         }
     for decay in (0.99, 0.999):
         found[f"muon-512-share0.17-ema{decay:g}"] = {**found["muon-512-share0.17"], "ema": decay}
-    return found
+    return found | {f"recipe-{name}": _RECIPE | said for name, said in _CHANGES.items()}
 
 
 def settings_of(said: dict, budget: float, dataset: data.Dataset, seed: int) -> Fitting:
@@ -85,7 +112,7 @@ def measure(trained: train.Run, dataset: data.Dataset) -> tuple[np.ndarray, floa
     settings = evaluate.Settings(num_temperatures=100)
     rows = jnp.asarray(dataset.test[:_NUM_MEASURED])
     x = np.asarray(dataset.batch_fn(jax.random.key(0), rows))
-    found = trained.log_likelihood(jax.random.key(1), x, settings)
+    found = trained.log_likelihood(x, settings, key=jax.random.key(1))
     gap = evaluate.bidirectional(
         jax.random.key(2), trained.target(), settings, num_data=100, plan=found.plan
     )
