@@ -74,6 +74,7 @@ def test_every_admissible_pair_runs(variant, family, tmp_path):
     assert main(*given) == 0
 
 
+@pytest.mark.grid
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_posterior_is_evaluated(family, tmp_path):
@@ -221,6 +222,7 @@ def test_what_binary_or_continuous_latents_cannot_do_is_one_clear_line(reason, c
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_moves_without_a_step_size_run_to_a_report(tmp_path):
     given = [*binary_arguments("aiwae", "sbn"), "--move=gibbs", "--eval_move=informed"]

@@ -89,6 +89,7 @@ def test_what_is_none_is_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_a_curriculum_runs_to_a_report_that_says_so(tmp_path, capsys):
     legs = "vae:0.5,aiwae+K=1+T=3+L=1:0.5"

@@ -17,6 +17,7 @@ def test_own_density_finds_the_normalizer(capsys):
     assert abs(float(found) - float(exact)) < 0.1
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_own_model_in_bare_jax_is_learned(capsys):
     runpy.run_path(str(ROOT / "examples" / "own_model.py"))["main"](num_steps=400)

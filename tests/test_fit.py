@@ -418,6 +418,7 @@ def test_settings_of_optimizers_have_no_effect_beside_ones_own(tmp_path):
             own_table.fit(tmp_path / "run", optimizers=train.adam(1e-3), **{name: value})
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_the_average_of_the_weights_is_resumed_and_is_what_is_loaded(tmp_path, monkeypatch):
     said = {"optimizer": "muon", "lr_schedule": "wsd", "clip_norm": 1.0, "ema": 0.9}

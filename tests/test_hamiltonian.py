@@ -120,6 +120,7 @@ def test_at_the_exact_posterior_the_gap_falls_with_the_step_size(kind):
     assert abs(gaps[2]) < 4 * errors[2] < 0.01
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_uha_approaches_the_evidence_as_temperatures_grow_and_steps_shrink():
     gaps, errors = [], []
@@ -204,6 +205,7 @@ def temporary_memory(build, num_temperatures):
     )
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_memory_grows_with_temperatures_less_so_with_rematerialization_and_not_for_aiwae():
     builds = {

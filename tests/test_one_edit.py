@@ -53,6 +53,7 @@ def run(tree, *arguments):
     ).stdout
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_both_are_in_the_help_the_report_and_the_table(tree):
     said = " ".join(run(tree, "experiments.run", "--help").split())

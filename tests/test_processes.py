@@ -76,6 +76,7 @@ def test_two_processes_agree_with_one_and_write_once(tmp_path):
     np.testing.assert_allclose(*first, rtol=1e-4)
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_two_processes_validate_together_and_stop_as_one_does(tmp_path):
     two, one = tmp_path / "two", tmp_path / "one"

@@ -102,6 +102,7 @@ def test_same_command_again_shows_the_report_and_more_stages_continue(finished, 
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 4
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_evaluate_measures_a_run_again_and_compares_two(finished, tmp_path, capsys):
     folder = copy_of(finished, tmp_path)

@@ -78,6 +78,7 @@ def one_and_eight(tmp_path_factory):
     return results(1, ["1x1"], folder), results(8, [*MESHES, "8x1!"], folder)
 
 
+@pytest.mark.grid
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", MESHES)
 @pytest.mark.parametrize(("num_steps", "tolerance"), [(1, 1e-5), (5, 1e-4)])

@@ -87,6 +87,7 @@ def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
     assert (tmp_path / "data").read_text() == ""
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_a_run_that_nobody_watches_is_whole(tmp_path):
     """Everything at once: unread, ASCII, stderr closed, no such backend, another folder."""

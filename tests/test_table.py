@@ -225,6 +225,7 @@ def test_launcher_runs_what_is_missing_once_and_writes_the_table(tmp_path, capfd
     assert capfd.readouterr().out.count("python -m experiments.run") == 1
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_slurm_array_runs_the_missing_cells(tmp_path, capsys):
     script = tmp_path / "array.sh"
@@ -296,6 +297,7 @@ def test_operations_are_counted_as_the_benchmark_does():
     assert evaluating == 0
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_a_signal_to_the_launcher_lets_the_cell_save_itself(tmp_path):
     arguments = [

@@ -75,6 +75,7 @@ def arrays_of(checkpoint):
     return max((checkpoint / "tree").glob("ocdbt*/d/*"), key=lambda path: path.stat().st_size)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
 def test_whatever_file_is_damaged_nothing_wrong_is_restored(how, uninterrupted, tmp_path):
     """Either what was saved last, bit for bit, or what was saved before it, with a warning."""
@@ -160,6 +161,7 @@ def test_a_full_disk_stops_it_with_a_message(tmp_path):
         subprocess.run(["umount", str(small)], check=True)
 
 
+@pytest.mark.by_hand
 def test_a_folder_without_write_permission_stops_it_with_a_message(uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted, tmp_path / "copy")
     prefix = []
@@ -179,6 +181,7 @@ def test_a_folder_without_write_permission_stops_it_with_a_message(uninterrupted
     assert {path.name for path in (folder / "checkpoints").iterdir()} == names
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("change", "message"),
     [
