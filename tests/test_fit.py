@@ -143,7 +143,10 @@ def test_a_report_measures_what_is_exact_and_the_same_call_finds_it(finished, ca
     exact = own_table.exact_nll(run.params.theta, dataset.test[np.sort(_rows(folder))])
     assert abs(content["nll_test"] - exact.mean()) < 0.05
     assert content["config"]["method"]["arguments"]["num_temperatures"] == 3
-    assert "plane, aiwae num_particles=2" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "plane, aiwae num_particles=2" in out
+    assert " rows" in out
+    assert " images" not in out
     page = (folder / "report.html").read_text()
     assert "plane: aiwae" in page
     assert "paper (std" not in page

@@ -196,6 +196,7 @@ def measure(
     # The images, and the model that sees them.
     keys, images = keys_of(evaluation), choose_images(dataset, evaluation, validation_share)
     both, num = images.both, len(images.test)
+    noun = "rows" if dataset.image_shape is None else "images"
     if evaluation.num_examples > num:
         print(
             f"{evaluation.num_examples} were asked for, and there are only {num}: all are measured"
@@ -213,7 +214,7 @@ def measure(
     )
     print(
         f"evaluation: {evaluation.num_chains} chains x {evaluation.num_temperatures} temperatures, "
-        f"{len(both)} images"
+        f"{len(both)} {noun}"
         + (f" and {evaluation.num_simulated} simulated" if evaluation.num_simulated else "")
         + f", about {progress.format_seconds(seconds)}"
         + (" at the first setting of the search" if evaluation.target_gap else ""),
@@ -227,7 +228,7 @@ def measure(
         likelihood = evaluate.log_likelihood(
             *(keys.nll, target, both, chosen.settings),
             plan=chosen.plan,
-            progress_fn=watch.titled(f"NLL of 2 x {num} images"),
+            progress_fn=watch.titled(f"NLL of 2 x {num} {noun}"),
             **options,
         )
         tried = {}
