@@ -18,6 +18,7 @@ _RESULTS = _HERE.parent
 # Of the rows of test.csv whose names begin so: label, colour, marker.
 _SERIES = {
     "recipe": ("AIWAE by the recipe: VAE first, annealed at the end", "#b5179e", "o"),
+    "longer": ("the same, lower rate, T=11 at the end (one seed)", "#7209b7", "D"),
     "plain": ("VAE by the recipe's optimizer, never annealed", "#4361ee", "s"),
 }
 # Gradients of log p(x, z) for an image and epoch, by the paper's settings.
