@@ -44,12 +44,19 @@ def measure(
         arrays = {
             "nll": -found.log_likelihood,
             "effective_sample_size": found.effective_sample_size,
+            "is_reliable": found.is_reliable,
             "gap": np.asarray([gap.gap, gap.gap_standard_error]),
             "num_temperatures": np.asarray(settings.num_temperatures),
         }
         files.write_whole(path, lambda file: np.savez(file, **arrays))
-    with np.load(path) as found:
-        return dict(found)
+    with np.load(path) as arrays:
+        found = dict(arrays)
+    if found["num_temperatures"] != settings.num_temperatures:
+        raise SystemExit(
+            f"{path} is of {found['num_temperatures']} temperatures, and {settings.num_temperatures} "
+            "were asked for; move it away."
+        )
+    return found
 
 
 def line(name: str, found: dict, other: dict | None) -> str:
@@ -58,7 +65,7 @@ def line(name: str, found: dict, other: dict | None) -> str:
     text = (
         f"{name:44} NLL {mean:.3f} ± {error:.3f}  gap {found['gap'][0]:.3f} ± "
         f"{found['gap'][1]:.3f}  ESS {found['effective_sample_size'].mean():.1f}, at least "
-        f"{found['effective_sample_size'].min():.1f}"
+        f"{found['effective_sample_size'].min():.1f}, {(~found['is_reliable']).sum()} unreliable"
     )
     if other is not None:
         mean, error = evaluate.mean_and_standard_error(found["nll"] - other["nll"])

@@ -1,8 +1,8 @@
 """The search for a recipe, on validation images: `PYTHONPATH=. python results/recipe/search.py`.
 
 Every trial trains on 50,000 of MNIST's training images and is measured on 1,000 of the other
-10,000, at T=100; no test image is looked at. Differences are paired, to the first trial in the
-folder. Trials cost about as much as `--epochs` epochs of AIWAE K=1 T=5, the
+10,000, at T=100; no test image is looked at. Differences are paired, to the first trial that was
+asked for. Trials cost about as much as `--epochs` epochs of AIWAE K=1 T=5, the
 optimizer's own products counted. What is there already is not run again.
 """
 
