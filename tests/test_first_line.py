@@ -15,7 +15,19 @@ def test_a_slip_among_the_values_of_the_first_line_is_refused_by_its_place(tmp_p
         data.from_file(path)
 
 
-@pytest.mark.parametrize("first", ["a,b,c,d", "a,b,c,2020", "place,2019,2020,2021"])
+@pytest.mark.parametrize("slip", ["x1,2,3,0", "7,O,5,3"])
+def test_a_slip_among_whole_numbers_is_refused_too(tmp_path, slip):
+    path = tmp_path / "mine.csv"
+    rows = "\n".join(f"{i},{i + 1},{i % 3},{i + 3}" for i in range(10))
+    path.write_text(f"{slip}\n{rows}\n")
+    with pytest.raises(data.DataError, match=r"line 1, column .* is no number"):
+        data.from_file(path)
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["a,b,c,d", "a,b,c,2020", "place,2019,2020,2021", "sample,400.5,401.0,401.5", "id,-1,0,1"],
+)
 def test_names_and_years_are_names(tmp_path, first):
     path = tmp_path / "mine.csv"
     path.write_text(f"{first}\n{VALUES}\n")

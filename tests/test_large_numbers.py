@@ -29,10 +29,31 @@ def test_what_is_exact_is_not_warned_of():
     data.from_arrays(rows[:8], rows[8:])  # a warning would be an error
 
 
-def test_labels_are_kept_to_the_digit(tmp_path):
-    path = tmp_path / "mine.csv"
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_labels_are_kept_to_the_digit(tmp_path, suffix):
+    path = tmp_path / f"mine{suffix}"
     labels = 10_000_000_001 + 2 * np.arange(10)
-    np.savetxt(path, np.stack([np.arange(10), labels], 1), "%d", delimiter=",", header="a,id")
-    path.write_text(path.read_text().removeprefix("# "))
+    if suffix == ".csv":
+        columns = np.stack([np.arange(10), labels], 1)
+        np.savetxt(path, columns, "%d", delimiter=",", header="a,id", comments="")
+    else:
+        parquet = pytest.importorskip("pyarrow.parquet")
+        arrow = pytest.importorskip("pyarrow")
+        parquet.write_table(arrow.table({"a": np.arange(10), "id": labels}), path)
     dataset = data.from_file(path, label="id")
     np.testing.assert_array_equal(dataset.test_labels, labels[dataset.test_index])
+
+
+def test_a_column_of_words_without_any_is_missing(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    empty = arrow.array([None] * 10, arrow.string())
+    parquet.write_table(arrow.table({"a": np.arange(10), "b": empty}), tmp_path / "mine.parquet")
+    with pytest.raises(data.DataError, match=r"'b'.* is missing"):
+        data.from_file(tmp_path / "mine.parquet")
+
+
+def test_what_is_beyond_float32_is_refused_by_its_place(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("a,b\n1,2\n3,1e39\n" + "5,6\n" * 8)
+    with pytest.raises(data.DataError, match="line 3, column 'b': the value is infinite"):
+        data.from_file(path)

@@ -53,8 +53,8 @@ def measure(
         found = dict(arrays)
     if found["num_temperatures"] != settings.num_temperatures:
         raise SystemExit(
-            f"{path} is of {found['num_temperatures']} temperatures, and {settings.num_temperatures} "
-            "were asked for; move it away."
+            f"{path} is of {found['num_temperatures']} temperatures, and "
+            f"{settings.num_temperatures} were asked for; move it away."
         )
     return found
 

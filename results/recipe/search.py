@@ -50,6 +50,20 @@ _CHANGES = {
     "persistent": {"curriculum": "vae:0.7,persistent+restart_every=8:0.3"},
     "iwae5": {"curriculum": "iwae+K=5:1"},
     "iwae5-annealed": {"curriculum": f"iwae+K=5:0.6,{_AIWAE}:0.4"},
+    # At 328 epochs' cost.
+    "longer": {
+        "learning_rate": 0.02,
+        "curriculum": f"vae:0.5,{_AIWAE}:0.35,{_AIWAE.replace('T=5', 'T=11')}:0.15",
+    },
+    "slower": {"learning_rate": 0.015},
+    **{
+        f"slower-share{share:g}": {
+            "learning_rate": 0.015,
+            "curriculum": f"vae:{1 - share:g},{_AIWAE}:{share:g}",
+        }
+        for share in (0.4, 0.7)
+    },
+    "share0.4": {"curriculum": f"vae:0.6,{_AIWAE}:0.4"},
     "batch256": {"batch_size": 256, "learning_rate": 0.03},
     "batch1000": {"batch_size": 1000, "learning_rate": 0.05},
 }

@@ -3,8 +3,6 @@
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
-
 from aiwae_jax.data.dataset import DataError
 from aiwae_jax.data.readers import needs, tables
 from aiwae_jax.data.readers.content import Content
@@ -41,7 +39,7 @@ def _column(pa, compute, path: pathlib.Path, name: str, values) -> tables.Column
     kind = values.type
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         numbers = values.cast(pa.float64(), safe=False).combine_chunks()
-        return tables.Column(name, numbers.to_numpy(zero_copy_only=False).astype(np.float32))
+        return tables.Column(name, numbers.to_numpy(zero_copy_only=False))
     if pa.types.is_decimal(kind):
         return tables.Column(
             name, values.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False)

@@ -50,6 +50,8 @@ def coded(where: str, name: str, codes: np.ndarray, words: Sequence[str]) -> Col
     Raises:
       DataError: for numbers in another spelling.
     """
+    if not words:
+        return Column(name, np.full(len(codes), np.nan))
     if all(_DECIMAL_COMMA.fullmatch(word) for word in words):
         raise DataError(
             f"{where}: column {name!r} holds numbers with a decimal comma, {words[0]} say; write "

@@ -5,6 +5,7 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import pathlib
 import zlib
 from collections.abc import Iterator, Sequence
@@ -106,8 +107,15 @@ def _has_header(cells: Sequence[list[str]]) -> bool:
     )
     # A word that slipped in among measurements is an error of line 1, and no name.
     others = [cell for cell, word in zip(first, is_word, strict=True) if not word]
-    is_like_years = all(map(str.isdigit, others)) and len(set(others)) == len(others)
-    return over_numbers and (sum(is_word) > len(others) or is_like_years)
+    return over_numbers and (sum(is_word) > len(others) or _rise(others))
+
+
+def _rise(cells: Sequence[str]) -> bool:
+    """Whether cells are numbers, each above the one before: years, or wavelengths, as names."""
+    if any(cell.lower() in tables.MISSING for cell in cells):
+        return False
+    numbers = [float(cell) for cell in cells]
+    return all(one < next_one for one, next_one in itertools.pairwise(numbers))
 
 
 def _numbers(
@@ -139,12 +147,18 @@ def _numbers(
     if not rows.shape[1]:
         raise DataError(f"{path} has none of the columns that are data.")
     return Content(
-        rows.astype(np.float32),
+        _narrow(rows),
         labels,
         None if names is None else tuple(names),
         first_line=1 if names is None else 2,
         notes=tuple(notes),
     )
+
+
+def _narrow(rows: np.ndarray) -> np.ndarray:
+    """In float32; what is too large becomes infinite, and is refused by its place."""
+    with np.errstate(over="ignore"):
+        return rows.astype(np.float32)
 
 
 def _is_row_numbers(name: str, values: np.ndarray) -> bool:
