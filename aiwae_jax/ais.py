@@ -33,6 +33,7 @@ __all__ = [
     "step",
 ]
 
+_FAR = 4096.0  # nats; up to there neighbours in float32 differ by less than 0.0005
 AxisName = Hashable | tuple[Hashable, ...] | None
 
 
@@ -59,8 +60,8 @@ class AISState(NamedTuple):
       initial: log f_0 and its force at `position`.
       target: log f_n and its force at `position`.
       beta: `[]` the inverse temperature reached.
-      offset: `[]` nats, log f_n - log f_0 where the chain began. It is taken out of the energies
-        and of the increments, so that a large constant in log f_n costs neither its digits.
+      offset: `[]` nats, log f_n - log f_0 where the chain began, or far from there has come to;
+        taken out of energies and increments, whose digits a large constant would cost.
       work: what the increments without the offset sum up to.
       momentum: `[D]` where it persists from move to move, else empty.
     """
@@ -140,10 +141,23 @@ def reweight(state: AISState, beta: chex.Numeric) -> AISState:
     it is not finite the weight becomes zero, and where β repeats it is exactly 0.
     """
     beta = jnp.asarray(beta, state.beta.dtype)
+    state = _with_offset_nearby(state)
     difference = _centered(state).target.log_density - state.initial.log_density
     increment = weights.zero_if_broken((beta - state.beta) * difference)
     increment = jnp.where(beta == state.beta, 0.0, increment)  # not 0 * inf
     return state._replace(beta=beta, work=state.work.add(increment))
+
+
+def _with_offset_nearby(state: AISState) -> AISState:
+    """The same weight with an offset of where the chain is, if it came far from the old one.
+
+    From a wide prior log f_n may rise by millions, and numbers of that size are nats apart.
+    """
+    now = jax.lax.stop_gradient(state.target.log_density - state.initial.log_density)
+    is_far = jnp.isfinite(now) & (jnp.abs(now - state.offset) > _FAR)
+    offset = jnp.where(is_far, now, state.offset)
+    work = state.work.add_product(state.beta, state.offset - offset)
+    return state._replace(offset=offset, work=work)
 
 
 def _centered(state: AISState) -> AISState:
@@ -153,10 +167,7 @@ def _centered(state: AISState) -> AISState:
 
 
 def _at_beta(state: AISState) -> hmc.HMCState:
-    """The state that HMC at `state.beta` starts from: both ends, mixed with that very β.
-
-    Its density is f_β but for the constant that the offset takes out.
-    """
+    """The state that HMC at `state.beta` starts from, f_β but for a constant: both ends, mixed."""
     initial, target = state.initial, _centered(state).target
     return hmc.HMCState(
         position=state.position,

@@ -111,6 +111,7 @@ def test_the_constant_test_catches_plain_sums(monkeypatch):
         offset=jnp.zeros(())
     )
     monkeypatch.setattr(ais, "init", without)
+    monkeypatch.setattr(ais, "_FAR", math.inf)
     keys = jax.random.split(jax.random.key(0), 10)
     wrong = jax.jit(lambda keys, c: chains.__wrapped__(keys, c))(keys, 1e5)
     assert abs(log_mean(wrong) - 1e5 - exact(X)) > 0.5
@@ -144,6 +145,45 @@ def test_bounds_of_an_evaluation_keep_their_digits():
         spread = difference.std(axis=1, ddof=1) / math.sqrt(10)
         assert np.all(spread < 0.01)
         assert np.all(abs(difference.mean(axis=1)) < 0.01 + 3 * spread)
+
+
+def error_of_a_sharp_target(num_chains=64):
+    """Of log Z by a geometric schedule to N(0, 1e-4² I), where log f_n rises by 5e7 on the way."""
+    scales = jnp.full(2, 1e-4)
+    betas = np.concatenate([[0.0], np.geomspace(1e-9, 1.0, 2_000)])
+    step_sizes = np.minimum(1.0, 1e-4 / np.sqrt(betas[1:-1])) * np.resize([0.4, 0.7, 1.0], 1_999)
+
+    @jax.jit
+    @jax.vmap
+    def log_weights(key):
+        z_key, chain_key = jax.random.split(key)
+        return ais.run_chain(
+            chain_key,
+            jax.random.normal(z_key, (2,)),
+            distributions.standard_normal(2).log_prob,
+            distributions.DiagNormal(jnp.zeros(2), scales).log_prob,
+            betas,
+            step_sizes,
+            num_leapfrog_steps=2,
+            with_last_move=False,
+        )[1]
+
+    found = np.asarray(log_weights(jax.random.split(jax.random.key(0), num_chains)), np.float64)
+    weights_ = np.exp(found - found.max())
+    error = weights_.std(ddof=1) / weights_.mean() / math.sqrt(num_chains)
+    return log_mean(found), error
+
+
+def test_an_offset_follows_a_chain_that_leaves_it_far_behind():
+    found, error = error_of_a_sharp_target()
+    assert error < 0.15
+    assert abs(found) < 4 * error
+
+
+def test_the_sharp_target_test_catches_an_offset_that_stays_behind(monkeypatch):
+    monkeypatch.setattr(ais, "_FAR", math.inf)
+    found, _ = error_of_a_sharp_target()
+    assert abs(found) > 1.0
 
 
 def test_log_densities_that_fp32_cannot_resolve_are_named():

@@ -54,7 +54,8 @@ def test_errors_are_of_the_size_of_the_spread_over_keys():
 def test_too_few_temperatures_are_not_relied_on():
     far = 30.0 * np.ones((3, 3), np.float32)
     settings = evaluate.Settings(num_temperatures=2, num_chains=8)
-    found = evaluate.log_likelihood(jax.random.key(0), TARGET, np.r_[X, far], settings)
+    with pytest.warns(UserWarning, match="are unreliable, and so is their mean: standard errors"):
+        found = evaluate.log_likelihood(jax.random.key(0), TARGET, np.r_[X, far], settings)
     assert not found.is_reliable[len(X) :].any()
     single = evaluate.Settings(num_temperatures=2, num_chains=1)
     found = evaluate.log_likelihood(jax.random.key(0), TARGET, X, single)

@@ -245,7 +245,8 @@ def check_plan(plan: Plan, settings: Settings) -> None:
         )
     num = settings.num_temperatures
     schedules.check_schedule(np.asarray(plan.betas))
-    if np.shape(plan.betas) != (num,) or np.shape(plan.step_sizes) != (num - 2,):
+    is_of_moves = np.shape(plan.step_sizes)[:1] == (num - 2,) and np.ndim(plan.step_sizes) <= 2
+    if np.shape(plan.betas) != (num,) or not is_of_moves:
         raise ValueError(
             f"`plan` has {np.size(plan.betas)} betas and {np.size(plan.step_sizes)} step sizes, "
             f"but `settings.num_temperatures`={num} needs {num} and {num - 2}; use `tune` with the "

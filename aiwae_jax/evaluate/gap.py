@@ -22,7 +22,7 @@ from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
 from aiwae_jax.evaluate.likelihood import Likelihood, anneal, mean_and_standard_error
 from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.evaluate.target import Target
-from aiwae_jax.evaluate.tuning import find_plan
+from aiwae_jax.evaluate.tuning import find_plan, suited
 from aiwae_jax.types import PyTree
 
 _SEARCH_FACTORS = (1.5, 4.0)  # by which the search raises T, at least and at most
@@ -164,7 +164,7 @@ def bidirectional(
     )
     found = _enclose(key, work, num_data, plan)
     verdicts.warn_of_broken([found.forward, found.reverse], work.settings)
-    verdicts.warn_of_rounding([found.forward, found.reverse])
+    verdicts.warn_of_rounding([found.forward, found.reverse], work.settings)
     _warn_of_impossible(found)
     return found
 
@@ -172,14 +172,15 @@ def bidirectional(
 def _enclose(key: chex.PRNGKey, work: Work, num_data: int, plan: Plan | None) -> Bidirectional:
     """`bidirectional` behind its door."""
     data_key, pilot_data_key, pilot_key, forward_key, reverse_key = jax.random.split(key, 5)
-    sample, pilot_gradients = work.target.sample, 0
+    sample, is_given = work.target.sample, plan is not None
     if plan is None:
         x, _ = simulation.draws(pilot_data_key, sample, work.settings.num_pilot_data)
         plan = find_plan(pilot_key, work, x)
-        pilot_gradients = plan.num_gradients
 
-    # Both directions on the same data, and one progress of the two.
+    # Both directions on the same data, by one plan, and one progress of the two.
     x, latents = simulation.draws(data_key, sample, num_data)
+    before = plan.num_gradients if is_given else 0
+    plan = suited(jax.random.fold_in(pilot_key, 1), work, plan, x)
     each = cost.num_gradients(work.settings, num_data)
 
     def run(run_key, latents, done_before):
@@ -191,7 +192,7 @@ def _enclose(key: chex.PRNGKey, work: Work, num_data: int, plan: Plan | None) ->
 
     forward = run(forward_key, None, 0)
     reverse = run(reverse_key, latents, each)
-    return Bidirectional(forward, reverse, pilot_gradients + 2 * each)
+    return Bidirectional(forward, reverse, plan.num_gradients - before + 2 * each)
 
 
 class GapSearch(NamedTuple):
@@ -300,7 +301,7 @@ def reach_gap(
     # What was stopped at is measured again.
     _, result = measure(settings, plan)
     verdicts.warn_of_broken([result.forward, result.reverse], settings)
-    verdicts.warn_of_rounding([result.forward, result.reverse])
+    verdicts.warn_of_rounding([result.forward, result.reverse], settings)
     _warn_of_impossible(result)
     return GapSearch(
         settings=settings,

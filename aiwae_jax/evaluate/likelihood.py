@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import checks, fingerprint
-from aiwae_jax.evaluate import calls, chunks, cost, doors, population, verdicts
+from aiwae_jax.evaluate import calls, chunks, cost, doors, own_steps, population, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
 from aiwae_jax.evaluate.population import Annealed, Chunk, Course
 from aiwae_jax.evaluate.settings import ADAPT, DEFAULT_SETTINGS, Plan, Settings
@@ -16,7 +16,7 @@ from aiwae_jax.evaluate.target import Target
 from aiwae_jax.evaluate.tuning import find_plan
 from aiwae_jax.types import PyTree
 
-_PIECES = 4  # version of what is stored
+_PIECES = 5  # version of what is stored
 
 
 class Likelihood(NamedTuple):
@@ -42,6 +42,9 @@ class Likelihood(NamedTuple):
         for a non-finite energy, or more than 9 of 10 chains ended with weight zero.
       rounding: `[N]` by how much neighbouring numbers differ where a datum's log densities lie,
         nats: no estimate is more exact.
+      is_reliable: `[N]` whether an estimate can be relied on, as far as its chains can tell: by
+        their standard error, effective sample size, spread, dead chains and rounding, and the
+        thresholds of `Settings`. No verdict sees a mode that no chain found.
     """
 
     log_likelihood: np.ndarray
@@ -57,21 +60,12 @@ class Likelihood(NamedTuple):
     is_unbiased: bool
     is_broken: np.ndarray
     rounding: np.ndarray
-
-    @property
-    def is_reliable(self) -> np.ndarray:
-        """`[N]` whether an estimate can be relied on, as far as its chains can tell.
-
-        Its chains did not break, and its standard error, and what rounding takes from it, are small
-        enough (`verdicts.LARGEST_ERROR`, 0.5 nats, hence a bias of about 0.1 at most).
-        """
-        is_exact = self.standard_errors <= verdicts.LARGEST_ERROR  # not where it is NaN
-        return ~self.is_broken & is_exact & (self.rounding <= verdicts.LARGEST_ERROR)
+    is_reliable: np.ndarray
 
     def of_first(self, num: int) -> "Likelihood":
         """The estimates of the first `num` data; what is of all of them stays as it is."""
         own = ("log_likelihood", "standard_errors", "effective_sample_size", "log_weight_variance")
-        own += ("is_broken", "rounding")
+        own += ("is_broken", "rounding", "is_reliable")
         return self._replace(**{name: getattr(self, name)[:num] for name in own})
 
     @property
@@ -114,6 +108,7 @@ def anneal(
     doors.check_plan(plan, work.settings)
     settings, store = work.settings, work.store
     functions, program = work.target.functions, settings.program()
+    factors = own_steps.log_factors_of(plan, x)
     direction = 1 if latents is None else -1
     course = Course(
         plan.betas[::direction],
@@ -129,13 +124,15 @@ def anneal(
     per_datum_move = settings.num_chains * settings.num_leapfrog_steps
 
     # Chunk after chunk; parameters are hashed once.
-    shared = fingerprint.digest(_PIECES, key, settings, course.betas, course.step_sizes, functions)
+    of_course = course.betas, course.step_sizes
+    shared = fingerprint.digest(_PIECES, key, settings.of_chains, *of_course, functions)
     pace, results, counts = chunks.Pace(), [], []
     for number, (indices, num_kept) in enumerate(chunks.of(num_data, min(chunk_size, num_data))):
         chunk_latents = None if latents is None else latents[indices]
         own = indices if numbers is None else numbers[indices]
-        chunk = Chunk(own, chunks.select(x, indices), num_kept, chunk_latents)
-        digest = fingerprint.digest(shared, own, chunk.x, chunk.latents, num_kept)
+        chunk_factors = None if factors is None else factors[indices]
+        chunk = Chunk(own, chunks.select(x, indices), num_kept, chunk_latents, chunk_factors)
+        digest = fingerprint.digest(shared, *chunk)
         name = f"chunk-{number:05d}-{digest}"
         if name in store:
             count(num_kept * per_datum_move * (len(course.betas) - 2))
@@ -182,11 +179,19 @@ def _joined(
     is_frozen = ADAPT[settings.adapt] == population.FROZEN
     num_moves = settings.num_temperatures - 2
     num_nonfinite, num_zero = joined(lambda r: r.num_nonfinite), joined(lambda r: r.num_zero_weight)
+    rounding = joined(lambda r: r.rounding)
+    standard_errors = joined(lambda r: r.standard_error)
+    effective_sample_size = joined(lambda r: r.effective_sample_size)
+    is_broken = verdicts.is_broken(num_nonfinite, num_zero, settings.num_chains, num_moves)
+    log_weight_variance = joined(lambda r: r.log_weight_variance)
+    is_reliable = verdicts.is_reliable(
+        standard_errors, effective_sample_size, log_weight_variance, num_zero, rounding, settings
+    )
     return Likelihood(
         log_likelihood=direction * joined(lambda r: r.log_mean_weight),
-        standard_errors=joined(lambda r: r.standard_error),
-        effective_sample_size=joined(lambda r: r.effective_sample_size),
-        log_weight_variance=joined(lambda r: r.log_weight_variance),
+        standard_errors=standard_errors,
+        effective_sample_size=effective_sample_size,
+        log_weight_variance=log_weight_variance,
         plan=plan if is_frozen else plan._replace(step_sizes=averaged(lambda r: r.step_sizes)),
         acceptance=averaged(lambda r: r.acceptance),
         path_sample_size=averaged(lambda r: r.path_sample_size),
@@ -194,8 +199,9 @@ def _joined(
         num_zero_weight=int(num_zero.sum()),
         num_gradients=cost.num_gradients(settings, len(num_zero)),
         is_unbiased=is_frozen,
-        is_broken=verdicts.is_broken(num_nonfinite, num_zero, settings.num_chains, num_moves),
-        rounding=joined(lambda r: r.rounding),
+        is_broken=is_broken,
+        rounding=rounding,
+        is_reliable=is_reliable & ~is_broken,
     )
 
 
@@ -236,7 +242,7 @@ def log_likelihood(
         the pilots and then for the estimate.
 
     Returns:
-      A `Likelihood` of NumPy arrays. A warning names data that are `is_broken`.
+      A `Likelihood` of NumPy arrays. Warnings name data that are `is_broken`, or unreliable.
 
     Raises:
       ValueError: for impossible settings, no data, functions whose shapes do not fit, values that
@@ -258,5 +264,6 @@ def log_likelihood(
         plan = find_plan(pilot_key, work, x)
     found = anneal(run_key, work, plan, x, numbers=numbers)
     verdicts.warn_of_broken([found], work.settings)
-    verdicts.warn_of_rounding([found])
+    verdicts.warn_of_rounding([found], work.settings)
+    verdicts.warn_of_unreliable(found, work.settings)
     return found

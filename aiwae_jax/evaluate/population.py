@@ -24,9 +24,9 @@ from aiwae_jax.types import Move, PyTree
 
 SEGMENT_SIZE = 256  # temperatures per call at most
 
-# What becomes of the step size after each temperature.
-FROZEN, PILOT, PAPER = range(3)
-_PILOT_GAIN = 0.3
+# What becomes of the step size after each temperature: nothing, or the authors' rule.
+FROZEN, PAPER = range(2)
+NUM_KNOTS = 16  # along the path, where a datum's own factor on the step sizes is given
 _NEGLIGIBLE = 20.0  # nats below a datum's heaviest chain: no part in its estimate
 _STEP_SIZE_RANGE = (1e-8, 1e3)
 _PAPER_LOG_FACTORS = (math.log(1.002), math.log(0.998))
@@ -50,15 +50,15 @@ class Program:
 class Segment(NamedTuple):
     """Diagnostics of a stretch of temperatures; the first `num_moves` slots count."""
 
-    step_sizes: chex.Array  # [S] as used, or as adapted after the move
-    acceptance: chex.Array  # [S]
+    step_sizes: chex.Array  # [S] or [S, D] as used, or as adapted after the move
+    acceptance: chex.Array  # [S] of chains whose weight is not zero
     work_variance: chex.Array  # [S] of log f_n - log f_0 over a datum's chains, mean over data
     path_sample_size: chex.Array  # [S] effective sample size of a datum's chains, mean over data
     num_nonfinite: chex.Array  # [B]
 
 
 @partial(jax.jit, static_argnames="program")
-def _start(key, numbers, x, latents, functions, *, program):
+def start(key, numbers, x, latents, functions, *, program):
     """Draws every chain's starting point; keys depend on a datum's number, not on its chunk.
 
     With `latents`, chains start at β=1 from their datum's exact latent, which they share.
@@ -87,10 +87,9 @@ def _start(key, numbers, x, latents, functions, *, program):
 
 
 def _log_step_size_change(rule, acceptance, target_acceptance):
-    """Nothing; Robbins & Monro (1951) in the logarithm; or the authors' ×1.002 and ×0.998."""
-    pilot = _PILOT_GAIN * (acceptance - target_acceptance)
+    """Nothing, or the authors' ×1.002 and ×0.998."""
     paper = jnp.where(acceptance >= target_acceptance, *_PAPER_LOG_FACTORS)
-    return jnp.select([rule == PILOT, rule == PAPER], [pilot, paper], jnp.zeros_like(pilot))
+    return jnp.where(rule == PAPER, paper, 0.0)
 
 
 def _variance(values):
@@ -108,6 +107,7 @@ class _Data(NamedTuple):
     keys: chex.Array  # [B, K]
     x: PyTree
     is_counted: chex.Array  # [B]; what fills up the chunk is left out of diagnostics
+    log_factors: chex.Array | None  # [B, NUM_KNOTS] on the step sizes, where data have their own
 
 
 class _Stretch(NamedTuple):
@@ -116,7 +116,8 @@ class _Stretch(NamedTuple):
     first: chex.Numeric  # the number of its first temperature, for the keys
     num_moves: chex.Numeric
     betas: chex.Array  # [S] of which the first `num_moves` count
-    step_sizes: chex.Array  # [S] likewise
+    step_sizes: chex.Array  # [S] or [S, D] likewise
+    places: chex.Array  # [S] among the knots
     rule: chex.Numeric
     target_acceptance: chex.Numeric
 
@@ -132,15 +133,17 @@ def _anneal(states, step_size, data, functions, stretch, *, program):
     dtype = states.position.dtype
     betas, step_sizes = stretch.betas.astype(dtype), stretch.step_sizes.astype(dtype)
     target_acceptance = stretch.target_acceptance.astype(dtype)
-    num_counted = jnp.sum(data.is_counted).astype(dtype)
+    places = stretch.places.astype(dtype)
     move = program.build_move()
 
-    def anneal_datum(states, keys, x, is_counted):
+    def anneal_datum(states, keys, x, is_counted, log_factors):
         # The encoder, once per datum and call.
         path = paths.SPACES[program.chain_space](*functions, x)
 
-        def mean_over_data(value):
-            return jax.lax.psum(jnp.where(is_counted, value, 0.0), "datum") / num_counted
+        def mean_over_data(value, counts=True):
+            counts = is_counted & counts
+            num = jax.lax.psum(counts.astype(dtype), "datum")
+            return jax.lax.psum(jnp.where(counts, value, 0.0), "datum") / jnp.maximum(num, 1.0)
 
         def step(key, state, i, step_size):
             return ais.step(
@@ -157,11 +160,20 @@ def _anneal(states, step_size, data, functions, stretch, *, program):
             states, step_size, segment = carry
             # All chains move with one step size.
             step_size = jnp.where(stretch.rule == FROZEN, segment.step_sizes[i], step_size)
-            states, info = jax.vmap(lambda key, state: step(key, state, i, step_size))(keys, states)
+            own = step_size
+            if log_factors is not None:
+                knots = jnp.arange(NUM_KNOTS, dtype=dtype)
+                own = own * jnp.exp(jnp.interp(places[i], knots, log_factors.astype(dtype)))
+            states, info = jax.vmap(lambda key, state: step(key, state, i, own))(keys, states)
 
-            # It follows their acceptance, if it may; a move that rejects nothing has no use for
-            # its step size, which must stay a number.
-            acceptance = mean_over_data(jnp.mean(info.acceptance))
+            # It follows the acceptance of chains that still count, if it may; a move that rejects
+            # nothing has no use for its step size, which must stay a number.
+            is_alive = jnp.isfinite(states.log_weight)
+            num_alive = jnp.sum(is_alive)
+            acceptance = jnp.sum(jnp.where(is_alive, info.acceptance, 0.0)) / jnp.maximum(
+                num_alive, 1
+            ).astype(dtype)
+            acceptance = mean_over_data(acceptance, num_alive > 0)
             change = _log_step_size_change(stretch.rule, acceptance, target_acceptance)
             step_size = jnp.clip(step_size * jnp.exp(change), *_STEP_SIZE_RANGE)
 
@@ -179,7 +191,7 @@ def _anneal(states, step_size, data, functions, stretch, *, program):
             )
             return states, step_size, segment
 
-        zeros = jnp.zeros_like(step_sizes)
+        zeros = jnp.zeros_like(betas)
         segment = Segment(step_sizes, zeros, zeros, zeros, jnp.zeros((), jnp.int32))
         carry = states, step_size.astype(dtype), segment
         return jax.lax.fori_loop(0, stretch.num_moves, body, carry)
@@ -223,8 +235,8 @@ class Annealed(NamedTuple):
       num_zero_weight: `[B]` chains of weight zero.
       rounding: `[B]` by how much neighbouring numbers of the chains' dtype differ where log f_0 or
         log f_n is largest at the end of a chain that counts, nats: no estimate is more exact.
-      step_sizes: `[T-2]` as used, or as adapted after each move.
-      acceptance: `[T-2]`.
+      step_sizes: `[T-2]` or `[T-2, D]` as used, or as adapted after each move.
+      acceptance: `[T-2]` of the chains whose weight is not zero.
       work_variance: `[T-2]` of log f_n - log f_0 at each β, nats².
       path_sample_size: `[T-2]` effective sample size of the chains so far, mean over data.
       num_nonfinite: `[B]` moves rejected for a non-finite energy.
@@ -251,12 +263,15 @@ class Chunk(NamedTuple):
       x: the data, leading axis B.
       num_counted: how many of them, from the first on, the diagnostics are about.
       latents: `[B, D]` exact samples of f_n to start from, or None to start from f_0.
+      log_factors: `[B, NUM_KNOTS]` logarithms of factors on each datum's step sizes, at places
+        evenly spread over the moves, or None where no datum has its own.
     """
 
     numbers: np.ndarray
     x: PyTree
     num_counted: int
     latents: np.ndarray | None = None
+    log_factors: np.ndarray | None = None
 
 
 class Course(NamedTuple):
@@ -264,9 +279,10 @@ class Course(NamedTuple):
 
     Attributes:
       betas: `[T]` schedule, from 0 to 1, or from exact latents from 1 to 0.
-      step_sizes: `[T-2]` of the moves at betas[1:-1]; a rule that adapts starts from the first.
-      rule: FROZEN, PILOT or PAPER.
-      target_acceptance: what the other two steer to.
+      step_sizes: `[T-2]`, or `[T-2, D]` of each coordinate, of the moves at betas[1:-1]; a rule
+        that adapts starts from the first.
+      rule: FROZEN or PAPER.
+      target_acceptance: what the latter steers to.
     """
 
     betas: np.ndarray
@@ -276,15 +292,26 @@ class Course(NamedTuple):
 
     def stretch(self, first: int, num_moves: int) -> _Stretch:
         """The next temperatures, filled up to the one length that is compiled."""
-        these, padding = slice(first, first + num_moves), (0, SEGMENT_SIZE - num_moves)
+
+        def filled(values: np.ndarray) -> np.ndarray:
+            these = values[first : first + num_moves]
+            missing = [(0, SEGMENT_SIZE - num_moves)] + [(0, 0)] * (these.ndim - 1)
+            return np.pad(these, missing)
+
         return _Stretch(
             np.int32(first + 1),
             np.int32(num_moves),
-            np.pad(self.betas[1:-1][these], padding),
-            np.pad(self.step_sizes[these], padding),
+            filled(self.betas[1:-1]),
+            filled(self.step_sizes),
+            filled(self._places()),
             np.int32(self.rule),
             np.asarray(self.target_acceptance),
         )
+
+    def _places(self) -> np.ndarray:
+        """Of the moves among the knots, which are in the order of rising temperatures."""
+        places = np.linspace(0.0, NUM_KNOTS - 1.0, max(len(self.betas) - 2, 0))
+        return places if self.betas[0] < self.betas[-1] else places[::-1]
 
 
 def run(
@@ -317,10 +344,12 @@ def run(
     num_data = len(chunk.numbers)
     place = Placement(num_data)
     key, functions = place.replicate((key, functions))
-    numbers, x, latents = place.split((chunk.numbers, chunk.x, chunk.latents))
+    numbers, x, latents, factors = place.split(
+        (chunk.numbers, chunk.x, chunk.latents, chunk.log_factors)
+    )
     is_counted = place.split(np.arange(num_data) < chunk.num_counted, filler=False)
-    keys, states = _start(key, numbers, x, latents, functions, program=program)
-    data = _Data(keys, x, is_counted)
+    keys, states = start(key, numbers, x, latents, functions, program=program)
+    data = _Data(keys, x, is_counted, factors)
 
     # On the devices from the start, as later segments leave it, so that one program serves all.
     num_all = len(course.betas) - 2
@@ -328,7 +357,11 @@ def run(
     step_size = place.replicate(step_size)
 
     # Segment after segment; each fetch waits for the device.
-    found = Segment(*(np.zeros(num_all) for _ in range(4)), np.zeros(num_data, np.int32))
+    found = Segment(
+        np.zeros(np.shape(course.step_sizes)),
+        *(np.zeros(num_all) for _ in range(3)),
+        np.zeros(num_data, np.int32),
+    )
     first = 0
     while first < num_all:
         began = time.monotonic()

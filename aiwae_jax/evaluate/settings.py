@@ -104,12 +104,48 @@ class Settings:
         help="Pilot chains per image; at least 2, for their variance places the temperatures.",
         at_least=2,
     )
+    num_pilot_rounds: int = options.option(
+        4,
+        flag="eval_pilot_rounds",
+        help="Rounds of pilots at most that check temperatures and step sizes, and mend them where "
+        "they are not level. Default 4; most often the first suffices.",
+        at_least=1,
+    )
     move: str = options.option(
         "hmc",
         flag="eval_move",
         help="How chains move: hmc for continuous latents, for binary ones langevin (the default "
         "there), informed or gibbs.",
         choices=tuple(moves.MOVES),
+    )
+
+    largest_error: float = options.option(
+        0.5,
+        flag="eval_largest_error",
+        help="Nats: an estimate with a larger standard error is marked as unreliable. Default 0.5, "
+        "hence a bias of about 0.1 at most.",
+        above=0,
+    )
+    least_sample_size: float | None = options.option(
+        None,
+        flag="eval_least_sample_size",
+        help="One whose chains have a smaller effective sample size is marked likewise. Default an "
+        "eighth of the chains, and at least 4.",
+        at_least=1,
+    )
+    most_dead_chains: float = options.option(
+        0.05,
+        flag="eval_most_dead_chains",
+        help="One with a larger share of chains of weight zero is marked likewise. Default 0.05.",
+        at_least=0,
+        at_most=1,
+    )
+    largest_rounding: float = options.option(
+        0.05,
+        flag="eval_largest_rounding",
+        help="Nats: one whose log densities are so large that neighbouring numbers differ by more "
+        "is marked likewise. Default 0.05.",
+        above=0,
     )
 
     def __post_init__(self):
@@ -127,6 +163,11 @@ class Settings:
                 "`schedule='linear'`, as the paper does."
             )
 
+    @property
+    def of_chains(self) -> "Settings":
+        """The same chains; the verdict's thresholds, which change nothing stored, at defaults."""
+        return dataclasses.replace(self, **_VERDICT)
+
     def program(self, num_chains: int | None = None) -> population.Program:
         """The compiled program of these chains; without a space to live in, that of base space."""
         return population.Program(
@@ -138,6 +179,11 @@ class Settings:
         )
 
 
+_VERDICT = {
+    field.name: field.default
+    for field in dataclasses.fields(Settings)
+    if field.name in ("largest_error", "least_sample_size", "most_dead_chains", "largest_rounding")
+}
 DEFAULT_SETTINGS = Settings()
 PAPER_SETTINGS = Settings(
     num_temperatures=10_000,
@@ -162,10 +208,18 @@ class Plan(NamedTuple):
 
     Attributes:
       betas: `[T]` schedule.
-      step_sizes: `[T-2]` of the moves at betas[1:-1] (`adapt="paper"` starts from the first).
+      step_sizes: `[T-2]` of the moves at betas[1:-1] (`adapt="paper"` starts from the first), or
+        `[T-2, D]` of each coordinate where their scales differ, which is HMC with a diagonal mass
+        matrix per temperature.
       num_gradients: gradient evaluations of log p(x, z) that the pilots took.
+      rows: `[M]` digests of the data that have factors of their own on the step sizes, by which
+        they are known again.
+      log_factors: `[M, NUM_KNOTS]` logarithms of these factors, at places evenly spread over the
+        moves.
     """
 
     betas: np.ndarray
     step_sizes: np.ndarray
     num_gradients: int
+    rows: np.ndarray = np.zeros(0, "<U16")
+    log_factors: np.ndarray = np.zeros((0, population.NUM_KNOTS))

@@ -3,32 +3,56 @@
 Adapting on the very chains that are reported makes their step sizes depend on their noise, and
 E[w] = p(x) holds no longer. Pilots have keys of their own; what they found is a `Plan`, and any
 number of unbiased estimates can be made with it.
+
+A plan is found in rounds, for no pilot can place temperatures that it has not seen: pilots search
+on even temperatures, or climb where these are too coarse for the path; then pilots with frozen step
+sizes check what was found, and what is not level yet is mended and checked again.
 """
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import chex
 import jax
 import numpy as np
 
 from aiwae_jax import checks, fingerprint, schedules
-from aiwae_jax.evaluate import calls, chunks, doors, population, verdicts
+from aiwae_jax.evaluate import calls, doors, own_steps, pilots, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
-from aiwae_jax.evaluate.population import Chunk, Course
 from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.evaluate.target import Target
 from aiwae_jax.types import PyTree
 
 _NUM_WARM_UP_MOVES = 30  # pilot moves at β=0, while the step size finds its scale
 _PILOT_TEMPERATURES = (100, 500)  # at least, at most
+_MOST_MOVES = 2000  # of a climb
+_FEWEST_CHAINS = 64  # of all pilot data together
 _INITIAL_STEP_SIZE = 0.1
 _SMOOTHING_WINDOW = 5  # temperatures
 _LINEAR_SHARE = 0.2  # of an adaptive schedule, so that no stretch of the path is left bare
+_MOST_INCREMENT = 1.0  # nats², variance between two pilot temperatures that still show the path
+_LEVEL = 6.0  # times the mean, variance of an increment that is level with the others
+_NEGLIGIBLE = 0.1  # nats², variance of all increments together that needs no levelling
+_ACCEPTANCE_MISSED = 0.2  # of the wanted one, that a further round mends
+_ODD = 3.0  # between the step sizes of a datum and of most, from which on it has its own
+_MOST_ANGLE = 2.0  # radians of a trajectory of a Gaussian; half a turn brings it back
+_RESONANT_SHARE = 0.1  # of the temperatures
+_STRETCHED = 3.0  # between the scales of two coordinates, from which on each gets a step size
+_VERSION = 2  # of what is stored
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Moving geometric mean over temperatures, with a shorter window at the two ends."""
+    """Moving geometric mean over temperatures `[S, ...]`, with a shorter window at the two ends."""
+    return np.exp(_smooth_mean(np.log(values)))
+
+
+def _smooth_mean(values: np.ndarray) -> np.ndarray:
+    """Moving mean over temperatures `[S, ...]`, likewise."""
     ones = np.ones(_SMOOTHING_WINDOW)
-    counts = np.convolve(np.ones_like(values), ones, mode="same")
-    return np.exp(np.convolve(np.log(values), ones, mode="same") / counts)
+    counts = np.convolve(np.ones(len(values)), ones, mode="same")
+    columns = values.reshape(len(values), -1).T
+    sums = np.stack([np.convolve(column, ones, mode="same") for column in columns], axis=1)
+    return (sums / counts[:, None]).reshape(values.shape)
 
 
 def equal_variance_schedule(
@@ -44,32 +68,66 @@ def equal_variance_schedule(
       work_variance: `[S]` of log f_n - log f_0 under f_β, nats².
       num_temperatures: T.
     """
-    grid = np.linspace(0.0, 1.0, 1001)
+    grid = np.union1d(np.linspace(0.0, 1.0, 1001), betas)
+    widths = np.diff(grid)
     density = np.sqrt(np.interp(grid, betas, work_variance))
-    total = density.mean()
+    total = np.sum(widths * 0.5 * (density[1:] + density[:-1]))
     if not (np.isfinite(total) and total > 0.0):
         return np.linspace(0.0, 1.0, num_temperatures)
     density = (1.0 - _LINEAR_SHARE) * density / total + _LINEAR_SHARE
-    cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
+    cumulative = np.concatenate([[0.0], np.cumsum(widths * 0.5 * (density[1:] + density[:-1]))])
     cumulative /= cumulative[-1]
     schedule = np.interp(np.linspace(0.0, 1.0, num_temperatures), cumulative, grid)
     schedule[0], schedule[-1] = 0.0, 1.0
     return schedule
 
 
-def _pilot_sizes(settings: Settings, num_data: int) -> tuple[int, int]:
-    """Counts the data that pilots use, and the temperatures of their own grid, of bounded size."""
-    num_temperatures = int(np.clip(settings.num_temperatures, *_PILOT_TEMPERATURES))
-    return min(settings.num_pilot_data, num_data), num_temperatures
+class Profile(NamedTuple):
+    """What pilots know of a path, at temperatures from 0 on.
+
+    Attributes:
+      betas: `[S]`.
+      log_step_sizes: `[S]`, or `[S, D]` of each coordinate.
+      work_variance: `[S]` of log f_n - log f_0, mean over data, nats².
+      log_factors: `[B, S]` of the pilots' own data on the step sizes; 0 of those like most.
+      is_varied: whether neighbouring step sizes are to differ, see `pilots.vary`.
+    """
+
+    betas: np.ndarray
+    log_step_sizes: np.ndarray
+    work_variance: np.ndarray
+    log_factors: np.ndarray
+    is_varied: bool
+
+    def step_sizes(self, betas: np.ndarray) -> np.ndarray:
+        """`[T]` or `[T, D]` at temperatures between those that are known."""
+        columns = self.log_step_sizes.reshape(len(self.betas), -1).T
+        found = np.stack([np.interp(betas, self.betas, column) for column in columns], axis=1)
+        return np.exp(found).reshape(len(betas), *self.log_step_sizes.shape[1:])
+
+    def increments(self) -> np.ndarray:
+        """`[S-1]` variances of the log weight's increments between these temperatures, nats²."""
+        return np.square(np.diff(self.betas)) * self.work_variance[:-1]
 
 
 def num_pilot_moves(settings: Settings, num_data: int) -> int:
-    """Counts the moves of all pilot chains in both passes."""
+    """Counts the moves of all pilot chains, if no further round is needed."""
     if settings.adapt == "paper":
         return 0
-    num_pilot_data, num_temperatures = _pilot_sizes(settings, num_data)
-    num_chains = num_pilot_data * settings.num_pilot_chains
-    return 2 * num_chains * (_NUM_WARM_UP_MOVES + num_temperatures - 2)
+    num_pilot_data, num_chains = pilot_sizes(settings, num_data)
+    num_moves = _NUM_WARM_UP_MOVES + _num_pilot_temperatures(settings) - 2
+    scan = own_steps.num_scan_moves(settings, num_data)
+    return num_chains * (2 * num_pilot_data * num_moves + scan)
+
+
+def pilot_sizes(settings: Settings, num_data: int) -> tuple[int, int]:
+    """Counts the data that pilots use, and the chains of each: more where data are few."""
+    num_pilot_data = min(settings.num_pilot_data, num_data)
+    return num_pilot_data, max(settings.num_pilot_chains, _FEWEST_CHAINS // num_pilot_data)
+
+
+def _num_pilot_temperatures(settings: Settings) -> int:
+    return int(np.clip(settings.num_temperatures, *_PILOT_TEMPERATURES))
 
 
 @calls.of_target
@@ -87,7 +145,8 @@ def tune(
     Args:
       key: consumed; the chains that are reported need another one.
       target: what is to be measured.
-      x: pytree of data with leading axis N, of which `settings.num_pilot_data` are used.
+      x: pytree of data with leading axis N, of which `settings.num_pilot_data` are used; the rest
+        is only looked at for data that need step sizes of their own.
       settings: the chains to tune for.
       store: where the plan is kept, and found again.
       progress_fn: called about every second with (gradient evaluations done, in all).
@@ -103,84 +162,217 @@ def tune(
 
 def find_plan(key: chex.PRNGKey, work: Work, x: PyTree, *, with_warning: bool = False) -> Plan:
     """`tune` behind its door: the plan that the store has, or a new one."""
-    name = f"plan-{fingerprint.digest(key, work.settings, x, work.target.functions)}"
+    asked = (_VERSION, key, work.settings.of_chains, x, work.target.functions)
+    name = f"plan-{fingerprint.digest(*asked)}"
     if name not in work.store:
         with jax.default_matmul_precision("highest"):
             plan = _new_plan(key, work, x, with_warning=with_warning)
         work.store[name] = {field: np.asarray(a) for field, a in plan._asdict().items()}
-    found = work.store[name]
-    return Plan(found["betas"], found["step_sizes"], int(found["num_gradients"]))
+    return _stored(work.store[name])
 
 
 def _new_plan(key: chex.PRNGKey, work: Work, x: PyTree, *, with_warning: bool) -> Plan:
-    """Runs the pilots, if there are any.
-
-    A first pass steers its step size along the path and measures where the work varies. A second
-    one runs with frozen step sizes on the schedule that follows from it: near the integrator's
-    stability limit the acceptance falls off a cliff, and a step size that is right on average is
-    wrong for good.
-    """
-    settings = work.settings
-    num_temperatures, is_adaptive = settings.num_temperatures, settings.schedule == "adaptive"
-    fixed_schedule = schedules.SCHEDULES.get(settings.schedule, schedules.linear_schedule)
+    """Runs the pilots, if there are any; once more where the data that they saw were not all."""
+    settings, num_data = work.settings, checks.num_rows("x", x)
     if settings.adapt == "paper":
-        step_sizes = np.full(num_temperatures - 2, _INITIAL_STEP_SIZE)
-        return Plan(np.asarray(fixed_schedule(num_temperatures)), step_sizes, 0)
+        step_sizes = np.full(settings.num_temperatures - 2, _INITIAL_STEP_SIZE)
+        return Plan(np.asarray(_fixed_schedule(settings, settings.num_temperatures)), step_sizes, 0)
 
-    # Some of the data, and chains that are like those to come but for their number.
-    num_data = checks.num_rows("x", x)
-    num_pilot_data, num_pilot_temperatures = _pilot_sizes(settings, num_data)
+    num_pilot_data, num_chains = pilot_sizes(settings, num_data)
+    team = pilots.Team(work, x, num_pilot_data, num_chains)
+    team.expects(num_pilot_moves(settings, num_data))
+    first_key, scan_key, second_key, own_key = jax.random.split(key, 4)
     indices = np.linspace(0, num_data - 1, num_pilot_data).round().astype(np.int32)
-    chunk = Chunk(indices, chunks.select(x, indices), num_pilot_data)
-    program = settings.program(settings.num_pilot_chains)
-    gradients_per_move = num_pilot_data * program.num_chains * program.num_leapfrog_steps
-    num_gradients = num_pilot_moves(settings, num_data) * settings.num_leapfrog_steps
-    count = work.counter(num_gradients)
-    warm_up = np.zeros(_NUM_WARM_UP_MOVES)
+    plan = _tuned(first_key, team, indices, with_warning=with_warning)
 
-    def run(pass_key, schedule, step_sizes, rule):
-        betas = np.concatenate([warm_up, schedule])
-        return population.run(
-            pass_key,
-            work.target.functions,
-            chunk,
-            Course(betas, step_sizes, rule, settings.target_acceptance),
-            program,
-            moves_fn=lambda num_moves: count(num_moves * gradients_per_move),
+    # Data that the plan does not suit, and that no pilot saw, take the place of half of these.
+    odd = own_steps.find_odd(scan_key, team, plan)
+    unseen = np.setdiff1d(odd, indices)[: max(num_pilot_data // 2, 1)]
+    if len(unseen) and settings.schedule == "adaptive":
+        places = np.linspace(0, num_pilot_data - 1, num_pilot_data - len(unseen)).astype(int)
+        seen = np.sort(np.concatenate([indices[places], unseen])).astype(np.int32)
+        plan = _tuned(second_key, team, seen, with_warning=False)
+        odd = own_steps.find_odd(scan_key, team, plan)
+    plan = own_steps.fit(own_key, team, plan, odd)
+    return plan._replace(num_gradients=team.num_gradients)
+
+
+def suited(key: chex.PRNGKey, work: Work, plan: Plan, x: PyTree) -> Plan:
+    """A plan of other data with factors for those of `x` that it does not suit."""
+    settings, num_data = work.settings, checks.num_rows("x", x)
+    asked = (_VERSION, key, settings.of_chains, plan, x, work.target.functions)
+    name = f"suited-{fingerprint.digest(*asked)}"
+    if name not in work.store:
+        team = pilots.Team(work, x, *pilot_sizes(settings, num_data))
+        odd_key, fit_key = jax.random.split(key)
+        with jax.default_matmul_precision("highest"):
+            odd = own_steps.find_odd(odd_key, team, plan)
+            found = own_steps.fit(fit_key, team, plan, odd)
+        found = found._replace(num_gradients=plan.num_gradients + team.num_gradients)
+        work.store[name] = {field: np.asarray(a) for field, a in found._asdict().items()}
+    return _stored(work.store[name])
+
+
+def _stored(arrays: Mapping[str, np.ndarray]) -> Plan:
+    return Plan(**dict(arrays) | {"num_gradients": int(arrays["num_gradients"])})
+
+
+def _fixed_schedule(settings: Settings, num_temperatures: int) -> np.ndarray:
+    schedule = schedules.SCHEDULES.get(settings.schedule, schedules.linear_schedule)
+    return np.asarray(schedule(num_temperatures), np.float64)
+
+
+def _tuned(
+    key: chex.PRNGKey, team: pilots.Team, indices: np.ndarray, *, with_warning: bool
+) -> Plan:
+    """A plan by pilots of these data: a search, and checks until it is level."""
+    settings = team.work.settings
+    search_key, climb_key, check_key = jax.random.split(key, 3)
+    is_adaptive = settings.schedule == "adaptive"
+    num_temperatures = _num_pilot_temperatures(settings)
+
+    # The first pass searches. Where its temperatures are too coarse for the path, pilots climb.
+    schedule = _fixed_schedule(settings, num_temperatures)
+    profile = _searched(team, search_key, indices, schedule[1:-1], pilots.SEARCH)
+    if is_adaptive and not (profile.increments() <= _MOST_INCREMENT).all():
+        profile = _searched(team, climb_key, indices, schedule[:0], pilots.CLIMB)
+    elif profile.is_varied:
+        again_key = jax.random.fold_in(search_key, 1)
+        rule = pilots.SEARCH
+        profile = _searched(team, again_key, indices, schedule[1:-1], rule, is_varied=True)
+
+    # Further ones check, with frozen step sizes: near the integrator's stability limit the
+    # acceptance falls off a cliff, and a step size that is right on average is wrong for good.
+    for number in range(settings.num_pilot_rounds):
+        if is_adaptive:
+            at = equal_variance_schedule(profile.betas, profile.work_variance, num_temperatures)
+        else:
+            at = schedule
+        profile, is_level, is_broken = _checked(
+            team, jax.random.fold_in(check_key, number), indices, profile, at
         )
-
-    # The first pass searches; its step sizes, smoothed, are those of the second one's schedule.
-    search_key, check_key = jax.random.split(key)
-    schedule = np.asarray(fixed_schedule(num_pilot_temperatures), np.float64)
-    start = np.full(_NUM_WARM_UP_MOVES + num_pilot_temperatures - 2, _INITIAL_STEP_SIZE)
-    found = run(search_key, schedule, start, population.PILOT)
-    at, kept = _measured_at(schedule)
-    log_step_sizes = np.log(_smooth(found.step_sizes)[kept])
-    if is_adaptive:
-        schedule = equal_variance_schedule(at, found.work_variance[kept], num_pilot_temperatures)
-    frozen = np.exp(np.interp(np.concatenate([warm_up, schedule])[1:-1], at, log_step_sizes))
-
-    # The second one checks: where it accepts too little, steps become smaller.
-    found = run(check_key, schedule, frozen, population.FROZEN)
+        if is_level:
+            break
     if with_warning:
-        num_moves = found.num_nonfinite.size * program.num_chains * len(frozen)
-        verdicts.warn_of_broken_pilots(int(found.num_nonfinite.sum()), num_moves)
-    at, kept = _measured_at(schedule)
-    too_large = np.minimum(found.acceptance - settings.target_acceptance, 0.0)
-    log_step_sizes = (np.log(frozen) + too_large)[kept]
+        verdicts.warn_of_broken_pilots(*is_broken)
 
-    # What lies between the temperatures of the pilots' grid is interpolated.
+    # What lies between the temperatures of the pilots is interpolated.
     if is_adaptive:
-        betas = equal_variance_schedule(at, found.work_variance[kept], num_temperatures)
+        betas = equal_variance_schedule(
+            profile.betas, profile.work_variance, settings.num_temperatures
+        )
     else:
-        betas = np.asarray(fixed_schedule(num_temperatures), np.float64)
-    step_sizes = np.exp(np.interp(betas[1:-1], at, log_step_sizes))
-    return Plan(betas, step_sizes, num_gradients)
+        betas = _fixed_schedule(settings, settings.num_temperatures)
+    step_sizes = profile.step_sizes(betas[1:-1])
+    return Plan(betas, pilots.vary(step_sizes) if profile.is_varied else step_sizes, 0)
 
 
-def _measured_at(schedule: np.ndarray) -> tuple[np.ndarray, slice]:
-    """The pilots' temperatures that count, from the last warm-up move at β=0 on, and their slots.
+def _searched(
+    team: pilots.Team,
+    key: chex.PRNGKey,
+    indices: np.ndarray,
+    betas: np.ndarray,
+    rule: pilots.Rule,
+    *,
+    is_varied: bool = False,
+) -> Profile:
+    """The profile at given temperatures, or of a climb, whose step sizes follow the acceptance."""
+    betas = np.concatenate([np.zeros(_NUM_WARM_UP_MOVES), betas])
+    course = pilots.Course(
+        betas,
+        team.ones(len(betas)),
+        rule,
+        is_varied=is_varied or rule.is_climbing,
+        log_step_size=np.log(_INITIAL_STEP_SIZE),
+        most_moves=_NUM_WARM_UP_MOVES + _MOST_MOVES if rule.is_climbing else 0,
+    )
+    return _profile_of(team.send(key, indices, course), course, team)
 
-    A pilot moves at everything but the first and the last entry of warm-up and schedule.
+
+def _profile_of(found: pilots.Found, course: pilots.Course, team: pilots.Team) -> Profile:
+    """The profile from the last move at β=0 on; with a step size of each coordinate if they differ.
+
+    A step size is that of most of the data.
     """
-    return schedule[:-1], slice(_NUM_WARM_UP_MOVES - 1, None)
+    kept = slice(_NUM_WARM_UP_MOVES - 1, None)
+    of_data = np.log(_smooth(np.exp(found.log_step_sizes.T)))[kept]
+    log_step_sizes = np.median(of_data, axis=1)
+    log_factors = (of_data - log_step_sizes[:, None]).T
+    log_factors[np.abs(log_factors).max(axis=1) < np.log(_ODD)] = 0.0
+    is_varied = course.is_varied
+    if found.scales.ndim == 2:
+        log_step_sizes = log_step_sizes[:, None] + np.log(_smooth(found.scales))[kept]
+        scales = np.log(_smooth(np.where(found.deviations > 0, found.deviations, 1.0)))[kept]
+
+        # Steps along the narrowest coordinate were not too long, and stay as they are.
+        narrowest = np.argmin(scales - log_step_sizes, axis=1)[:, None]
+        step, scale = (np.take_along_axis(a, narrowest, axis=1) for a in (log_step_sizes, scales))
+        is_stretched = np.ptp(scales, axis=1).max() > np.log(_STRETCHED)
+        log_step_sizes = scales + step - scale if is_stretched else step[:, 0]
+        is_varied |= _is_resonant(np.exp(step - scale), team.program.num_leapfrog_steps)
+    return Profile(
+        found.betas[kept],
+        log_step_sizes,
+        _mean(found.work_variance)[kept],
+        log_factors,
+        is_varied,
+    )
+
+
+def _is_resonant(steps: np.ndarray, num_leapfrog_steps: int) -> bool:
+    """Whether trajectories come near half a turn, in steps of a Gaussian's deviation."""
+    angles = 2.0 * num_leapfrog_steps * np.arcsin(np.minimum(steps / 2.0, 1.0))
+    return bool(np.mean(angles > _MOST_ANGLE) > _RESONANT_SHARE)
+
+
+def _mean(of_data: np.ndarray) -> np.ndarray:
+    """Mean `[S]` over data `[B, S]` for which there is a number; 0 of none."""
+    is_known = np.isfinite(of_data)
+    return np.where(is_known, of_data, 0.0).sum(axis=0) / np.maximum(is_known.sum(axis=0), 1)
+
+
+def _checked(
+    team: pilots.Team,
+    key: chex.PRNGKey,
+    indices: np.ndarray,
+    profile: Profile,
+    schedule: np.ndarray,
+) -> tuple[Profile, bool, tuple[int, int]]:
+    """The profile that frozen pilots find on a schedule, and whether it is level.
+
+    Where they accept too little, step sizes become smaller.
+    """
+    settings = team.work.settings
+    betas = np.concatenate([np.zeros(_NUM_WARM_UP_MOVES), schedule[1:-1]])
+    scales = profile.step_sizes(betas)
+    own = np.stack([np.interp(betas, profile.betas, row) for row in profile.log_factors])
+    course = pilots.Course(
+        betas,
+        team.in_shape(scales),
+        pilots.CHECK,
+        is_varied=profile.is_varied,
+        log_factors=own,
+    )
+    found = team.send(key, indices, course)
+    kept = slice(_NUM_WARM_UP_MOVES - 1, None)
+    is_odd = (own != 0.0).any(axis=1)
+    acceptance = found.acceptance[:, kept]
+    of_most = _smooth_mean(_mean(acceptance[~is_odd]))
+    missed = np.minimum(of_most - settings.target_acceptance, 0.0)
+    log_step_sizes = np.log(scales)[kept]
+    log_step_sizes = log_step_sizes + missed.reshape(-1, *[1] * (log_step_sizes.ndim - 1))
+    own_missed = np.minimum(_smooth_mean(acceptance.T).T - settings.target_acceptance, 0.0)
+    own = np.where(is_odd[:, None], own[:, kept] + np.nan_to_num(own_missed) - missed, 0.0)
+    new = Profile(
+        betas[kept], log_step_sizes, _mean(found.work_variance)[kept], own, profile.is_varied
+    )
+
+    # Level: no stretch of the path is coarser than the others by much, or all are fine.
+    share = len(schedule) / settings.num_temperatures
+    increments = np.square(np.diff(schedule)) * new.work_variance
+    is_level = share * increments.sum() <= _NEGLIGIBLE
+    is_level |= settings.schedule != "adaptive"
+    is_level |= increments.max() <= _LEVEL * increments.mean()
+    is_level &= missed.min() >= -_ACCEPTANCE_MISSED
+    num_moves = len(indices) * team.program.num_chains * len(betas)
+    return new, bool(is_level), (found.num_nonfinite, num_moves)

@@ -8,8 +8,7 @@ import numpy as np
 
 MOST_BROKEN_MOVES = 0.5  # share of a datum's moves that may be rejected for a non-finite energy
 MOST_DEAD_CHAINS = 0.9  # share of a datum's chains that may end with weight zero
-LARGEST_ERROR = 0.5  # nats, standard error of an estimate that can be relied on
-LARGEST_ROUNDING = 0.05  # nats between neighbouring numbers where a log density lies
+_FEWEST_CHAINS = 4  # that an estimate rests on in effect, and an eighth of all at least
 _NUM_NAMED = 5
 _WHAT_TO_LOOK_AT = (
     "Look for NaN in `x`, in what `start` returns and in `log_joint`, and in its gradient: "
@@ -41,6 +40,48 @@ def is_broken(
     return (num_nonfinite > most_moves) | (num_zero_weight > MOST_DEAD_CHAINS * num_chains)
 
 
+def is_reliable(
+    standard_errors: np.ndarray,
+    effective_sample_size: np.ndarray,
+    log_weight_variance: np.ndarray,
+    num_zero_weight: np.ndarray,
+    rounding: np.ndarray,
+    settings: Any,
+) -> np.ndarray:
+    """Tells `[N]` whether estimates can be relied on, as far as their chains can tell.
+
+    Few chains underrate the spread of weights of which the largest is yet to come; if logarithms of
+    weights are normal, of variance σ², an estimate's squared error is (exp σ² - 1) / K, and that
+    must be small too (twice as large an error is allowed, for σ² is itself rough). No verdict sees a mode that no chain found. All arguments but the settings
+    are `[N]`, as in `Likelihood`; of a single chain, whose standard error is NaN, nothing can be
+    told.
+    """
+    num_chains, least = settings.num_chains, settings.least_sample_size
+    least = max(_FEWEST_CHAINS, num_chains / 8) if least is None else least
+    return (
+        (standard_errors <= settings.largest_error)
+        & (log_weight_variance <= np.log1p(num_chains * (2 * settings.largest_error) ** 2))
+        & (effective_sample_size >= least)
+        & (num_zero_weight <= settings.most_dead_chains * num_chains)
+        & (rounding <= settings.largest_rounding)
+    )
+
+
+def warn_of_unreliable(found: Any, settings: Any) -> None:
+    """Warns, once, of data whose estimates are unreliable for no worse reason than their chains."""
+    is_coarse = found.rounding > settings.largest_rounding
+    is_bad = ~(found.is_reliable | found.is_broken | is_coarse)
+    if is_bad.any() and settings.num_chains >= 2 * _FEWEST_CHAINS:
+        warnings.warn(
+            f"The estimates of {rows(is_bad)} are unreliable, and so is their mean: standard "
+            f"errors up to {np.nanmax(found.standard_errors[is_bad]):.2g} nats, effective sample "
+            f"sizes down to {found.effective_sample_size[is_bad].min():.1f} of "
+            f"{settings.num_chains} chains. Raise `num_temperatures`, now "
+            f"{settings.num_temperatures:,}, or start from a closer distribution.",
+            stacklevel=4,
+        )
+
+
 def warn_of_broken(found: Sequence[Any], settings: Any) -> None:
     """Warns, once, of data whose estimates say nothing.
 
@@ -63,10 +104,10 @@ def warn_of_broken(found: Sequence[Any], settings: Any) -> None:
     )
 
 
-def warn_of_rounding(found: Sequence[Any]) -> None:
+def warn_of_rounding(found: Sequence[Any], settings: Any) -> None:
     """Warns of data whose log densities are too large for their dtype, whatever sums them up."""
     rounding = np.max([each.rounding for each in found], axis=0)
-    is_coarse = rounding > LARGEST_ROUNDING
+    is_coarse = rounding > settings.largest_rounding
     if is_coarse.any():
         warnings.warn(
             f"The log densities of {rows(is_coarse)} are so large that neighbouring numbers differ "
