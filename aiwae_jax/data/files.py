@@ -11,6 +11,7 @@ from aiwae_jax import checks
 from aiwae_jax.data import kinds, readers
 from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.doors import from_arrays, image_shape_of
+from aiwae_jax.data.readers import labels
 from aiwae_jax.data.readers.content import Content
 
 TEST_SHARE = 0.2  # where nothing is said
@@ -149,7 +150,8 @@ def read(
             )
     if only is not None and reader.is_table:
         given["only"] = only
-    return reader.read(path, **given)
+    parts = reader.read(path, **given)
+    return {part: _with_labels(path, content) for part, content in parts.items()}
 
 
 def _entering(path: pathlib.Path, content: Content) -> Content:
@@ -157,7 +159,13 @@ def _entering(path: pathlib.Path, content: Content) -> Content:
     content = content._replace(rows=flat(path, content))
     check_finite(path, content)
     _check_categories(path, content)
-    return content._replace(rows=narrow(content.rows), labels=_labels(path, content))
+    if content.labels is not None and np.isnan(content.labels).any():
+        row = int(np.flatnonzero(np.isnan(content.labels))[0])
+        raise DataError(
+            f"{path}, {content.place(row)}: the label is missing; fill it in, or leave out its row "
+            "or `label`."
+        )
+    return content._replace(rows=narrow(content.rows))
 
 
 def flat(path: pathlib.Path, content: Content) -> np.ndarray:
@@ -213,21 +221,26 @@ def narrow(rows: np.ndarray) -> np.ndarray:
     return rows.astype(np.uint8 if is_byte else np.float32, copy=False)
 
 
-def _labels(path: pathlib.Path, content: Content) -> np.ndarray | None:
-    """Labels as numbers, whole where they are."""
-    if content.labels is None:
-        return None
-    labels, num_rows = np.asarray(content.labels), len(content.rows)
-    if labels.shape != (num_rows,) or labels.dtype.kind not in "biuf":
+def _with_labels(path: pathlib.Path, content: Content) -> Content:
+    """Labels of whatever kind of file as numbers: whole ones to the digit, truths by their names.
+
+    Raises:
+      DataError: for another number of labels than of rows, or what no int64 holds.
+    """
+    if content.labels is None or not np.ndim(content.rows):
+        return content
+    found, num_rows = np.asarray(content.labels), len(content.rows)
+    if found.shape != (num_rows,) or found.dtype.kind not in "biuf":
         raise DataError(
-            f"{path}: labels must be {num_rows} numbers, one for each row; got {labels.dtype} of "
-            f"shape {list(labels.shape)}."
+            f"{path}: labels must be {num_rows} numbers, one for each row; got {found.dtype} of "
+            f"shape {list(found.shape)}."
         )
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        row = int(np.flatnonzero(np.isnan(labels))[0])
-        raise DataError(f"{path}, {content.place(row)}: the label is missing.")
-    is_whole = labels.dtype.kind != "f" or np.array_equal(labels, np.rint(labels))
-    return labels.astype(np.int64 if is_whole else np.float64)
+    if found.dtype.kind == "u" and found.size and found.max() > np.iinfo(np.int64).max:
+        raise DataError(
+            f"{path}: labels must be whole numbers below 2^63, got {found.max()}; number them anew."
+        )
+    names = labels.TRUTHS if found.dtype.kind == "b" else content.label_names
+    return content._replace(labels=labels.of_numbers(found), label_names=names)
 
 
 def _split(
