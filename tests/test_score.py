@@ -96,6 +96,16 @@ def test_scores_are_those_of_the_library_in_the_order_of_the_file(run, new, tmp_
 
 
 @pytest.mark.slow
+def test_a_written_table_of_scores_has_the_words_of_labels(run, tmp_path):
+    words = ["new", "", "old", "new", "true"]
+    rows = [row | {"who": word} for row, word in zip(people(5, 1), words, strict=True)]
+    path, out = write_csv(tmp_path / "new.csv", rows), tmp_path / "scores.csv"
+    arguments = ["score", f"--workdir={run.folder}", f"--data={path}", f"--out={out}", *QUICK]
+    assert cli.main(arguments) == 0
+    assert [row["label"] for row in read(out.read_text())] == words
+
+
+@pytest.mark.slow
 @pytest.mark.by_hand
 def test_scores_go_to_parquet_and_folder_is_another_name(run, new, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -25,6 +25,7 @@ def from_arrays(
     image_shape: tuple[int, ...] | None = None,
     columns: Sequence[str] | None = None,
     categories: Mapping[str, Sequence[str]] | None = None,
+    label_names: Sequence[str] | None = None,
     name: str = "data",
     title: str | None = None,
     source: str = "arrays",
@@ -42,6 +43,7 @@ def from_arrays(
         where there are two, or three of which the last has length 3.
       columns: X names of the columns, no two alike; None for pixels, say.
       categories: of columns that are codes 0, 1, ...: column -> the names of the codes.
+      label_names: of labels that are codes 0, 1, ...: the names of the codes.
       name: a word for it.
       title: what to call it in a report; by default the name.
       source: where it came from.
@@ -78,6 +80,7 @@ def from_arrays(
         source=source,
         columns=None if columns is None else tuple(map(str, columns)),
         categories=None if categories is None else {n: tuple(c) for n, c in categories.items()},
+        label_names=None if label_names is None else tuple(map(str, label_names)),
     )
     check(dataset)
     _say_what_rounds(dataset)
@@ -151,6 +154,17 @@ def check(dataset: Dataset) -> None:
                 f"`{name}_labels` must have shape [{num_rows}], one for each row of `{name}`, "
                 f"or be None; got {list(np.shape(labels))}."
             )
+        if labels is not None and dataset.label_names is not None:
+            _check_codes(np.asarray(labels), f"{name}_labels", len(dataset.label_names))
+
+
+def _check_codes(labels: np.ndarray, name: str, num_names: int) -> None:
+    is_code = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < num_names
+    if not is_code:
+        raise DataError(
+            f"`{name}` must be codes 0 to {num_names - 1} of the {num_names} `label_names`, got "
+            f"{labels.dtype} from {labels.min()} to {labels.max()}."
+        )
 
 
 def _check_shape(shape: Any, size: int) -> None:
