@@ -1,7 +1,6 @@
 """Where arrays become a data set: looked at whole, before anything is trained on them."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +8,10 @@ import jax
 import numpy as np
 
 from aiwae_jax import support
+from aiwae_jax.data import finite, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 
 _NUM_COLOURS = 3
-_EXACT = 2**24  # up to it float32 has every whole number
 
 
 def from_arrays(
@@ -66,8 +65,9 @@ def from_arrays(
         if image_shape is None:
             image_shape = image_shape_of(array)
         array = array.reshape(len(array), -1)
-        is_narrow = array.dtype == np.uint8 or array.dtype == np.float32
-        arrays[part] = array if is_narrow else array.astype(np.float32)
+        if array.dtype != np.uint8:
+            array = rounding.to_float32(array, f"`{part}`", columns)
+        arrays[part] = array
     dataset = Dataset(
         name=name,
         title=title or name,
@@ -83,24 +83,7 @@ def from_arrays(
         label_names=None if label_names is None else tuple(map(str, label_names)),
     )
     check(dataset)
-    _say_what_rounds(dataset)
     return dataset
-
-
-def _say_what_rounds(dataset: Dataset) -> None:
-    """Warns of numbers so large that float32 has only whole ones: timestamps, identifiers."""
-    if dataset.train.dtype == np.uint8:
-        return
-    highest = np.maximum(dataset.train.max(axis=0), -dataset.train.min(axis=0))
-    if highest.max() > _EXACT:
-        at = int(highest.argmax())
-        name = f"column {at}" if dataset.columns is None else f"column {dataset.columns[at]!r}"
-        warnings.warn(
-            f"`train`, {name}: it goes up to {highest[at]:.9g}, and values are kept in float32, in "
-            f"which whole numbers are exact up to {_EXACT:,}: close ones become the same. Leave "
-            "the column out if it is an identifier, or subtract a beginning from a time.",
-            stacklevel=3,
-        )
 
 
 def image_shape_of(rows: np.ndarray) -> tuple[int, ...] | None:
@@ -213,25 +196,13 @@ def _check_rows(rows: Any, name: str, columns: Any, max_level: float | None) -> 
             f"{list(rows.shape)}."
         )
     if max_level is None:
-        _check_finite(np.asarray(rows), name, columns)
+        array = np.asarray(rows)
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"`{name}` must hold numbers, got {array.dtype}.")
+        names = columns if columns is not None and len(columns) == array.shape[1] else None
+        finite.check(array, f"`{name}`", columns=names)
         return
     try:
         support.check_levels(rows, max_level, name=name)
     except (TypeError, ValueError) as error:
         raise DataError(str(error)) from None
-
-
-def _check_finite(rows: np.ndarray, name: str, columns: Sequence[str] | None) -> None:
-    if rows.dtype.kind not in "biuf":
-        raise DataError(f"`{name}` must hold numbers, got {rows.dtype}.")
-    is_finite = np.isfinite(rows)
-    if is_finite.all():
-        return
-    row, column = np.argwhere(~is_finite)[0]
-    is_named = columns is not None and len(columns) == rows.shape[1]
-    what = repr(columns[column]) if is_named else column
-    raise DataError(
-        f"`{name}` must be finite everywhere, and is missing or infinite in "
-        f"{np.count_nonzero(~is_finite)} of {is_finite.size} values, the first in row {row}, "
-        f"column {what}; fill them in, or leave out their rows or columns."
-    )

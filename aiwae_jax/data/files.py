@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.data import kinds, readers
+from aiwae_jax.data import finite, readers, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.doors import from_arrays, image_shape_of
 from aiwae_jax.data.readers import labels
@@ -17,7 +17,6 @@ from aiwae_jax.data.readers.content import Content
 TEST_SHARE = 0.2  # where nothing is said
 _SPLIT_SEED = 0  # the split is the data's, the same for every seed of training
 _NAMED = {"label": "labels", "layer": "layers"}
-_MOST_LEVELS = 255
 _MOST_CATEGORIES = 256
 
 
@@ -157,8 +156,7 @@ def read(
 
 def _entering(path: pathlib.Path, content: Content) -> Content:
     """Rows and labels as a data set has them, looked at."""
-    content = content._replace(rows=flat(path, content))
-    check_finite(path, content)
+    content = settled(path, content)
     _check_categories(path, content)
     if content.labels is not None and np.isnan(content.labels).any():
         row = int(np.flatnonzero(np.isnan(content.labels))[0])
@@ -166,7 +164,7 @@ def _entering(path: pathlib.Path, content: Content) -> Content:
             f"{path}, {content.place(row)}: the label is missing; fill it in, or leave out its row "
             "or `label`."
         )
-    return content._replace(rows=narrow(content.rows))
+    return content
 
 
 def flat(path: pathlib.Path, content: Content) -> np.ndarray:
@@ -181,24 +179,16 @@ def flat(path: pathlib.Path, content: Content) -> np.ndarray:
     return rows.reshape(len(rows), -1)
 
 
-def check_finite(path: pathlib.Path, content: Content) -> None:
-    """Names the first value that is missing or infinite, and says how many are."""
-    if content.rows.dtype.kind != "f":
-        return
-    is_finite = np.isfinite(content.rows)
-    if is_finite.all():
-        return
-    row, column = np.argwhere(~is_finite)[0]
-    is_missing = np.isnan(content.rows[row, column])
-    what = "missing" if is_missing else "infinite"
-    advice = "missing values are not supported yet: " if is_missing else ""
-    name = f"column {column}" if content.columns is None else f"column {content.columns[column]!r}"
-    num = int(is_finite.size - np.count_nonzero(is_finite))
-    raise DataError(
-        f"{path}, {content.place(int(row))}, {name}: the value is {what}, and missing or "
-        f"infinite are {num} of {is_finite.size}; {advice}fill them in, or leave out their rows or "
-        "columns."
-    )
+def settled(path: pathlib.Path, content: Content) -> Content:
+    """Rows `[N, X]` in the type that devices hold, none of them missing or infinite.
+
+    Raises:
+      DataError: for rows that are no numbers, or with the place of the first that is none.
+    """
+    columns = content.columns
+    rows = rounding.narrow(flat(path, content), str(path), columns)
+    finite.check(rows, str(path), columns=columns, place_fn=content.place)
+    return content._replace(rows=rows)
 
 
 def _check_categories(path: pathlib.Path, content: Content) -> None:
@@ -211,15 +201,6 @@ def _check_categories(path: pathlib.Path, content: Content) -> None:
                 f"rows ({words[0]!r} say), which is no number and no category; leave the column "
                 "out, or make it the `label`."
             )
-
-
-def narrow(rows: np.ndarray) -> np.ndarray:
-    """Whole numbers up to 255 in a byte each, all else in float32: what devices hold."""
-    if rows.dtype == np.uint8:
-        return rows
-    values = kinds.look(rows)
-    is_byte = values.is_whole.all() and values.low.min() >= 0 and values.high.max() <= _MOST_LEVELS
-    return rows.astype(np.uint8 if is_byte else np.float32, copy=False)
 
 
 def _with_labels(path: pathlib.Path, content: Content) -> Content:

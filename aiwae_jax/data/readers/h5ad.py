@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from aiwae_jax.data import rounding
 from aiwae_jax.data.dataset import DataError
 from aiwae_jax.data.readers import labels, needs
 from aiwae_jax.data.readers.content import Content
@@ -61,7 +62,8 @@ def _dense(h5py, matrix: Any) -> np.ndarray:
     shape = tuple(
         matrix.attrs["shape"] if "shape" in matrix.attrs else matrix.attrs["h5sparse_shape"]
     )
-    rows = np.zeros(shape, np.uint8 if data.dtype == np.uint8 else np.float32)
+    is_kept = data.dtype == np.uint8 or (data.size and np.abs(data).max() > rounding.EXACT)
+    rows = np.zeros(shape, data.dtype if is_kept else np.float32)
     major = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     kind = matrix.attrs.get("encoding-type", "csr_matrix")
     where = (indices, major) if _text(kind).startswith("csc") else (major, indices)

@@ -56,5 +56,6 @@ def _column(pa, compute, path: pathlib.Path, name: str, values, *, is_label: boo
         if is_label:
             return tables.Column(name, *labels.coded(codes, words))
         return tables.coded(str(path), name, codes, words)
-    numbers = values.cast(pa.float64(), safe=False).combine_chunks()
-    return tables.Column(name, numbers.to_numpy(zero_copy_only=False))
+    is_whole = pa.types.is_integer(kind) and not values.null_count  # exact beyond 2^53, too
+    numbers = values if is_whole else values.cast(pa.float64(), safe=False)
+    return tables.Column(name, numbers.combine_chunks().to_numpy(zero_copy_only=False))

@@ -138,7 +138,7 @@ def _numbers(
     if not rows.shape[1]:
         raise DataError(f"{path} has none of the columns that are data.")
     return Content(
-        _narrow(rows),
+        rows,
         None if of_rows is None else of_rows.values,
         None if names is None else tuple(names),
         first_line=1 if names is None else 2,
@@ -164,12 +164,6 @@ def _labels(
 
 def _loaded(file: io.TextIOBase, dtype: type, delimiter: str | None, **options: int) -> np.ndarray:
     return np.loadtxt(file, dtype, comments=None, delimiter=delimiter, quotechar='"', **options)
-
-
-def _narrow(rows: np.ndarray) -> np.ndarray:
-    """In float32; what is too large becomes infinite, and is refused by its place."""
-    with np.errstate(over="ignore"):
-        return rows.astype(np.float32)
 
 
 def _is_row_numbers(name: str, values: np.ndarray) -> bool:
