@@ -7,7 +7,7 @@ import io
 import itertools
 import pathlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import numpy as np
 
@@ -27,7 +27,8 @@ def read(
 ) -> dict[str, Content]:
     """Reads a table, or `only` some of its columns; `label` is the one that holds labels.
 
-    The delimiter is found out, and whether the first line has names. Columns of words are codes of
+    The delimiter is found out, and whether the first line has names, which it has where one of its
+    words is `label` or among `only`. Columns of words are codes of
     categories, true and false are bits, and pandas' column of row numbers is left out.
 
     Raises:
@@ -39,7 +40,8 @@ def read(
         raise DataError(f"{path} is empty: it must hold rows of numbers.")
     delimiter = _delimiter(first)
     parted = [_cells(line, delimiter) for line in first]
-    names = [cell.strip() for cell in parted[0]] if _has_header(parted) else None
+    known = {label, *(only or ())}
+    names = [cell.strip() for cell in parted[0]] if _has_header(parted, known) else None
     if names and len(first) == 1:
         raise DataError(f"{path} has a line of names and no rows.")
     try:
@@ -90,12 +92,15 @@ def _delimiter(lines: Sequence[str]) -> str | None:
     return "," if num_cells[best] <= 1 and best is not None else best
 
 
-def _has_header(cells: Sequence[list[str]]) -> bool:
-    """Whether the first line has names: words alone, words over numbers, or 0, 1, 2, ..."""
+def _has_header(cells: Sequence[list[str]], known: Set[str | None]) -> bool:
+    """Whether the first line has names: a known one, words alone or over numbers, 0, 1, 2, ..."""
     first = [cell.strip() for cell in cells[0]]
     is_word = [cell.lower() not in tables.MISSING and not tables.is_number(cell) for cell in first]
     start = 1 if first[0] in _OF_PANDAS and len(first) > 1 else 0
     named = first[start:]
+    # A number that is asked for may be a value all the same; a word is a name.
+    if any(word and cell in known for word, cell in zip(is_word, first, strict=True)):
+        return True
     if all(is_word[start:]):
         return True
     if len(named) >= _FEWEST_IN_ORDER and named == [str(i) for i in range(len(named))]:
