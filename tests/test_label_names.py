@@ -60,15 +60,16 @@ def test_truths_come_back_as_the_words_of_the_file(tmp_path):
 def test_truths_of_files_without_words_are_true_and_false(tmp_path):
     truths, words = [True, None, False, True], ["true", "", "false", "true"]
     assert handed_on(parquet(tmp_path / "new.parquet", truths)) == words
-    masked = cells(tmp_path / "a.h5ad", values=[True, True, False, True], mask=[0, 1, 0, 0])
-    with pytest.importorskip("h5py").File(masked, "a") as file:
-        del file["obs/who/mask"]
-        file["obs/who/mask"] = np.array([False, True, False, False])
+    mask = np.array([False, True, False, False])
+    masked = cells(tmp_path / "a.h5ad", values=[True, True, False, True], mask=mask)
     assert handed_on(masked) == words
     plain = cells(tmp_path / "b.h5ad", values=np.array([True, True, True]))
     assert handed_on(plain) == ["true"] * 3
     np.savez(tmp_path / "new.npz", x=np.eye(3), labels=np.array([True, False, True]))
     assert handed_on(tmp_path / "new.npz", label=None) == ["true", "false", "true"]
+    np.savez(tmp_path / "split.npz", train=np.eye(3), test=np.eye(3), test_labels=np.ones(3, bool))
+    dataset = data.from_file(tmp_path / "split.npz")
+    assert (dataset.test_labels.tolist(), dataset.label_names) == ([1, 1, 1], ("false", "true"))
 
 
 def test_a_data_set_says_what_its_codes_stand_for(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 import aiwae_jax
 from aiwae_jax import data, evaluate, likelihoods, methods, models, train
-from aiwae_jax.cli import likelihood
+from aiwae_jax.cli import likelihood, sources
 from aiwae_jax.cli import main as cli
 from aiwae_jax.runs.interruption import Interrupted
 
@@ -236,3 +236,18 @@ def test_columns_taken_by_their_place_are_said(run, tmp_path, capsys):
     np.save(tmp_path / "new.npy", rows)
     assert cli.main(["encode", f"--workdir={run.folder}", f"--data={tmp_path}/new.npy"]) == 0
     assert "new.npy has no names of columns" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["score", "encode", "report", "fit"])
+def test_every_command_says_which_large_file_it_reads(run, command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sources, "_LARGE", 1)
+    path = tmp_path / "broken.csv"
+    path.write_text("age,income\n1,x\n2,3\n")
+    arguments = {
+        "fit": [str(path), f"--folder={tmp_path / 'run'}"],
+        "report": [str(run.folder), f"--data={path}"],
+    }
+    using = [f"--workdir={run.folder}", f"--data={path}"]
+    assert cli.main([command, *arguments.get(command, using)]) == 2
+    captured = capsys.readouterr()
+    assert f"reading {path} (0 MB)" in (captured.out if command == "fit" else captured.err)

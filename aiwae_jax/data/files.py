@@ -105,7 +105,7 @@ def from_file(
             image_shape=shape,
             columns=first.columns,
             categories=first.categories,
-            label_names=first.label_names,
+            label_names=parts["train"].label_names or parts["test"].label_names,
             name=name or _name(path),
             source="; ".join([str(path), how, *first.said]),
         )
