@@ -35,6 +35,11 @@ def test_times_as_data_are_said_to_be_rounded(part, message):
     with pytest.warns(UserWarning, match=message) as found:
         data.from_arrays(**parts, columns=["a", "b"])
     assert [warning.filename for warning in found] == [__file__]
+    with (
+        pytest.warns(UserWarning, match="column 0: "),
+        pytest.raises(data.DataError, match="`columns` must name each of the 2 columns, got 0"),
+    ):
+        data.from_arrays(**parts, columns=[])
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".npy", ".parquet"])

@@ -66,7 +66,7 @@ def from_arrays(
             image_shape = image_shape_of(array)
         array = array.reshape(len(array), -1)
         if array.dtype != np.uint8:
-            array = rounding.to_float32(array, f"`{part}`", columns)
+            array = rounding.to_float32(array, f"`{part}`", _names(columns, array))
         arrays[part] = array
     dataset = Dataset(
         name=name,
@@ -187,6 +187,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
+def _names(columns: Sequence[str] | None, rows: np.ndarray) -> Sequence[str] | None:
+    """The names of columns, where they are as many; else that is refused in its turn."""
+    return None if columns is None or len(columns) != rows.shape[1] else columns
+
+
 def _check_rows(rows: Any, name: str, columns: Any, max_level: float | None) -> None:
     if not isinstance(rows, np.ndarray | jax.Array):
         raise DataError(f"`{name}` must be an array of rows; got {type(rows).__name__}.")
@@ -199,8 +204,7 @@ def _check_rows(rows: Any, name: str, columns: Any, max_level: float | None) -> 
         array = np.asarray(rows)
         if array.dtype.kind not in "biuf":
             raise DataError(f"`{name}` must hold numbers, got {array.dtype}.")
-        names = columns if columns is not None and len(columns) == array.shape[1] else None
-        finite.check(array, f"`{name}`", columns=names)
+        finite.check(array, f"`{name}`", columns=_names(columns, array))
         return
     try:
         support.check_levels(rows, max_level, name=name)

@@ -84,9 +84,9 @@ def from_file(
     if test_share is not None:
         _check_share(test_share)
     parts = read(path, label=label, layer=layer)
-    first = next(iter(parts.values()))
-    shape = image_shape_of(first.rows)
+    shape = image_shape_of(next(iter(parts.values())).rows)
     parts = {part: _entering(path, content) for part, content in parts.items()}
+    first = next(iter(parts.values()))
     index: dict[str, np.ndarray] = {}
     how = "split already"
     if "all" in parts:
