@@ -79,8 +79,9 @@ def test_images_of_any_kind_pass(changes):
 
 
 def test_a_folder_for_the_digits_is_said_to_be_idle(tmp_path):
-    with pytest.warns(UserWarning, match=r"`data_dir` .* is not looked at"):
+    with pytest.warns(UserWarning, match=r"`data_dir` .* is not looked at") as found:
         data.load("digits", tmp_path)
+    assert [warning.filename for warning in found] == [__file__]
 
 
 def test_an_unknown_name_says_where_other_data_go():

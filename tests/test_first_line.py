@@ -34,3 +34,29 @@ def test_names_and_years_are_names(tmp_path, first):
     dataset = data.from_file(path)
     assert dataset.columns == tuple(first.split(","))
     assert len(dataset.train) + len(dataset.test) == 10
+
+
+# Names that by themselves look like values with a slip in them: numbers that do not rise.
+UNLIKELY = "who,7,5,3"
+
+
+def test_a_line_with_the_name_that_is_asked_for_is_of_names(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{UNLIKELY}\n{VALUES}\n")
+    with pytest.raises(data.DataError, match="line 1, column '0': 'who' is no number"):
+        data.from_file(path)
+    dataset = data.from_file(path, label="who")
+    assert dataset.columns == ("7", "5", "3")
+    assert dataset.test_labels.tolist() == (dataset.test_index + 0.5).tolist()
+    content = data.read_rows(path, columns=["5", "who"])
+    assert content.rows[:2].tolist() == [[0.25, 0.5], [1.25, 1.5]]
+    assert len(content.rows) == 10
+
+
+def test_a_number_that_is_asked_for_may_be_a_value(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{VALUES}\n")
+    with pytest.raises(data.DataError, match=r"`label`='0\.5' must be a column .* have no"):
+        data.from_file(path, label="0.5")
+    content = data.read_rows(path, columns=["0.5", "0", "0.25", "1"])  # of a run on other names
+    assert len(content.rows) == 10

@@ -382,7 +382,12 @@ def test_mistakes_of_the_command_are_one_line(arguments, message, tmp_path, caps
     [
         (np.zeros(3), np.zeros((2, 3)), {}, r"`train` must have shape \[rows, columns\], got \[3"),
         (np.eye(3), np.eye(4), {}, "`test` must have as many"),
-        (np.eye(3), np.full((2, 3), np.nan), {}, "`test` must be finite everywhere, .* row 0"),
+        (
+            np.eye(3),
+            np.full((2, 3), np.nan),
+            {},
+            "`test`, row 0, column 0: the value is missing, .* 6",
+        ),
         (np.eye(3), np.array([["a", "b", "c"]]), {}, "`test` must hold numbers, got <U1"),
         (np.eye(3), np.eye(3), {"max_level": 0.0}, "`max_level` must be a positive"),
         (np.eye(4), np.eye(4), {"image_shape": (3, 2)}, "`image_shape` must hold the 4"),

@@ -9,7 +9,7 @@ import pytest
 
 import aiwae_jax
 from aiwae_jax import data, evaluate, likelihoods, methods, models, train
-from aiwae_jax.cli import likelihood
+from aiwae_jax.cli import likelihood, sources
 from aiwae_jax.cli import main as cli
 from aiwae_jax.runs.interruption import Interrupted
 
@@ -93,6 +93,16 @@ def test_scores_are_those_of_the_library_in_the_order_of_the_file(run, new, tmp_
     kept = read(out.read_text())
     np.testing.assert_allclose(column(kept, "log_likelihood"), found.log_likelihood, rtol=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.csv", "scores.csv"]  # no pieces
+
+
+@pytest.mark.slow
+def test_a_written_table_of_scores_has_the_words_of_labels(run, tmp_path):
+    words = ["new", "", "old", "new", "true"]
+    rows = [row | {"who": word} for row, word in zip(people(5, 1), words, strict=True)]
+    path, out = write_csv(tmp_path / "new.csv", rows), tmp_path / "scores.csv"
+    arguments = ["score", f"--workdir={run.folder}", f"--data={path}", f"--out={out}", *QUICK]
+    assert cli.main(arguments) == 0
+    assert [row["label"] for row in read(out.read_text())] == words
 
 
 @pytest.mark.slow
@@ -226,3 +236,18 @@ def test_columns_taken_by_their_place_are_said(run, tmp_path, capsys):
     np.save(tmp_path / "new.npy", rows)
     assert cli.main(["encode", f"--workdir={run.folder}", f"--data={tmp_path}/new.npy"]) == 0
     assert "new.npy has no names of columns" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["score", "encode", "report", "fit"])
+def test_every_command_says_which_large_file_it_reads(run, command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sources, "_LARGE", 1)
+    path = tmp_path / "broken.csv"
+    path.write_text("age,income\n1,x\n2,3\n")
+    arguments = {
+        "fit": [str(path), f"--folder={tmp_path / 'run'}"],
+        "report": [str(run.folder), f"--data={path}"],
+    }
+    using = [f"--workdir={run.folder}", f"--data={path}"]
+    assert cli.main([command, *arguments.get(command, using)]) == 2
+    captured = capsys.readouterr()
+    assert f"reading {path} (0 MB)" in (captured.out if command == "fit" else captured.err)

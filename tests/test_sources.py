@@ -8,6 +8,7 @@ from test_run import TINY, main
 
 from aiwae_jax import data
 from aiwae_jax.cli import main as cli
+from aiwae_jax.cli import sources
 from experiments import completion, evaluate, workdir
 
 BITS = np.random.default_rng(0).integers(0, 2, (60, 6))
@@ -183,3 +184,19 @@ def test_one_column_is_trained_on(tmp_path):
     given = ["fit", str(tmp_path / "a.npy"), f"--folder={tmp_path / 'run'}", *FITTED]
     assert cli.main(given) == 0
     assert data.from_file(tmp_path / "a.npy").train.shape == (48, 1)
+
+
+def test_a_large_file_is_said_to_be_read(tmp_path, capsys):
+    with (tmp_path / "mine.csv").open("wb") as file:
+        file.truncate(60_000_000)
+    (tmp_path / "small.csv").write_text("1,2")
+    for where, line in (
+        (tmp_path / "mine.csv", f"reading {tmp_path}/mine.csv (60 MB)\n"),
+        (tmp_path, f"reading {tmp_path} (60 MB)\n"),
+        (tmp_path / "small.csv", ""),
+        (tmp_path / "none.csv", ""),
+        (None, ""),
+    ):
+        sources.say_reading(where)
+        captured = capsys.readouterr()
+        assert (captured.err, captured.out) == (line, "")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from aiwae_jax import data, report, train
-from aiwae_jax.cli import command, flags, likelihood
+from aiwae_jax.cli import command, flags, likelihood, sources
 from aiwae_jax.cli.flags import names_of
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
@@ -40,6 +40,8 @@ def main(argv: Sequence[str]) -> None:
     evaluation = flags.make(fv, Evaluation, prefix="eval_")
 
     run = train.load(folder)
-    dataset = data.reload(run.config["data"], where=where.data, data_dir=fv.data_dir)
+    facts = run.config["data"]
+    sources.say_reading(where.data or (facts.get("origin") or {}).get("file"))
+    dataset = data.reload(facts, where=where.data, data_dir=fv.data_dir)
     dataset = likelihood.as_trained(dataset, run.config)
     report.write(run, dataset, evaluation, with_parquet=where.with_parquet)

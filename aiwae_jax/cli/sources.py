@@ -1,13 +1,17 @@
 """Where a command's data come from: a name, or a file of yours."""
 
 import dataclasses
+import os
 import pathlib
+import sys
 from typing import Any
 
 from aiwae_jax import data
 from aiwae_jax.cli.flags import UsageError, names_of
 from aiwae_jax.options import check, option
+from aiwae_jax.parallel import processes
 
+_LARGE = 50e6  # bytes, of which text takes some seconds
 _NAMES = ", ".join(data.NAMES)
 WHAT = f"one of {_NAMES}, or a file of yours: {data.KNOWN_FILES}"
 
@@ -97,8 +101,23 @@ def load(
     where = resolve(name, options, argument)
     if where in data.NAMES:
         return data.load(where, data_dir)
-    print(f"reading {where}", flush=True)
+    print(f"reading {where}{_size(where)}", flush=True)
     return data.from_file(where, **options)
+
+
+def say_reading(where: str | os.PathLike | None) -> None:
+    """Says that a large file or folder is being read, beside what a command prints of it."""
+    size = "" if where is None else _size(where)
+    if size and processes.is_primary():
+        print(f"reading {where}{size}", file=sys.stderr, flush=True)
+
+
+def _size(where: str | os.PathLike) -> str:
+    """Words for how much there is to be read, where it takes more than a moment."""
+    path = pathlib.Path(where).expanduser()
+    within = path.rglob("*") if path.is_dir() else [path]
+    size = sum(each.stat().st_size for each in within if each.is_file())
+    return f" ({size / 1e6:,.0f} MB)" if size > _LARGE else ""
 
 
 def describe(dataset: data.Dataset) -> str:

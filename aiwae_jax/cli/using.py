@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from aiwae_jax import data, likelihoods, train
-from aiwae_jax.cli import flags, likelihood
+from aiwae_jax.cli import flags, likelihood, sources
 from aiwae_jax.data.readers import Content
 from aiwae_jax.options import option
 from aiwae_jax.runs import tables
@@ -99,6 +99,7 @@ class Rows:
                 categories=facts.get("categories"),
             )
 
+        sources.say_reading(self.data)
         try:
             found = rows_with(self.label or origin.get("label"))
         except data.DataError:

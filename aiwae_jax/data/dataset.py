@@ -27,8 +27,8 @@ class Dataset(NamedTuple):
       title: what to call it beside a number; a stand-in is named here.
       train: `[N, X]`, uint8 levels or float32 row by row.
       test: `[M, X]` likewise.
-      train_labels: `[N]` ints, or None.
-      test_labels: `[M]` ints, or None.
+      train_labels: `[N]` numbers, or codes of `label_names`; or None.
+      test_labels: `[M]` likewise.
       max_level: the level that stands for a probability of 1: data are grey levels, and drawn as
         bits anew at every use. None for data that a model sees as they are.
       image_shape: (height, width), with a 3 after them of colours; None for what is no image.
@@ -39,6 +39,7 @@ class Dataset(NamedTuple):
       origin: what `reload` needs to load it again, or None.
       train_index: `[N]` the rows of the file that training rows are, where it was split here.
       test_index: `[M]` likewise.
+      label_names: the names of the labels' codes 0, 1, ..., where labels are codes.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dataset(NamedTuple):
     origin: Mapping[str, Any] | None = None
     train_index: np.ndarray | None = None
     test_index: np.ndarray | None = None
+    label_names: tuple[str, ...] | None = None
 
     def mean_image(self) -> np.ndarray:
         """Mean training row `[X]`; in [0, 1], of bits and grey levels."""

@@ -1,7 +1,6 @@
 """Where arrays become a data set: looked at whole, before anything is trained on them."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +8,10 @@ import jax
 import numpy as np
 
 from aiwae_jax import support
+from aiwae_jax.data import finite, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 
 _NUM_COLOURS = 3
-_EXACT = 2**24  # up to it float32 has every whole number
 
 
 def from_arrays(
@@ -25,6 +24,7 @@ def from_arrays(
     image_shape: tuple[int, ...] | None = None,
     columns: Sequence[str] | None = None,
     categories: Mapping[str, Sequence[str]] | None = None,
+    label_names: Sequence[str] | None = None,
     name: str = "data",
     title: str | None = None,
     source: str = "arrays",
@@ -42,6 +42,7 @@ def from_arrays(
         where there are two, or three of which the last has length 3.
       columns: X names of the columns, no two alike; None for pixels, say.
       categories: of columns that are codes 0, 1, ...: column -> the names of the codes.
+      label_names: of labels that are codes 0, 1, ...: the names of the codes.
       name: a word for it.
       title: what to call it in a report; by default the name.
       source: where it came from.
@@ -64,8 +65,9 @@ def from_arrays(
         if image_shape is None:
             image_shape = image_shape_of(array)
         array = array.reshape(len(array), -1)
-        is_narrow = array.dtype == np.uint8 or array.dtype == np.float32
-        arrays[part] = array if is_narrow else array.astype(np.float32)
+        if array.dtype != np.uint8:
+            array = rounding.to_float32(array, f"`{part}`", _names(columns, array))
+        arrays[part] = array
     dataset = Dataset(
         name=name,
         title=title or name,
@@ -78,26 +80,10 @@ def from_arrays(
         source=source,
         columns=None if columns is None else tuple(map(str, columns)),
         categories=None if categories is None else {n: tuple(c) for n, c in categories.items()},
+        label_names=None if label_names is None else tuple(map(str, label_names)),
     )
     check(dataset)
-    _say_what_rounds(dataset)
     return dataset
-
-
-def _say_what_rounds(dataset: Dataset) -> None:
-    """Warns of numbers so large that float32 has only whole ones: timestamps, identifiers."""
-    if dataset.train.dtype == np.uint8:
-        return
-    highest = np.maximum(dataset.train.max(axis=0), -dataset.train.min(axis=0))
-    if highest.max() > _EXACT:
-        at = int(highest.argmax())
-        name = f"column {at}" if dataset.columns is None else f"column {dataset.columns[at]!r}"
-        warnings.warn(
-            f"`train`, {name}: it goes up to {highest[at]:.9g}, and values are kept in float32, in "
-            f"which whole numbers are exact up to {_EXACT:,}: close ones become the same. Leave "
-            "the column out if it is an identifier, or subtract a beginning from a time.",
-            stacklevel=3,
-        )
 
 
 def image_shape_of(rows: np.ndarray) -> tuple[int, ...] | None:
@@ -151,6 +137,17 @@ def check(dataset: Dataset) -> None:
                 f"`{name}_labels` must have shape [{num_rows}], one for each row of `{name}`, "
                 f"or be None; got {list(np.shape(labels))}."
             )
+        if labels is not None and dataset.label_names is not None:
+            _check_codes(np.asarray(labels), f"{name}_labels", len(dataset.label_names))
+
+
+def _check_codes(labels: np.ndarray, name: str, num_names: int) -> None:
+    is_code = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < num_names
+    if not is_code:
+        raise DataError(
+            f"`{name}` must be codes 0 to {num_names - 1} of the {num_names} `label_names`, got "
+            f"{labels.dtype} from {labels.min()} to {labels.max()}."
+        )
 
 
 def _check_shape(shape: Any, size: int) -> None:
@@ -190,6 +187,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
+def _names(columns: Sequence[str] | None, rows: np.ndarray) -> Sequence[str] | None:
+    """The names of columns, where they are as many; else that is refused in its turn."""
+    return None if columns is None or len(columns) != rows.shape[1] else columns
+
+
 def _check_rows(rows: Any, name: str, columns: Any, max_level: float | None) -> None:
     if not isinstance(rows, np.ndarray | jax.Array):
         raise DataError(f"`{name}` must be an array of rows; got {type(rows).__name__}.")
@@ -199,25 +201,12 @@ def _check_rows(rows: Any, name: str, columns: Any, max_level: float | None) -> 
             f"{list(rows.shape)}."
         )
     if max_level is None:
-        _check_finite(np.asarray(rows), name, columns)
+        array = np.asarray(rows)
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"`{name}` must hold numbers, got {array.dtype}.")
+        finite.check(array, f"`{name}`", columns=_names(columns, array))
         return
     try:
         support.check_levels(rows, max_level, name=name)
     except (TypeError, ValueError) as error:
         raise DataError(str(error)) from None
-
-
-def _check_finite(rows: np.ndarray, name: str, columns: Sequence[str] | None) -> None:
-    if rows.dtype.kind not in "biuf":
-        raise DataError(f"`{name}` must hold numbers, got {rows.dtype}.")
-    is_finite = np.isfinite(rows)
-    if is_finite.all():
-        return
-    row, column = np.argwhere(~is_finite)[0]
-    is_named = columns is not None and len(columns) == rows.shape[1]
-    what = repr(columns[column]) if is_named else column
-    raise DataError(
-        f"`{name}` must be finite everywhere, and is missing or infinite in "
-        f"{np.count_nonzero(~is_finite)} of {is_finite.size} values, the first in row {row}, "
-        f"column {what}; fill them in, or leave out their rows or columns."
-    )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aiwae_jax.data import callers
 from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.doors import from_arrays
 
@@ -80,7 +81,7 @@ def _datasets(name: str, folder: pathlib.Path | None) -> ModuleType:
     if folder is not None:
         warnings.warn(
             f"`data_dir` {str(folder)!r} is not looked at: {name} comes with scikit-learn.",
-            stacklevel=5,
+            stacklevel=callers.level(),
         )
     try:
         import sklearn.datasets

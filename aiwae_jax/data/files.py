@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.data import kinds, readers
+from aiwae_jax.data import finite, readers, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.doors import from_arrays, image_shape_of
+from aiwae_jax.data.readers import labels
 from aiwae_jax.data.readers.content import Content
 
 TEST_SHARE = 0.2  # where nothing is said
 _SPLIT_SEED = 0  # the split is the data's, the same for every seed of training
 _NAMED = {"label": "labels", "layer": "layers"}
-_MOST_LEVELS = 255
 _MOST_CATEGORIES = 256
 
 
@@ -84,9 +84,9 @@ def from_file(
     if test_share is not None:
         _check_share(test_share)
     parts = read(path, label=label, layer=layer)
-    first = next(iter(parts.values()))
-    shape = image_shape_of(first.rows)
+    shape = image_shape_of(next(iter(parts.values())).rows)
     parts = {part: _entering(path, content) for part, content in parts.items()}
+    first = next(iter(parts.values()))
     index: dict[str, np.ndarray] = {}
     how = "split already"
     if "all" in parts:
@@ -105,6 +105,7 @@ def from_file(
             image_shape=shape,
             columns=first.columns,
             categories=first.categories,
+            label_names=parts["train"].label_names or parts["test"].label_names,
             name=name or _name(path),
             source="; ".join([str(path), how, *first.said]),
         )
@@ -149,15 +150,21 @@ def read(
             )
     if only is not None and reader.is_table:
         given["only"] = only
-    return reader.read(path, **given)
+    parts = reader.read(path, **given)
+    return {part: _with_labels(path, content) for part, content in parts.items()}
 
 
 def _entering(path: pathlib.Path, content: Content) -> Content:
     """Rows and labels as a data set has them, looked at."""
-    content = content._replace(rows=flat(path, content))
-    check_finite(path, content)
+    content = settled(path, content)
     _check_categories(path, content)
-    return content._replace(rows=narrow(content.rows), labels=_labels(path, content))
+    if content.labels is not None and np.isnan(content.labels).any():
+        row = int(np.flatnonzero(np.isnan(content.labels))[0])
+        raise DataError(
+            f"{path}, {content.place(row)}: the label is missing; fill it in, or leave out its row "
+            "or `label`."
+        )
+    return content
 
 
 def flat(path: pathlib.Path, content: Content) -> np.ndarray:
@@ -172,24 +179,16 @@ def flat(path: pathlib.Path, content: Content) -> np.ndarray:
     return rows.reshape(len(rows), -1)
 
 
-def check_finite(path: pathlib.Path, content: Content) -> None:
-    """Names the first value that is missing or infinite, and says how many are."""
-    if content.rows.dtype.kind != "f":
-        return
-    is_finite = np.isfinite(content.rows)
-    if is_finite.all():
-        return
-    row, column = np.argwhere(~is_finite)[0]
-    is_missing = np.isnan(content.rows[row, column])
-    what = "missing" if is_missing else "infinite"
-    advice = "missing values are not supported yet: " if is_missing else ""
-    name = f"column {column}" if content.columns is None else f"column {content.columns[column]!r}"
-    num = int(is_finite.size - np.count_nonzero(is_finite))
-    raise DataError(
-        f"{path}, {content.place(int(row))}, {name}: the value is {what}, and missing or "
-        f"infinite are {num} of {is_finite.size}; {advice}fill them in, or leave out their rows or "
-        "columns."
-    )
+def settled(path: pathlib.Path, content: Content) -> Content:
+    """Rows `[N, X]` in the type that devices hold, none of them missing or infinite.
+
+    Raises:
+      DataError: for rows that are no numbers, or with the place of the first that is none.
+    """
+    columns = content.columns
+    rows = rounding.narrow(flat(path, content), str(path), columns)
+    finite.check(rows, str(path), columns=columns, place_fn=content.place)
+    return content._replace(rows=rows)
 
 
 def _check_categories(path: pathlib.Path, content: Content) -> None:
@@ -204,30 +203,26 @@ def _check_categories(path: pathlib.Path, content: Content) -> None:
             )
 
 
-def narrow(rows: np.ndarray) -> np.ndarray:
-    """Whole numbers up to 255 in a byte each, all else in float32: what devices hold."""
-    if rows.dtype == np.uint8:
-        return rows
-    values = kinds.look(rows)
-    is_byte = values.is_whole.all() and values.low.min() >= 0 and values.high.max() <= _MOST_LEVELS
-    return rows.astype(np.uint8 if is_byte else np.float32, copy=False)
+def _with_labels(path: pathlib.Path, content: Content) -> Content:
+    """Labels of whatever kind of file as numbers: whole ones to the digit, truths by their names.
 
-
-def _labels(path: pathlib.Path, content: Content) -> np.ndarray | None:
-    """Labels as numbers, whole where they are."""
-    if content.labels is None:
-        return None
-    labels, num_rows = np.asarray(content.labels), len(content.rows)
-    if labels.shape != (num_rows,) or labels.dtype.kind not in "biuf":
+    Raises:
+      DataError: for another number of labels than of rows, or what no int64 holds.
+    """
+    if content.labels is None or not np.ndim(content.rows):
+        return content
+    found, num_rows = np.asarray(content.labels), len(content.rows)
+    if found.shape != (num_rows,) or found.dtype.kind not in "biuf":
         raise DataError(
-            f"{path}: labels must be {num_rows} numbers, one for each row; got {labels.dtype} of "
-            f"shape {list(labels.shape)}."
+            f"{path}: labels must be {num_rows} numbers, one for each row; got {found.dtype} of "
+            f"shape {list(found.shape)}."
         )
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        row = int(np.flatnonzero(np.isnan(labels))[0])
-        raise DataError(f"{path}, {content.place(row)}: the label is missing.")
-    is_whole = labels.dtype.kind != "f" or np.array_equal(labels, np.rint(labels))
-    return labels.astype(np.int64 if is_whole else np.float64)
+    if found.dtype.kind == "u" and found.size and found.max() > np.iinfo(np.int64).max:
+        raise DataError(
+            f"{path}: labels must be whole numbers below 2^63, got {found.max()}; number them anew."
+        )
+    names = labels.TRUTHS if found.dtype.kind == "b" else content.label_names
+    return content._replace(labels=labels.of_numbers(found), label_names=names)
 
 
 def _split(

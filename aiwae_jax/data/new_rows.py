@@ -44,11 +44,10 @@ def read_rows(
         found = _chosen(path, found, columns)
     if categories or found.categories:
         found = _recoded(path, found, categories or {})
-    rows = files.flat(path, found)
-    if columns is not None and rows.shape[1] != len(columns):
-        raise DataError(f"{path} has {rows.shape[1]} columns, and {len(columns)} are needed.")
-    files.check_finite(path, found._replace(rows=rows))
-    return found._replace(rows=files.narrow(rows))
+    num_columns = files.flat(path, found).shape[1]
+    if columns is not None and num_columns != len(columns):
+        raise DataError(f"{path} has {num_columns} columns, and {len(columns)} are needed.")
+    return files.settled(path, found)
 
 
 def _chosen(path: pathlib.Path, content: Content, columns: Sequence[str]) -> Content:
@@ -69,7 +68,7 @@ def _recoded(
     path: pathlib.Path, content: Content, categories: Mapping[str, Sequence[str]]
 ) -> Content:
     """Codes of a file in the place of those by which a model was trained."""
-    rows, here = np.array(content.rows, np.float32), content.categories or {}
+    rows, here = np.array(content.rows), content.categories or {}
     for at, name in enumerate(content.columns or ()):
         if name not in categories and name in here:
             raise DataError(
@@ -84,7 +83,7 @@ def _recoded(
                     f"{path}: column {name!r} holds {new[0]!r}, which is none of the categories "
                     f"{', '.join(map(repr, known))}."
                 )
-            codes = np.array([*map(known.index, here[name]), np.nan], np.float32)
+            codes = np.array([*map(known.index, here[name]), np.nan])
             places = np.where(np.isnan(rows[:, at]), len(here[name]), rows[:, at])
             rows[:, at] = codes[places.astype(int)]
     return content._replace(rows=rows, categories=dict(categories) or None)

@@ -181,7 +181,24 @@ def read_evaluation(
             raise WorkdirError(
                 f"{path}: `{name}` must be {len(index)} different integers; {_ARRAYS_ADVICE}."
             )
+    _check_names(path, arrays)
     return arrays
+
+
+def _check_names(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Refuses labels that are no codes of the names beside them."""
+    if "label_names" not in arrays:
+        return
+    names = arrays["label_names"]
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise WorkdirError(f"{path}: `label_names` must be words; {_ARRAYS_ADVICE}.")
+    for name in ("label_test", "label_train"):
+        codes = arrays.get(name, np.arange(0))
+        if codes.dtype.kind not in "iu" or not np.isin(codes, np.arange(len(names))).all():
+            raise WorkdirError(
+                f"{path}: `{name}` must be codes of the {len(names)} `label_names`; "
+                f"{_ARRAYS_ADVICE}."
+            )
 
 
 def _lengths(report: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, int]:

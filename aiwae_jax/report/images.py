@@ -61,13 +61,18 @@ class Images(NamedTuple):
         return np.concatenate([self.test, self.train])
 
     def identity(self, dataset: data.Dataset) -> dict[str, np.ndarray]:
-        """Says which image each number of evaluation.npz is of, and its label if there is one."""
+        """Says which image each number of evaluation.npz is of, and its label if there is one.
+
+        Of labels that are codes it has the names, too, so that the file needs no other.
+        """
         found = {}
         for part, index in (("test", self.test_index), ("train", self.train_index)):
             found[f"index_{part}"] = index
             labels = getattr(dataset, f"{part}_labels")
             if labels is not None:
                 found[f"label_{part}"] = np.asarray(labels)[index]
+        if dataset.label_names is not None:
+            found["label_names"] = np.array(dataset.label_names)
         return found
 
 

@@ -41,15 +41,23 @@ def columns(arrays: dict[str, np.ndarray], dataset: data.Dataset) -> dict[str, n
     if not any(row is None for row in rows):
         found["row"] = np.concatenate([r[i] for r, i in zip(rows, indices, strict=True)])
     if any(f"label_{part}" in arrays for part in _PARTS):
-        unknown = [np.full(len(index), None) for index in indices]
-        of_parts = zip(_PARTS, unknown, strict=True)
-        found["label"] = np.concatenate([arrays.get(f"label_{part}", no) for part, no in of_parts])
+        labels = [_labels(arrays, part, len(i)) for part, i in zip(_PARTS, indices, strict=True)]
+        found["label"] = np.concatenate(labels)
     for name, (array, sign) in _COLUMNS.items():
         of_parts = [arrays.get(f"{array}_{part}") for part in _PARTS]
         if not any(each is None for each in of_parts):
             joined = np.concatenate(of_parts)
             found[name] = -joined if sign < 0 else joined
     return found
+
+
+def _labels(arrays: dict[str, np.ndarray], part: str, num: int) -> np.ndarray:
+    """Labels of a part `[num]`: by their names, where the file has them, None where it has none."""
+    found = arrays.get(f"label_{part}")
+    if found is None:
+        return np.full(num, None)
+    names = arrays.get("label_names")  # an earlier version wrote codes alone
+    return found if names is None else names[found]
 
 
 def missing(folder: pathlib.Path, *, with_parquet: bool) -> list[str]:

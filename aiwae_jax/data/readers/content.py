@@ -4,18 +4,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+_MOST_SAID = 50  # names of labels, which may differ in every row
+
 
 class Content(NamedTuple):
     """Rows of a file, as its reader hands them on.
 
     Attributes:
       rows: `[N, ...]` numbers.
-      labels: `[N]` numbers, or codes of `label_names`; or None.
+      labels: `[N]` int64, float64, or codes of `label_names`, NaN where there is none; or None.
       columns: names of the columns, or None.
       categories: column -> the names of its codes 0, 1, ..., of columns that held words.
       first_line: of a text file, the line that holds row 0, counted from 1.
       notes: what was made of the file, in words.
-      label_names: the names of the labels' codes 0, 1, ..., where they were words.
+      label_names: the names of the labels' codes 0, 1, ..., of labels that are codes.
     """
 
     rows: np.ndarray
@@ -31,8 +33,10 @@ class Content(NamedTuple):
         """The notes, and what the labels' codes stand for."""
         if not self.label_names:
             return self.notes
-        named = ", ".join(f"{code} {name}" for code, name in enumerate(self.label_names))
-        return (*self.notes, f"labels {named}")
+        named = [f"{code} {name}" for code, name in enumerate(self.label_names[:_MOST_SAID])]
+        if len(self.label_names) > _MOST_SAID:
+            named.append(f"... {len(self.label_names)} in all")
+        return (*self.notes, f"labels {', '.join(named)}")
 
     @property
     def own_labels(self) -> np.ndarray | None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from aiwae_jax.data import rounding
 from aiwae_jax.data.dataset import DataError
-from aiwae_jax.data.readers import needs
+from aiwae_jax.data.readers import labels, needs
 from aiwae_jax.data.readers.content import Content
 
 _RAW = "raw"  # the layer by this name is `raw/X`
@@ -49,8 +50,8 @@ def _read(h5py, file: Any, path: pathlib.Path, label: str | None, layer: str | N
         _RAW: (lambda: file["raw/X"], "raw/var"),
     }.get(layer, (lambda: file["layers"][layer], "var"))
     rows = _dense(h5py, matrix())
-    labels, names = _labels(h5py, file, path, label)
-    return Content(rows, labels, _index(file[of_genes]), label_names=names)
+    found, names = _labels(h5py, file, path, label)
+    return Content(rows, found, _index(file, file[of_genes]), label_names=names)
 
 
 def _dense(h5py, matrix: Any) -> np.ndarray:
@@ -61,7 +62,8 @@ def _dense(h5py, matrix: Any) -> np.ndarray:
     shape = tuple(
         matrix.attrs["shape"] if "shape" in matrix.attrs else matrix.attrs["h5sparse_shape"]
     )
-    rows = np.zeros(shape, np.uint8 if data.dtype == np.uint8 else np.float32)
+    is_kept = data.dtype == np.uint8 or (data.size and np.abs(data).max() > rounding.EXACT)
+    rows = np.zeros(shape, data.dtype if is_kept else np.float32)
     major = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     kind = matrix.attrs.get("encoding-type", "csr_matrix")
     where = (indices, major) if _text(kind).startswith("csc") else (major, indices)
@@ -82,24 +84,36 @@ def _labels(
             f"`label`={label!r} must be a column of `obs` in {path}; it has {there or 'none'}."
         )
     column = cells[label]
-    if isinstance(column, h5py.Dataset) and column.dtype.kind in "biuf":
+    is_array = isinstance(column, h5py.Dataset) and "categories" not in column.attrs
+    if is_array and column.dtype.kind in "biuf":
         return column[()], None
-    names, codes = np.unique(_words(column), return_inverse=True)
-    return codes.astype(np.int64), tuple(map(str, names))
+    return labels.coded(*_coded(file, column))
 
 
-def _index(frame: Any) -> tuple[str, ...]:
+def _index(file: Any, frame: Any) -> tuple[str, ...]:
     """Names of the rows of a data frame."""
-    return tuple(_words(frame[_text(frame.attrs["_index"])]))
+    codes, names = _coded(file, frame[_text(frame.attrs["_index"])])
+    return tuple(str(names[code]) for code in codes)
 
 
-def _words(column: Any) -> list[str]:
-    """Words of a column: as they are, as codes of categories, or beside a mask."""
-    parts = column if hasattr(column, "keys") else {"values": column}  # of a group, or itself
-    if "categories" in parts:
-        names = [_text(name) for name in parts["categories"][()]]
-        return [names[code] if code >= 0 else "missing" for code in parts["codes"][()]]
-    return [_text(value) for value in parts["values"][()]]
+def _coded(file: Any, column: Any) -> tuple[np.ndarray, list[Any]]:
+    """Places of a column's values, -1 where there is none, and the values.
+
+    A column is an array, an array beside a mask of what is missing, or codes of categories.
+    """
+    if hasattr(column, "keys") and "categories" in column:
+        return column["codes"][()], _values(column["categories"])
+    if "categories" in column.attrs:  # of anndata 0.7, where they stand elsewhere
+        return column[()], _values(file[column.attrs["categories"]])
+    is_missing = column["mask"][()] if hasattr(column, "keys") and "mask" in column else False
+    values, codes = np.unique(_values(column), return_inverse=True)
+    return np.where(is_missing, -1, codes), values.tolist()
+
+
+def _values(column: Any) -> list[Any]:
+    """Values of an array, or of one beside a mask."""
+    found = (column["values"] if hasattr(column, "keys") else column)[()].tolist()
+    return [_text(value) if isinstance(value, bytes) else value for value in found]
 
 
 def _text(value: Any) -> str:

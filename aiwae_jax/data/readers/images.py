@@ -87,6 +87,6 @@ def _read(pillow: Any, path: pathlib.Path) -> tuple[np.ndarray, str]:
         raise DataError(
             f"{path} cannot be read; it may be truncated or corrupt ({error})."
         ) from None
-    is_narrow = levels.dtype in (np.uint8, np.bool_)
-    levels = levels.astype(np.uint8 if is_narrow else np.float32, copy=False)
+    if levels.dtype == np.bool_:
+        levels = levels.astype(np.uint8)
     return levels, f"{levels.shape[0]}x{levels.shape[1]} of mode {mode}"

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from aiwae_jax.data.dataset import DataError
-from aiwae_jax.data.readers import needs, tables
+from aiwae_jax.data.readers import labels, needs, tables
 from aiwae_jax.data.readers.content import Content
 
 
@@ -31,26 +31,31 @@ def read(
     names = [name for name in table.column_names if not name.startswith("__index_level_")]
     if only is not None:
         names = [name for name in names if name in only or name == label]
-    made = [_column(pa, compute, path, name, table.column(name)) for name in names]
+    made = [
+        _column(pa, compute, path, name, table.column(name), is_label=name == label)
+        for name in names
+    ]
     return {"all": tables.content(path, made, label)}
 
 
-def _column(pa, compute, path: pathlib.Path, name: str, values) -> tables.Column:
+def _column(pa, compute, path: pathlib.Path, name: str, values, *, is_label: bool) -> tables.Column:
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
     kind = values.type
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        numbers = values.cast(pa.float64(), safe=False).combine_chunks()
-        return tables.Column(name, numbers.to_numpy(zero_copy_only=False))
-    if pa.types.is_decimal(kind):
-        return tables.Column(
-            name, values.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False)
-        )
-    if pa.types.is_dictionary(kind):
-        kind, values = kind.value_type, values.cast(kind.value_type)
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    is_word = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    if not (is_word or is_number or pa.types.is_boolean(kind)):
         raise DataError(
             f"{path}: column {name!r} holds {kind}, which is no number and no category; leave it "
             "out."
         )
-    coded = compute.dictionary_encode(values.combine_chunks())
-    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return tables.coded(str(path), name, codes, coded.dictionary.to_pylist())
+    if is_label or is_word:
+        coded = compute.dictionary_encode(values.combine_chunks())
+        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        words = coded.dictionary.to_pylist()
+        if is_label:
+            return tables.Column(name, *labels.coded(codes, words))
+        return tables.coded(str(path), name, codes, words)
+    is_whole = pa.types.is_integer(kind) and not values.null_count  # exact beyond 2^53, too
+    numbers = values if is_whole else values.cast(pa.float64(), safe=False)
+    return tables.Column(name, numbers.combine_chunks().to_numpy(zero_copy_only=False))

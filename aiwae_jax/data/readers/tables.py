@@ -77,7 +77,7 @@ def content(
     of_rows = [column for i, column in enumerate(columns) if i != at]
     if not of_rows:
         raise DataError(f"{path} has none of the columns that are data.")
-    rows = np.stack([np.asarray(column.values, np.float32) for column in of_rows], axis=1)
+    rows = np.stack([column.values for column in of_rows], axis=1)
     categories = {c.name: c.categories for c in of_rows if c.categories is not None}
     return Content(
         rows,

@@ -1,6 +1,5 @@
 """Tables as text: .csv, .tsv and .amat, packed or not, with a header or without."""
 
-import array
 import contextlib
 import csv
 import gzip
@@ -8,12 +7,12 @@ import io
 import itertools
 import pathlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import numpy as np
 
 from aiwae_jax.data.dataset import DataError
-from aiwae_jax.data.readers import tables
+from aiwae_jax.data.readers import cells, labels, tables
 from aiwae_jax.data.readers.content import Content
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -28,7 +27,8 @@ def read(
 ) -> dict[str, Content]:
     """Reads a table, or `only` some of its columns; `label` is the one that holds labels.
 
-    The delimiter is found out, and whether the first line has names. Columns of words are codes of
+    The delimiter is found out, and whether the first line has names, which it has where one of its
+    words is `label` or among `only`. Columns of words are codes of
     categories, true and false are bits, and pandas' column of row numbers is left out.
 
     Raises:
@@ -39,8 +39,9 @@ def read(
     if not first:
         raise DataError(f"{path} is empty: it must hold rows of numbers.")
     delimiter = _delimiter(first)
-    cells = [_cells(line, delimiter) for line in first]
-    names = [cell.strip() for cell in cells[0]] if _has_header(cells) else None
+    parted = [_cells(line, delimiter) for line in first]
+    known = {label, *(only or ())}
+    names = [cell.strip() for cell in parted[0]] if _has_header(parted, known) else None
     if names and len(first) == 1:
         raise DataError(f"{path} has a line of names and no rows.")
     try:
@@ -48,7 +49,7 @@ def read(
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        found = _words(path, delimiter, names, label, only, num_columns=len(cells[0]))
+        found = _words(path, delimiter, names, label, only, num_columns=len(parted[0]))
     return {"all": found}
 
 
@@ -91,12 +92,15 @@ def _delimiter(lines: Sequence[str]) -> str | None:
     return "," if num_cells[best] <= 1 and best is not None else best
 
 
-def _has_header(cells: Sequence[list[str]]) -> bool:
-    """Whether the first line has names: words alone, words over numbers, or 0, 1, 2, ..."""
+def _has_header(cells: Sequence[list[str]], known: Set[str | None]) -> bool:
+    """Whether the first line has names: a known one, words alone or over numbers, 0, 1, 2, ..."""
     first = [cell.strip() for cell in cells[0]]
     is_word = [cell.lower() not in tables.MISSING and not tables.is_number(cell) for cell in first]
     start = 1 if first[0] in _OF_PANDAS and len(first) > 1 else 0
     named = first[start:]
+    # A number that is asked for may be a value all the same; a word is a name.
+    if any(word and cell in known for word, cell in zip(is_word, first, strict=True)):
+        return True
     if all(is_word[start:]):
         return True
     if len(named) >= _FEWEST_IN_ORDER and named == [str(i) for i in range(len(named))]:
@@ -124,22 +128,14 @@ def _numbers(
     """Reads a table of numbers alone; raises ValueError for another one."""
     at = tables.place(path, names, label)
     with _opened(path) as file:
-        rows = np.loadtxt(
-            file,
-            np.float64,
-            comments=None,
-            delimiter=delimiter,
-            skiprows=0 if names is None else 1,
-            ndmin=2,
-            quotechar='"',
-        )
+        rows = _loaded(file, np.float64, delimiter, skiprows=0 if names is None else 1, ndmin=2)
     if names is not None and len(names) != rows.shape[1]:
         raise ValueError("as many names as columns")
-    labels, notes, left_out = None, [], []
+    of_rows, notes, left_out = None, [], []
     if names is not None and _is_row_numbers(names[0], rows[:, 0]):
         left_out, notes = [0], [_LEFT_OUT.format(names[0])]
     if at is not None:
-        labels = rows[:, at]
+        of_rows = _labels(path, delimiter, names, at, rows[:, at])
         left_out.append(at)
     if left_out:
         rows = np.delete(rows, left_out, axis=1)
@@ -147,59 +143,36 @@ def _numbers(
     if not rows.shape[1]:
         raise DataError(f"{path} has none of the columns that are data.")
     return Content(
-        _narrow(rows),
-        labels,
+        rows,
+        None if of_rows is None else of_rows.values,
         None if names is None else tuple(names),
         first_line=1 if names is None else 2,
         notes=tuple(notes),
+        label_names=None if of_rows is None else of_rows.categories,
     )
 
 
-def _narrow(rows: np.ndarray) -> np.ndarray:
-    """In float32; what is too large becomes infinite, and is refused by its place."""
-    with np.errstate(over="ignore"):
-        return rows.astype(np.float32)
+def _labels(
+    path: pathlib.Path, delimiter: str | None, names: list[str], at: int, numbers: np.ndarray
+) -> tables.Column:
+    """Labels of a table of numbers; read once more, as text, where float64 may not hold them."""
+    name = names[at]
+    if labels.are_sure(numbers):
+        return tables.Column(name, labels.of_numbers(numbers))
+    with _opened(path) as file:
+        words = _loaded(file, str, delimiter, skiprows=1, usecols=at, ndmin=1)
+    column = cells.Cells(name, is_label=True)
+    for line, word in enumerate(words, start=2):
+        column.append(word, line)
+    return column.column(path)
+
+
+def _loaded(file: io.TextIOBase, dtype: type, delimiter: str | None, **options: int) -> np.ndarray:
+    return np.loadtxt(file, dtype, comments=None, delimiter=delimiter, quotechar='"', **options)
 
 
 def _is_row_numbers(name: str, values: np.ndarray) -> bool:
     return name in _OF_PANDAS and np.array_equal(values, np.arange(len(values)))
-
-
-class _Cells:
-    """A column as it is read: a number, or the place of a word, of every cell."""
-
-    def __init__(self, name: str):
-        self.name = name
-        self.numbers = array.array("d")
-        self.codes = array.array("q")
-        self.lines: dict[str, int] = {}  # word -> the first line that has it
-        self._places: dict[str, int] = {}
-
-    def append(self, cell: str, line: int) -> None:
-        cell = cell.strip()
-        number, code = float("nan"), -1
-        if cell.lower() not in tables.MISSING:
-            if tables.is_number(cell):
-                number = float(cell)
-            else:
-                code = self._places.setdefault(cell, len(self._places))
-                self.lines.setdefault(cell, line)
-        self.numbers.append(number)
-        self.codes.append(code)
-
-    def column(self, path: pathlib.Path) -> tables.Column:
-        numbers = np.frombuffer(self.numbers, np.float64)
-        if not self._places:
-            return tables.Column(self.name, numbers)
-        codes, words = np.frombuffer(self.codes, np.int64), list(self._places)
-        if not np.isnan(numbers).all():
-            word, num = words[0], int((codes >= 0).sum())
-            raise DataError(
-                f"{path}, line {self.lines[word]}, column {self.name!r}: {word!r} is no number, as "
-                f"{num} of the {len(codes)} cells of that column are none; correct them, or leave "
-                "the column out."
-            )
-        return tables.coded(str(path), self.name, codes, words)
 
 
 def _words(
@@ -212,23 +185,27 @@ def _words(
     num_columns: int,
 ) -> Content:
     """Reads a table cell by cell, and says where it is none."""
-    columns = [_Cells(name) for name in names or map(str, range(num_columns))]
+    at = tables.place(path, names, label)
+    columns = [
+        cells.Cells(name, is_label=i == at)
+        for i, name in enumerate(names or map(str, range(num_columns)))
+    ]
     awaits_names = names is not None
     with _opened(path) as file:
         split = map(str.split, file) if delimiter is None else csv.reader(file, delimiter=delimiter)
         try:
-            for number, cells in enumerate(split, start=1):
-                is_empty = not any(map(str.strip, cells)) and len(cells) < 2
+            for number, words in enumerate(split, start=1):
+                is_empty = not any(map(str.strip, words)) and len(words) < 2
                 if awaits_names or is_empty:
                     awaits_names &= is_empty
                     continue
-                if len(cells) != len(columns):
+                if len(words) != len(columns):
                     raise DataError(
-                        f"{path}, line {number}: it has {len(cells)} of the {len(columns)} cells "
+                        f"{path}, line {number}: it has {len(words)} of the {len(columns)} cells "
                         "of the first line."
                     )
-                for column, cell in zip(columns, cells, strict=True):
-                    column.append(cell, number)
+                for column, word in zip(columns, words, strict=True):
+                    column.append(word, number)
         except csv.Error as error:
             raise DataError(f"{path} is no table ({error}).") from None
     if names is not None and only is not None:

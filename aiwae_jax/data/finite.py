@@ -1,0 +1,43 @@
+"""What is missing or infinite is refused by its place, in one sentence for every way in."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from aiwae_jax import support
+from aiwae_jax.data.dataset import DataError
+
+
+def check(
+    rows: np.ndarray,
+    where: str,
+    *,
+    columns: Sequence[str] | None = None,
+    place_fn: Callable[[int], str] = "row {}".format,
+) -> None:
+    """Names the first value that is missing or infinite, and says how many are.
+
+    Args:
+      rows: `[N, X]` numbers.
+      where: the file, or the argument.
+      columns: X names, or None.
+      place_fn: row -> words for where it stands.
+
+    Raises:
+      DataError: if there is one.
+    """
+    if rows.dtype.kind != "f":
+        return
+    is_finite = np.isfinite(rows)
+    if is_finite.all():
+        return
+    row, column = map(int, np.argwhere(~is_finite)[0])
+    is_missing = np.isnan(rows[row, column])
+    what = "missing" if is_missing else "infinite"
+    advice = "missing values are not supported yet: " if is_missing else ""
+    num = int(is_finite.size - np.count_nonzero(is_finite))
+    place = f"{where}, {place_fn(row)}, {support.name_of_column(column, columns)}"
+    raise DataError(
+        f"{place}: the value is {what}, and missing or infinite are {num} of {is_finite.size}; "
+        f"{advice}fill them in, or leave out their rows or columns."
+    )
