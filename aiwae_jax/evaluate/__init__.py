@@ -3,13 +3,14 @@
 A `Target(log_joint, start, sample)` says what is measured, `Settings` how. `log_likelihood`
 estimates log p(x) of any differentiable log p(x, z) by annealed importance sampling;
 `bidirectional` says how far off it is, on data simulated from the model; `reach_gap` finds the
-settings for a wanted precision; `compare` pairs two models; `importance_bound` and `active_units`
-measure q.
+settings for a wanted precision, `within` keeps to a wanted time; `compare` pairs two models;
+`importance_bound` and `active_units` measure q.
 """
 
 import warnings
 from typing import Any
 
+from aiwae_jax.evaluate.budget import settings_within, within
 from aiwae_jax.evaluate.comparison import Comparison, compare
 from aiwae_jax.evaluate.cost import estimate_seconds, fit_chunk_size, num_gradients
 from aiwae_jax.evaluate.gap import Bidirectional, GapSearch, bidirectional, reach_gap
@@ -41,8 +42,10 @@ __all__ = [
     "mean_and_standard_error",
     "num_gradients",
     "reach_gap",
+    "settings_within",
     "simulate",
     "tune",
+    "within",
 ]
 
 _EARLIER_NAMES = {"certify": "reach_gap", "Certificate": "GapSearch"}
