@@ -4,12 +4,13 @@ A `Target(log_joint, start, sample)` says what is measured, `Settings` how. `log
 estimates log p(x) of any differentiable log p(x, z) by annealed importance sampling;
 `bidirectional` says how far off it is, on data simulated from the model; `reach_gap` finds the
 settings for a wanted precision, `within` keeps to a wanted time; `compare` pairs two models;
-`importance_bound` and `active_units` measure q.
+`importance_bound`, `active_units` and `audit` measure q.
 """
 
 import warnings
 from typing import Any
 
+from aiwae_jax.evaluate.amortization import Audit, audit
 from aiwae_jax.evaluate.budget import settings_within, within
 from aiwae_jax.evaluate.comparison import Comparison, compare
 from aiwae_jax.evaluate.cost import estimate_seconds, fit_chunk_size, num_gradients
@@ -24,6 +25,7 @@ from aiwae_jax.evaluate.tuning import tune
 __all__ = [
     "BINARY_SETTINGS",
     "PAPER_SETTINGS",
+    "Audit",
     "Bidirectional",
     "Comparison",
     "GapSearch",
@@ -33,6 +35,7 @@ __all__ = [
     "Settings",
     "Target",
     "active_units",
+    "audit",
     "bidirectional",
     "compare",
     "estimate_seconds",
