@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import evaluate
+from aiwae_jax.report.text import noun
 from aiwae_jax.runs.files import WorkdirError
 from experiments import contents
 
@@ -31,9 +32,8 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
     ]
     compared = _compare(*_paired(*found, *reports))
     ours, theirs = reports
-    what = "images" if ours["data"].get("image_shape", ()) is not None else "rows"
     line = (
-        f"{ours['data']['title']}, {ours['num_examples']} test {what}: NLL "
+        f"{ours['data']['title']}, {ours['num_examples']} test {noun(ours['data'], 'images')}: NLL "
         f"{ours['nll_test']:.2f} here, {theirs['nll_test']:.2f} there; "
         f"paired difference {compared.mean:+.2f} ± {compared.standard_error:.2f} nats"
     )
