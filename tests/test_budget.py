@@ -69,6 +69,7 @@ def test_a_time_that_nothing_fits_into_is_refused_before_the_work(machine):
         evaluate.within(lg.log_joint, X, 1.0)
 
 
+@pytest.mark.slow
 def test_it_is_the_evaluation_of_the_settings_that_were_found(machine):
     found = evaluate.within(TARGET, X, 0.5, SETTINGS, key=jax.random.key(2))
     settings = evaluate.settings_within(TARGET, X, 0.5, SETTINGS)

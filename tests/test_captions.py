@@ -62,6 +62,12 @@ def test_a_page_calls_the_data_what_they_are(dataset, noun, tmp_path):
     assert text.noun(earlier | {"columns": ["a"]}) == "rows"
 
 
+def theta_of(model):
+    """Zeros, for it is only looked at."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0)).theta
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
 def model_of(likelihood):
     return models.mlp_vae(12, likelihood=likelihood, **OPTIONS)
 
@@ -69,7 +75,7 @@ def model_of(likelihood):
 def test_bits_per_dimension_are_those_of_the_exact_code_length(tmp_path):
     """Of uniform levels an NLL of X ln 256 is 8 bits for each."""
     model = model_of(likelihoods.discretized_logistic())
-    theta = model.init(jax.random.key(0)).theta
+    theta = theta_of(model)
     nll = 12 * math.log(256) * np.array([0.5, 1.0, 1.5])
     found = levels.bits_per_dim(nll, IMAGES, model, theta)
     assert found["bits_per_dim"] == pytest.approx(8.0)
@@ -95,7 +101,7 @@ def test_they_are_said_of_levels_of_images_alone(case):
         "bits": (IMAGES._replace(max_level=255.0), MODEL),
         "your own": (IMAGES, logistic._replace(likelihood=None)),
     }[case]
-    theta = model.init(jax.random.key(0)).theta
+    theta = theta_of(model)
     assert levels.bits_per_dim(np.ones(3), dataset, model, theta) == {}
 
 
