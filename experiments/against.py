@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import evaluate
+from aiwae_jax.report.text import noun
 from aiwae_jax.runs.files import WorkdirError
 from experiments import contents
 
@@ -29,13 +30,27 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
         contents.read_evaluation(path, report, ("nll_test",))
         for path, report in zip((folder, other), reports, strict=True)
     ]
-    mean, error = evaluate.mean_and_standard_error(np.subtract(*_paired(*found, *reports)))
+    compared = _compare(*_paired(*found, *reports))
     ours, theirs = reports
-    return (
-        f"{ours['data']['title']}, {ours['num_examples']} test images: NLL "
+    line = (
+        f"{ours['data']['title']}, {ours['num_examples']} test {noun(ours['data'], 'images')}: NLL "
         f"{ours['nll_test']:.2f} here, {theirs['nll_test']:.2f} there; "
-        f"paired difference {mean:+.2f} ± {error:.2f} nats"
+        f"paired difference {compared.mean:+.2f} ± {compared.standard_error:.2f} nats"
     )
+    if compared.num_unreliable:
+        line += f"; {compared.num_unreliable} of these cannot be relied on"
+    return line
+
+
+def _compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> evaluate.Comparison:
+    """Pairs what two evaluations found; a difference of NLLs is one of log p(x) the other way."""
+    pair = theirs, ours
+    unknown = {"standard_error_test": np.nan, "is_reliable_test": True}  # of earlier versions
+    errors, is_reliable = (
+        [each.get(name, np.full(len(each["nll_test"]), value)) for each in pair]
+        for name, value in unknown.items()
+    )
+    return evaluate.Comparison.of([-each["nll_test"] for each in pair], errors, is_reliable)
 
 
 def _check_alike(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -58,19 +73,22 @@ def _check_alike(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         raise WorkdirError(f"The two reports were not evaluated alike ({'; '.join(differing)}).")
 
 
+_PER_IMAGE = ("nll_test", "standard_error_test", "is_reliable_test")
+
+
 def _paired(
     ours: dict[str, np.ndarray],
     theirs: dict[str, np.ndarray],
     our_report: dict[str, Any],
     their_report: dict[str, Any],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Test NLLs of both, image by image.
+) -> list[dict[str, np.ndarray]]:
+    """What both found of test images, image by image.
 
     Raises:
       WorkdirError: if they are of different images, or it cannot be known.
     """
     indices = [each.get("index_test") for each in (ours, theirs)]
-    values = ours["nll_test"], theirs["nll_test"]
+    values = [{name: each[name] for name in _PER_IMAGE if name in each} for each in (ours, theirs)]
     num_alone = sum(index is None for index in indices)
     if num_alone == 0:
         orders = [np.argsort(index) for index in indices]
@@ -80,10 +98,13 @@ def _paired(
                 "The two reports are of different test images: `index_test` of their "
                 "evaluation.npz differ."
             )
-        return tuple(value[order] for value, order in zip(values, orders, strict=True))
+        return [
+            {name: array[order] for name, array in value.items()}
+            for value, order in zip(values, orders, strict=True)
+        ]
     # Earlier versions kept no index. Their order was that of today, except for a whole test set.
     is_whole = our_report["num_examples"] == our_report["data"].get("test_images")
-    if (num_alone == 1 and is_whole) or len(values[0]) != len(values[1]):
+    if (num_alone == 1 and is_whole) or len(ours["nll_test"]) != len(theirs["nll_test"]):
         raise WorkdirError(
             "One of the two evaluation.npz does not say which images it is of, and is of all of "
             "them, whose order was another then; evaluate that run again."

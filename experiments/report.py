@@ -9,7 +9,7 @@ from aiwae_jax.cli import build
 from aiwae_jax.evaluate import PAPER_SETTINGS
 from aiwae_jax.report.environment import environment as environment
 from aiwae_jax.report.evaluation import Evaluation
-from aiwae_jax.report.text import METRICS, Description, weight_notes
+from aiwae_jax.report.text import METRICS, Description, noun, units_words, weight_notes
 from aiwae_jax.train import program
 from experiments import cost, flags, paper
 from experiments.settings import Training
@@ -151,7 +151,7 @@ def describe(report: dict[str, Any]) -> Description:
         + model_notes(training)
         + ([cost.line(report["cost"])] if "cost" in report else []),
         shlex.join(command),
-        "images",
+        noun(report["data"], "images"),
     )
 
 
@@ -159,15 +159,15 @@ def model_notes(training: dict[str, Any]) -> list[str]:
     """Says what a reader of the numbers must know of the model."""
     notes = []
     if training.get("likelihood") not in (None, "bernoulli"):
-        notes.append(
-            f"the likelihood p(x|z) is {training['likelihood']}; nats are in the data's own units"
-        )
+        words = training["likelihood"]
+        notes.append(f"the likelihood p(x|z) is {words}{units_words(words)}")
     if training["model"] == "conditional":
         notes.append("NLL and NVLB are of the lower half of an image, given the upper one")
     if not _trains_posterior(training):
+        given = " given the upper half" if training["model"] == "conditional" else ""
         notes.append(
             "this method trains no q: NVLB, variational gap, active units and reconstructions are "
-            "of the prior given the upper half"
+            f"of the prior{given}"
         )
     return notes
 

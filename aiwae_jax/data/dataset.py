@@ -136,6 +136,7 @@ class Dataset(NamedTuple):
             "is_stand_in": self.is_stand_in,
             "train_images": len(self.train),
             "test_images": len(self.test),
+            "image_shape": None if self.image_shape is None else list(self.image_shape),
             "sha256": digest.hexdigest(),
         }
         more = {"columns": self.columns, "categories": self.categories, "origin": self.origin}

@@ -3,12 +3,16 @@
 A `Target(log_joint, start, sample)` says what is measured, `Settings` how. `log_likelihood`
 estimates log p(x) of any differentiable log p(x, z) by annealed importance sampling;
 `bidirectional` says how far off it is, on data simulated from the model; `reach_gap` finds the
-settings for a wanted precision; `importance_bound` and `active_units` measure q.
+settings for a wanted precision, `within` keeps to a wanted time; `compare` pairs two models;
+`importance_bound`, `active_units` and `audit` measure q.
 """
 
 import warnings
 from typing import Any
 
+from aiwae_jax.evaluate.amortization import Audit, audit
+from aiwae_jax.evaluate.budget import settings_within, within
+from aiwae_jax.evaluate.comparison import Comparison, compare
 from aiwae_jax.evaluate.cost import estimate_seconds, fit_chunk_size, num_gradients
 from aiwae_jax.evaluate.gap import Bidirectional, GapSearch, bidirectional, reach_gap
 from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, mean_and_standard_error
@@ -21,7 +25,9 @@ from aiwae_jax.evaluate.tuning import tune
 __all__ = [
     "BINARY_SETTINGS",
     "PAPER_SETTINGS",
+    "Audit",
     "Bidirectional",
+    "Comparison",
     "GapSearch",
     "ImportanceBound",
     "Likelihood",
@@ -29,7 +35,9 @@ __all__ = [
     "Settings",
     "Target",
     "active_units",
+    "audit",
     "bidirectional",
+    "compare",
     "estimate_seconds",
     "fit_chunk_size",
     "importance_bound",
@@ -37,8 +45,10 @@ __all__ = [
     "mean_and_standard_error",
     "num_gradients",
     "reach_gap",
+    "settings_within",
     "simulate",
     "tune",
+    "within",
 ]
 
 _EARLIER_NAMES = {"certify": "reach_gap", "Certificate": "GapSearch"}

@@ -1,5 +1,7 @@
 """Costs of an evaluation: gradient evaluations, memory, and time, by a few moves of it."""
 
+import itertools
+import statistics
 import time
 
 import jax
@@ -16,6 +18,9 @@ from aiwae_jax.types import PyTree
 _CPU_CHUNK_BYTES = 2**27
 _ACCELERATOR_SHARE = 1 / 8  # of its memory
 _MOST_CHAINS = 2**16  # per chunk, so that a chunk's results are not hours away
+_NUM_TIMED = 5  # moves, of which the first waits for the compiler
+_SECONDS_TIMED = 0.1  # of moves that take less than that all together
+_AT_ONCE = 1e9  # seconds of moves in one call
 
 
 def num_gradients(settings: Settings, num_data: int) -> int:
@@ -67,8 +72,8 @@ def estimate_seconds(
 ) -> float:
     """Predicts how long `log_likelihood` takes for `num_data` data (by default all of `x`).
 
-    It takes the fastest of four moves of one chunk, after the compilation, which `log_likelihood`
-    will not repeat; pilots are counted at the same pace.
+    It times a few moves of one chunk, after the compilation, which `log_likelihood` will not
+    repeat; pilots are counted at the same pace.
 
     Raises:
       TypeError, ValueError: as `log_likelihood`.
@@ -77,19 +82,51 @@ def estimate_seconds(
     num_rows = checks.num_rows("x", x)
     num_data = checks.integer("num_data", num_rows if num_data is None else num_data, least=1)
     chunk_size = min(chunk_size or choose_chunk_size(target, x, settings), num_rows)
-    indices = np.arange(chunk_size, dtype=np.int32)
-    ends: list[float] = []
-    with jax.default_matmul_precision("highest"):
-        population.run(
-            jax.random.key(0),
-            target.functions,
-            Chunk(indices, chunks.select(x, indices), chunk_size),
-            Course(np.linspace(0.0, 1.0, 7), np.full(5, 1e-3)),
-            settings.program(),
-            moves_fn=lambda num_moves: ends.append(time.monotonic()),
-            pace=chunks.Pace(seconds=0.0),
-        )
-    per_chunk_move = float(np.diff(ends).min())
+    per_chunk_move = seconds_per_move(target, x, settings, chunk_size)
     num_moves = -(-num_data // chunk_size) * (settings.num_temperatures - 2)
     pilot_share = tuning.num_pilot_moves(settings, num_data) / (chunk_size * settings.num_chains)
     return per_chunk_move * (num_moves + pilot_share)
+
+
+def seconds_per_move(
+    target: Target,
+    x: PyTree,
+    settings: Settings,
+    num_rows: int,
+    num_chains: int | None = None,
+) -> float:
+    """Times one move of all chains of the first `num_rows` data, after the compilation.
+
+    Args:
+      target: what is measured.
+      x: data.
+      settings: of the chains, whose space is chosen.
+      num_rows: of the data, at once.
+      num_chains: of each, by default those of the settings.
+    """
+    indices = np.arange(num_rows, dtype=np.int32)
+    chunk = Chunk(indices, chunks.select(x, indices), num_rows)
+    program = settings.program(num_chains)
+
+    def time_moves(num_moves: int, seconds_at_once: float) -> float:
+        ends: list[tuple[float, int]] = []
+        with jax.default_matmul_precision("highest"):
+            population.run(
+                jax.random.key(0),
+                target.functions,
+                chunk,
+                Course(np.linspace(0.0, 1.0, num_moves + 2), np.full(num_moves, 1e-3)),
+                program,
+                moves_fn=lambda num: ends.append((time.monotonic(), num)),
+                pace=chunks.Pace(seconds_at_once),
+            )
+        return statistics.median(
+            (end - start) / num for (start, _), (end, num) in itertools.pairwise(ends)
+        )
+
+    # One by one; where that is mostly the time of the calls themselves, many in one call.
+    found = time_moves(_NUM_TIMED, 0.0)
+    num_more = min(int(_SECONDS_TIMED / max(found, 1e-6)), population.SEGMENT_SIZE)
+    if num_more >= _NUM_TIMED:
+        found = time_moves(1 + num_more, _AT_ONCE)
+    return float(processes.of_primary(np.asarray(found)))

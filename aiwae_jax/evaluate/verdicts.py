@@ -52,9 +52,9 @@ def is_reliable(
 
     Few chains underrate the spread of weights of which the largest is yet to come; if logarithms of
     weights are normal, of variance σ², an estimate's squared error is (exp σ² - 1) / K, and that
-    must be small too (twice as large an error is allowed, for σ² is itself rough). No verdict sees a mode that no chain found. All arguments but the settings
-    are `[N]`, as in `Likelihood`; of a single chain, whose standard error is NaN, nothing can be
-    told.
+    must be small too (twice as large an error is allowed, for σ² is itself rough). No verdict sees
+    a mode that no chain found. All arguments but the settings are `[N]`, as in `Likelihood`; of a
+    single chain, whose standard error is NaN, nothing can be told.
     """
     num_chains, least = settings.num_chains, settings.least_sample_size
     least = max(_FEWEST_CHAINS, num_chains / 8) if least is None else least

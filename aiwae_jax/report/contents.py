@@ -115,6 +115,10 @@ class _Report(_Means):
     bidirectional_gap: NotRequired[Measured]
     bidirectional_gap_se: NotRequired[Measured]
     bidirectional_gap_upper_end: NotRequired[Measured]
+    bits_per_dim: NotRequired[Measured]
+    bits_per_dim_se: NotRequired[Measured]
+    num_levels: NotRequired[int]
+    num_dims: NotRequired[int]
 
 
 _Shown = TypedDict("_Shown", {"evaluation": _Facts} | dict.fromkeys(_ERRORS, Measured))
@@ -126,6 +130,14 @@ class _Gap(TypedDict):
     bidirectional: _Bidirectional
     bidirectional_gap_se: Measured
     bidirectional_gap_upper_end: Measured
+
+
+class _Bits(TypedDict):
+    """Of a report that states bits per dimension."""
+
+    bits_per_dim_se: Measured
+    num_levels: int
+    num_dims: int
 
 
 def read_report(
@@ -147,6 +159,8 @@ def read_report(
         report = config.check(path, report, _Shown, _REPORT_ADVICE)
         if "bidirectional_gap" in report:
             report = config.check(path, report, _Gap, _REPORT_ADVICE)
+        if "bits_per_dim" in report:
+            report = config.check(path, report, _Bits, _REPORT_ADVICE)
     return report
 
 

@@ -164,7 +164,7 @@ def _describe_gap(result: evaluate.Bidirectional | None, facts: dict[str, Any]) 
             "upper_bound_mean": float(upper.mean()),
             "is_possible": result.is_possible,
             "note": "measured at the settings of the NLL; encloses log p(x) of data simulated "
-            "from the model only, and is no bound for real images",
+            "from the model only, and is no bound for real data",
             **facts,
         },
     }

@@ -3,21 +3,13 @@
 import base64
 import html
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from aiwae_jax.report import text
 from aiwae_jax.report.text import METRICS, Description, format_mean
 from aiwae_jax.runs import progress
 
-_CAPTIONS = {
-    "learning_curves.png": "Training: averages over each epoch; and the validation of rows that "
-    "were held out, where there are some. Dashed: the epoch of the best weights.",
-    "acceptance.png": "Acceptance, step size and effective sample size along the annealing path.",
-    "samples.png": "Mean images of p(x|z) for z from the prior; of a model of the lower half, "
-    "given the upper half of one test image in each column.",
-    "reconstructions.png": "Test images as the model sees them, and the mean of p(x|z) at the mean "
-    "of q(z|x), at a sample where z is binary.",
-}
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto;
        padding: 0 1rem; }
@@ -26,7 +18,8 @@ table { border-collapse: collapse; } th, td { padding: .25rem .9rem; text-align:
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #888; } tbody tr:nth-child(even) { background: #f4f4f4; }
 figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { color: #555; font-size: .9rem; }
-pre { background: #f4f4f4; padding: .8rem; overflow-x: auto; } .note { color: #555; }
+pre { background: #f4f4f4; padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.note { color: #555; }
 .warning { background: #fff3cd; padding: .6rem .9rem; border-left: 4px solid #e0a800; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }
 dt { color: #555; } dd { margin: 0; font-variant-numeric: tabular-nums; }
@@ -42,13 +35,16 @@ def _results(report: dict[str, Any]) -> str:
     cell = report.get("paper")
     rows = []
     for key, (name, with_error) in METRICS.items():
-        ours = f"{report[key]:.2f} ± {report[key + '_se']:.2f}" if with_error else report[key]
+        ours = text.number(report[key], report[key + "_se"]) if with_error else report[key]
         row = [f"<th>{_text(name)}</th><td>{_text(ours)}</td>"]
         if cell:
             mean, std = cell[key]["mean"], cell[key]["std"]
             row.append(f"<td>{format_mean(f'{mean:g}', std)}</td>")
             row.append(f"<td>{report[key] - mean:+.2f}</td>")
         rows.append(f"<tr>{''.join(row)}</tr>")
+    if "bits_per_dim" in report:
+        ours = text.number(report["bits_per_dim"], report["bits_per_dim_se"], digits=3)
+        rows.append(f"<tr><th>{text.BITS} (test)</th><td>{ours}</td></tr>")
     paper = "<th>paper (std over 5)</th><th>difference</th>" if cell else ""
     return (
         f"<table><thead><tr><th></th><th>this run</th>{paper}</tr></thead>"
@@ -64,11 +60,14 @@ def _notes(report: dict[str, Any], description: Description) -> list[str]:
         f"is better. NLL: {facts['nll']}. NVLB = -L_"
         f"{report['config']['evaluation']['num_bound_samples']}."
     ]
+    if "bits_per_dim" in report:
+        lines.append(f"Bits per dimension: {text.bits_words(report)}.")
     lines += [f"{note[0].upper()}{note[1:]}." for note in description.notes]
     if "bidirectional_gap" in report:
         lines.append(
-            f"Bidirectional gap {report['bidirectional_gap']:.3f} ± "
-            f"{report['bidirectional_gap_se']:.3f} nats on "
+            "Bidirectional gap "
+            f"{text.number(report['bidirectional_gap'], report['bidirectional_gap_se'], digits=3)} "
+            "nats on "
             f"{report['bidirectional']['num_simulated']} {data} simulated from the model: what the "
             f"NLL may be too high by. Exact for simulated {data} only."
         )
@@ -99,11 +98,11 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     return found
 
 
-def _pictures(folder: pathlib.Path, names: list[str]) -> str:
+def _pictures(folder: pathlib.Path, names: list[str], captions: Mapping[str, str]) -> str:
     figures = []
-    for name in sorted(names, key=list(_CAPTIONS).index):
+    for name in sorted(names, key=list(captions).index):
         content = base64.b64encode((folder / name).read_bytes()).decode()
-        caption = _text(_CAPTIONS[name])
+        caption = _text(captions[name])
         figures.append(
             f'<figure><img alt="{caption}" src="data:image/png;base64,{content}">'
             f"<figcaption>{caption}</figcaption></figure>"
@@ -120,8 +119,20 @@ def _definitions(items: dict[str, Any]) -> str:
     return f"<dl>{rows}</dl>"
 
 
-def render(folder: pathlib.Path, report: dict[str, Any], description: Description) -> str:
-    """The page of a report.json whose pictures are in `folder`."""
+def render(
+    folder: pathlib.Path,
+    report: dict[str, Any],
+    description: Description,
+    captions: Mapping[str, str],
+) -> str:
+    """The page of a report.json.
+
+    Args:
+      folder: with its pictures.
+      report: what it says.
+      description: of the run.
+      captions: by the names of the pictures, in their order on the page.
+    """
     training, environment = report["config"]["training"], report["environment"]
     seconds = {
         name.removesuffix("_seconds"): progress.format_seconds(value)
@@ -150,7 +161,7 @@ def render(folder: pathlib.Path, report: dict[str, Any], description: Descriptio
     if report.get("differs"):
         items = "".join(f"<li>{_text(line)}</li>" for line in report["differs"])
         parts.append(f"<h2>What differs from the paper's setting</h2><ul>{items}</ul>")
-    parts += ["<h2>Pictures</h2>", _pictures(folder, report["pictures"])]
+    parts += ["<h2>Pictures</h2>", _pictures(folder, report["pictures"], captions)]
     if description.command:
         parts += ["<h2>How to reproduce</h2>", f"<pre>{_text(description.command)}</pre>"]
     parts += [

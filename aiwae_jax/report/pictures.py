@@ -203,6 +203,43 @@ NAMES = tuple(_DRAW)
 ARRAYS = ("betas", "step_sizes", "acceptance", "path_sample_size")
 
 
+def captions(
+    dataset: data.Dataset,
+    model: Model,
+    start: str,
+    records: Sequence[dict[str, Any]],
+    *,
+    with_best: bool,
+) -> dict[str, str]:
+    """What the pictures show, of this run alone, by their names, in their order on a page.
+
+    Args:
+      dataset: its data.
+      model: its model.
+      start: what its evaluation starts from, "posterior" or "prior".
+      records: of the training's metrics.
+      with_best: whether validation chose its weights.
+    """
+    noun = "rows" if dataset.image_shape is None else "images"
+    learning = "Training: averages over each epoch"
+    if any(name.startswith("validation/") for record in records for name in record):
+        learning += f"; and the validation of training {noun} that were held out"
+    if with_best:
+        learning += ". Dashed: the epoch of the best weights"
+    given = ", given the upper half of one test image in each column"
+    of_z = "q(z|x)" if start == "posterior" else "the prior"
+    how = "a sample" if model.latents == "binary" else "the mean"
+    seen = "Test images, drawn as bits once," if dataset.max_level is not None else "Test images"
+    return {
+        "learning_curves.png": f"{learning}.",
+        "acceptance.png": "Acceptance and step size of the chains' moves, and the effective sample "
+        "size of their weights. Dashed: the acceptance that they are steered to.",
+        "samples.png": "Mean images of p(x|z) for z from the prior"
+        f"{given if model.is_conditional else ''}.",
+        "reconstructions.png": f"{seen} and the mean of p(x|z) at {how} of {of_z}.",
+    }
+
+
 def _is_whole(path: pathlib.Path) -> bool:
     if not path.is_file():
         return False

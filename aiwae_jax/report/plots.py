@@ -138,6 +138,9 @@ def learning_curves(
             axes.set_ylim(late.min() - 0.3 * np.ptp(late), late.max() + 0.15 * np.ptp(late))
     panels[0].set_title(title, fontsize=10)
     panels[-1].set_xlabel("epoch")
+    if np.ptp(epochs) >= 2:  # no ticks between epochs, unless there is nothing else
+        panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.align_ylabels(panels)
     figure.savefig(path, dpi=120)
 
 
@@ -179,13 +182,14 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
         panels[0, column].axhline(moves.target, linestyle="--", color="gray", linewidth=1)
         panels[0, column].set(title=name, ylim=(0, 1.04))
         if moves.step_sizes is None:
-            panels[1, column].text(0.5, 0.5, "none", transform=panels[1, column].transAxes)
+            _say(panels[1, column], "these moves have none")
         else:
             panels[1, column].plot(places, moves.step_sizes, color="tab:orange", **style)
-        panels[1, column].set(ylim=(0, None))
-        panels[2, column].set(xlabel=axis, ylim=(0, None))
+            largest = np.nanmax([*moves.step_sizes, 1e-12])
+            panels[1, column].set(ylim=(0, 1.1 * largest))
+        panels[2, column].set(xlabel=axis)
         if moves.sample_sizes is None:
-            panels[2, column].text(0.5, 0.5, "not recorded", transform=panels[2, column].transAxes)
+            _say(panels[2, column], "not recorded")
         else:
             panels[2, column].plot(places, moves.sample_sizes, color="tab:green", **style)
             panels[2, column].set(ylim=(0, 1.1 * max([*moves.sample_sizes, 1.0])))
@@ -194,8 +198,15 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
     panels[2, 0].set_ylabel("effective sample size\nof the chains so far")
     for axes in panels.ravel():
         axes.grid(alpha=0.3)
+    figure.align_ylabels(panels)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
+
+
+def _say(axes, words: str) -> None:
+    """Words in the place of a curve, without a scale that would be of nothing."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="gray")
+    axes.set_yticks([])
 
 
 def posteriors(

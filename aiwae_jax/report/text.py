@@ -1,10 +1,12 @@
 """A report as text: its numbers, beside others where there are some to compare with."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from aiwae_jax.likelihoods import is_given_library
+from aiwae_jax.likelihoods import BUILDERS, REAL, is_given_library
 
+NO_NOUN = "data"  # of reports of earlier versions, which do not say what they are of
 # key in report.json -> (name in the paper, whether it has a standard error)
 METRICS = {
     "nll_test": ("NLL (test)", True),
@@ -15,6 +17,7 @@ METRICS = {
     "generalization_gap": ("generalization gap", True),
     "active_units": ("active units", False),
 }
+BITS = "bits per dimension"
 
 
 class Description(NamedTuple):
@@ -44,7 +47,17 @@ def describe(report: Mapping[str, Any]) -> Description:
         method = " then ".join(own)
     model = _words(config.get("model"), "a model of your own")
     notes = weight_notes(report) + likelihood_notes(config.get("model"))
-    return Description(f"{title}: {method}", f"{title}, {method}, {model}", notes)
+    heads = f"{title}: {method}", f"{title}, {method}, {model}"
+    return Description(*heads, notes, data=noun(report["data"]))
+
+
+def noun(described: Mapping[str, Any], otherwise: str = NO_NOUN) -> str:
+    """What several data of a data set are called, by its `describe`."""
+    if described.get("columns") is not None:
+        return "rows"
+    if "image_shape" not in described:
+        return otherwise
+    return "rows" if described["image_shape"] is None else "images"
 
 
 def weight_notes(report: Mapping[str, Any]) -> list[str]:
@@ -70,7 +83,14 @@ def likelihood_notes(model: Mapping[str, Any] | None) -> list[str]:
         return []
     words = likelihood_words(likelihood)
     given = " given its library size, its last column" if is_given_library(likelihood) else ""
-    return [f"the likelihood p(x|z) is {words}{given}; nats are in the data's own units"]
+    return [f"the likelihood p(x|z) is {words}{given}{units_words(words)}"]
+
+
+def units_words(words: str) -> str:
+    """Says that nats depend on the data's units, unless every part has probabilities alone."""
+    names = [re.match(r"\w*", part.strip())[0] for part in words.split(";")]
+    has_units = not set(names) <= BUILDERS.keys() - set(REAL)
+    return "; nats are in the data's own units" if has_units else ""
 
 
 def likelihood_words(recipe: Mapping[str, Any]) -> str:
@@ -110,12 +130,25 @@ def table(report: dict[str, Any], description: Description) -> str:
     lines.append(f"{'':20}{'this run':>20}" + (f"{'paper':>18}" if cell else ""))
     for key, (name, with_error) in METRICS.items():
         value = report[key]
-        ours = f"{value:.2f} ± {report[key + '_se']:.2f}" if with_error else f"{value}"
+        ours = number(value, report[key + "_se"]) if with_error else f"{value}"
         lines.append(f"{name:20}{ours:>20}" + _paper_column(cell, key))
+    if "bits_per_dim" in report:
+        ours = number(report["bits_per_dim"], report["bits_per_dim_se"], digits=3)
+        lines.append(f"{BITS:20}{ours:>20}  {bits_words(report)}")
     lines += description.notes
     lines += _gap_lines(report, description.data)
     lines += filter(None, (start_sentence(report), unreliable_sentence(report)))
     return "\n".join(lines)
+
+
+def number(value: float, error: float, *, digits: int = 2) -> str:
+    """A number with its standard error; what rounds to zero has no sign."""
+    return f"{value:z.{digits}f} ± {error:.{digits}f}"
+
+
+def bits_words(report: Mapping[str, Any]) -> str:
+    """Says what the bits per dimension are."""
+    return f"NLL (test) / ({report['num_dims']} ln 2), of {report['num_levels']} levels"
 
 
 def summary_table(summary: dict[str, Any], example: dict[str, Any]) -> str:
@@ -171,7 +204,7 @@ def _gap_lines(report: dict[str, Any], data: str) -> list[str]:
     if "bidirectional_gap" not in report:
         return []
     facts = report["bidirectional"]
-    value = f"{report['bidirectional_gap']:.2f} ± {report['bidirectional_gap_se']:.2f}"
+    value = number(report["bidirectional_gap"], report["bidirectional_gap_se"])
     lines = [
         f"{'bidirectional gap':20}{value:>20}  on {facts['num_simulated']} {data} simulated from "
         "the model; exact for these only"

@@ -11,7 +11,7 @@ import numpy as np
 
 from aiwae_jax import data, evaluate, recipe
 from aiwae_jax.parallel import processes
-from aiwae_jax.report import contents, images, measure, page, per_datum, pictures, text
+from aiwae_jax.report import contents, images, levels, measure, page, per_datum, pictures, text
 from aiwae_jax.report.environment import environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import extras, files, folder, metrics, repeats, store
@@ -167,6 +167,10 @@ def measured(
     }
     if measurable.stopping is not None and measurable.stopping.step is not None:
         content["stopping"] = dataclasses.asdict(measurable.stopping)
+    content |= levels.bits_per_dim(
+        *(result.arrays["nll_test"], measurable.dataset),
+        *(measurable.model, measurable.params.theta),
+    )
     content |= more_fn(content)
     files.write_json(where / "report.json", content)
     pieces.clear()
@@ -216,7 +220,12 @@ def drawn(
         files.write_json(where / "report.json", content)
     if is_other or new or not (where / "report.html").exists():
         content.setdefault("data_dir", measurable.data_dir)
-        page_text = page.render(where, content, describe_fn(content))
+        best_epoch = measurable.stopping and measurable.stopping.epoch
+        captions = pictures.captions(
+            *(measurable.dataset, measurable.model, measurable.start, metrics.read(where)),
+            with_best=best_epoch is not None,
+        )
+        page_text = page.render(where, content, describe_fn(content), captions)
         files.write_text(where / "report.html", page_text)
 
 

@@ -24,6 +24,7 @@ class Data(TypedDict):
     is_stand_in: NotRequired[bool]
     train_images: NotRequired[int]
     test_images: NotRequired[int]
+    image_shape: NotRequired[list[int] | None]
     columns: NotRequired[list[str]]
     categories: NotRequired[dict[str, list[str]]]
     origin: NotRequired[dict | None]
