@@ -3,12 +3,14 @@
 A `Target(log_joint, start, sample)` says what is measured, `Settings` how. `log_likelihood`
 estimates log p(x) of any differentiable log p(x, z) by annealed importance sampling;
 `bidirectional` says how far off it is, on data simulated from the model; `reach_gap` finds the
-settings for a wanted precision; `importance_bound` and `active_units` measure q.
+settings for a wanted precision; `certificate` bounds the NLL of real data with a stated
+probability; `importance_bound` and `active_units` measure q.
 """
 
 import warnings
 from typing import Any
 
+from aiwae_jax.evaluate.certificate import Certificate, certificate
 from aiwae_jax.evaluate.cost import estimate_seconds, fit_chunk_size, num_gradients
 from aiwae_jax.evaluate.gap import Bidirectional, GapSearch, bidirectional, reach_gap
 from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, mean_and_standard_error
@@ -22,6 +24,7 @@ __all__ = [
     "BINARY_SETTINGS",
     "PAPER_SETTINGS",
     "Bidirectional",
+    "Certificate",
     "GapSearch",
     "ImportanceBound",
     "Likelihood",
@@ -30,6 +33,7 @@ __all__ = [
     "Target",
     "active_units",
     "bidirectional",
+    "certificate",
     "estimate_seconds",
     "fit_chunk_size",
     "importance_bound",
@@ -41,7 +45,7 @@ __all__ = [
     "tune",
 ]
 
-_EARLIER_NAMES = {"certify": "reach_gap", "Certificate": "GapSearch"}
+_EARLIER_NAMES = {"certify": "reach_gap"}
 
 
 def __getattr__(name: str) -> Any:
