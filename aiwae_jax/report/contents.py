@@ -115,6 +115,9 @@ class _Report(_Means):
     bidirectional_gap: NotRequired[Measured]
     bidirectional_gap_se: NotRequired[Measured]
     bidirectional_gap_upper_end: NotRequired[Measured]
+    nll_at_most: NotRequired[float | None]
+    nll_at_most_delta: NotRequired[float]
+    nll_at_most_reason: NotRequired[str | None]
 
 
 _Shown = TypedDict("_Shown", {"evaluation": _Facts} | dict.fromkeys(_ERRORS, Measured))

@@ -64,6 +64,8 @@ def _notes(report: dict[str, Any], description: Description) -> list[str]:
         f"is better. NLL: {facts['nll']}. NVLB = -L_"
         f"{report['config']['evaluation']['num_bound_samples']}."
     ]
+    if bound := text.bound_sentence(report, data):
+        lines.append(f"{bound[0].upper()}{bound[1:]}.")
     lines += [f"{note[0].upper()}{note[1:]}." for note in description.notes]
     if "bidirectional_gap" in report:
         lines.append(
