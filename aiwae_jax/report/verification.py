@@ -1,6 +1,7 @@
 """Checks a certificate: what it binds together, and by chains run again a part of its evidence."""
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -153,6 +154,8 @@ def verify(
                 f"{path} is of other {name} than are here: the SHA-256 differ."
             )
     nll = arrays["nll_test"]
+    if content["settings"].get("adapt") != "pilot" or not 0 < content["spent"] <= content["delta"]:
+        raise files.RefusedError(f"{path} is of chains that bound nothing with its probability.")
     bound = certificate.bound_of(nll, content["spent"])
     if (len(nll), bound) != (content["num_data"], content["nll_at_most"]):
         raise files.RefusedError(
@@ -169,7 +172,7 @@ def verify(
         for indices, _ in chunks.of(len(rows.both), min(content["chunk_size"], len(rows.both)))
         if indices[0] < len(nll)
     ]
-    num = max(1, round(share * len(all_chunks)))
+    num = math.ceil(share * len(all_chunks))
     chosen = np.sort(np.random.default_rng().choice(len(all_chunks), num, replace=False))
     # A GPU may choose other kernels each time, which round otherwise.
     is_same_machine = here == there and jax.default_backend() == "cpu"
@@ -209,8 +212,7 @@ def _compare(
     is_same_machine: bool,
 ) -> None:
     """Raises RefusedError where estimates that were made again are others than those noted."""
-    is_first = np.concatenate([[True], np.diff(indices) > 0])  # repeats fill a chunk up
-    is_certified = is_first & (indices < len(arrays["nll_test"]))
+    is_certified = indices < len(arrays["nll_test"])
     rows = indices[is_certified]
     nll, errors = arrays["nll_test"][rows], arrays["standard_error_test"][rows]
     ours, our_errors = -again.log_likelihood[is_certified], again.standard_errors[is_certified]
