@@ -16,7 +16,15 @@ from aiwae_jax.types import PyTree
 def digest(*parts: PyTree) -> str:
     """Sixteen digits that change with any array, dataclass, function or other value in `parts`.
 
-    Of a function they change with its code and with that of the functions which it closes over or
+    The first of `sha256`, which are enough for a name.
+    """
+    return sha256(*parts)[:16]
+
+
+def sha256(*parts: PyTree) -> str:
+    """The SHA-256, in hexadecimal, of all arrays, dataclasses, functions and values in `parts`.
+
+    Of a function it changes with its code and with that of the functions which it closes over or
     binds, as far as Python shows them. Arrays in closures, globals and attributes are not seen:
     bind them by `Partial`.
     """
@@ -36,7 +44,7 @@ def digest(*parts: PyTree) -> str:
             content = f"{array.dtype}{array.shape}".encode() + array.tobytes()
         name = jax.tree_util.keystr(path).encode()
         hashed.update(b"%d:%d:" % (len(name), len(content)) + name + content)
-    return hashed.hexdigest()[:16]
+    return hashed.hexdigest()
 
 
 def _code_of(value: Any, seen: set[int]) -> Any:

@@ -101,6 +101,7 @@ def _run(
     except (
         checkpoint.CheckpointError,
         NonFiniteError,
+        files.RefusedError,
         processes.OtherProcessError,
     ) as error:
         _say_no_more()

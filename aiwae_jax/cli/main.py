@@ -9,6 +9,7 @@ from aiwae_jax.cli import start
 _COMMANDS = {
     "fit": "trains a model of your data, or continues where it stopped",
     "report": "measures a run, or continues to",
+    "verify": "checks the certificate of a report, and recomputes a part of its evidence",
     "score": "says how likely new rows are under a trained model, each with its error",
     "encode": "says which latents new rows have",
     "sample": "draws rows from a trained model",

@@ -3,8 +3,9 @@
 A `Target(log_joint, start, sample)` says what is measured, `Settings` how. `log_likelihood`
 estimates log p(x) of any differentiable log p(x, z) by annealed importance sampling;
 `bidirectional` says how far off it is, on data simulated from the model; `reach_gap` finds the
-settings for a wanted precision, `within` keeps to a wanted time; `compare` pairs two models;
-`importance_bound`, `active_units` and `audit` measure q.
+settings for a wanted precision, `within` keeps to a wanted time; `certificate` bounds the NLL of
+real data with a stated probability; `compare` pairs two models; `importance_bound`, `active_units`
+and `audit` measure q.
 """
 
 import warnings
@@ -12,6 +13,7 @@ from typing import Any
 
 from aiwae_jax.evaluate.amortization import Audit, audit
 from aiwae_jax.evaluate.budget import settings_within, within
+from aiwae_jax.evaluate.certificate import Certificate, certificate
 from aiwae_jax.evaluate.comparison import Comparison, compare
 from aiwae_jax.evaluate.cost import estimate_seconds, fit_chunk_size, num_gradients
 from aiwae_jax.evaluate.gap import Bidirectional, GapSearch, bidirectional, reach_gap
@@ -27,6 +29,7 @@ __all__ = [
     "PAPER_SETTINGS",
     "Audit",
     "Bidirectional",
+    "Certificate",
     "Comparison",
     "GapSearch",
     "ImportanceBound",
@@ -37,6 +40,7 @@ __all__ = [
     "active_units",
     "audit",
     "bidirectional",
+    "certificate",
     "compare",
     "estimate_seconds",
     "fit_chunk_size",
@@ -51,7 +55,7 @@ __all__ = [
     "within",
 ]
 
-_EARLIER_NAMES = {"certify": "reach_gap", "Certificate": "GapSearch"}
+_EARLIER_NAMES = {"certify": "reach_gap"}
 
 
 def __getattr__(name: str) -> Any:

@@ -119,6 +119,9 @@ class _Report(_Means):
     bits_per_dim_se: NotRequired[Measured]
     num_levels: NotRequired[int]
     num_dims: NotRequired[int]
+    nll_at_most: NotRequired[float | None]
+    nll_at_most_delta: NotRequired[float]
+    nll_at_most_reason: NotRequired[str | None]
 
 
 _Shown = TypedDict("_Shown", {"evaluation": _Facts} | dict.fromkeys(_ERRORS, Measured))

@@ -1,7 +1,9 @@
 """Where a number was made: versions, device, machine."""
 
+import hashlib
 import importlib.metadata
 import os
+import pathlib
 import platform
 from typing import Any
 
@@ -31,3 +33,24 @@ def environment() -> dict[str, Any]:
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
         "machine": f"{platform.system()} {platform.machine()}, {num_cores()} CPU cores",
     }
+
+
+def of_bits() -> dict[str, Any]:
+    """All that the bits of a number may depend on, beside the program and what it is given."""
+    return {
+        **environment(),
+        "processor": _processor(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "is_x64": bool(jax.config.jax_enable_x64),
+    }
+
+
+def _processor() -> str:
+    """The kind of CPU with the instructions that it knows, as a hash where the system tells."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "cpu family", "model\t", "flags")
+    facts = sorted({line for line in lines if line.startswith(wanted)})
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()

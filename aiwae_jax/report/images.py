@@ -15,7 +15,11 @@ _STARTS_TAG = 0x737461
 
 
 class Keys(NamedTuple):
-    """The keys of an evaluation."""
+    """The keys of an evaluation.
+
+    A report's NLL has a key of its own, which follows from what is measured
+    (`certificate.Subject.key`); `nll` is that of other measurements by the same seed.
+    """
 
     test_order: jax.Array
     train_order: jax.Array

@@ -1,5 +1,6 @@
 """The numbers of the paper's tables for one model, each with its uncertainty."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, MutableMapping
@@ -10,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import data, evaluate
-from aiwae_jax.report import starts
+from aiwae_jax.report import certificate, starts
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.images import Keys, choose_images, keys_of
 from aiwae_jax.runs import progress
 from aiwae_jax.runs.interruption import Interrupted, Interruption
+from aiwae_jax.types import Params
 
 # Gradient evaluations per image in the paper: 16 chains, 10,000 temperatures, 10 leapfrog steps.
 PAPER_GRADIENTS_PER_IMAGE = evaluate.num_gradients(evaluate.PAPER_SETTINGS, 1)
@@ -67,10 +69,12 @@ class Measured(NamedTuple):
     Attributes:
       entries: for report.json.
       arrays: per image and per temperature, for evaluation.npz.
+      evidence: of the test images' NLL, for its bound.
     """
 
     entries: dict[str, Any]
     arrays: dict[str, np.ndarray]
+    evidence: certificate.Evidence
 
 
 def _chunk_size(target: evaluate.Target, images: np.ndarray, evaluation: Evaluation) -> int:
@@ -172,6 +176,7 @@ def _describe_gap(result: evaluate.Bidirectional | None, facts: dict[str, Any]) 
 
 def measure(
     target_fn: Callable[..., evaluate.Target],
+    params: Params,
     dataset: data.Dataset,
     evaluation: Evaluation,
     store: MutableMapping,
@@ -183,6 +188,7 @@ def measure(
 
     Args:
       target_fn: makes what is measured, of the options of `evaluate.Target.of`.
+      params: of it.
       dataset: of the images.
       evaluation: how.
       store: of finished pieces.
@@ -225,8 +231,11 @@ def measure(
     options = {"store": store, "chunk_size": chunk_size}
     with watch:
         chosen = _choose(keys, target, both, evaluation, watch, **options)
+        names = ("start", "force_precision")
+        chains = dataclasses.asdict(chosen.settings) | {n: getattr(evaluation, n) for n in names}
+        subject = certificate.Subject.of(params, images.test, chains, chosen.plan)
         likelihood = evaluate.log_likelihood(
-            *(keys.nll, target, both, chosen.settings),
+            *(subject.key(), target, both, chosen.settings),
             plan=chosen.plan,
             progress_fn=watch.titled(f"NLL of 2 x {num} {noun}"),
             **options,
@@ -287,11 +296,16 @@ def measure(
         "acceptance": likelihood.acceptance,
         "path_sample_size": likelihood.path_sample_size,
         "activity": activity,
+        **certificate.arrays_of(chosen.plan),
     }
     if chosen.gap is not None:
         arrays["simulated_lower_bound"] = chosen.gap.forward.log_likelihood
         arrays["simulated_upper_bound"] = chosen.gap.reverse.log_likelihood
-    return Measured(entries, images.identity(dataset) | per_image | quality | arrays)
+    arrays = images.identity(dataset) | per_image | quality | arrays
+    is_chosen_elsewhere = evaluation.target_gap is not None
+    of_test = likelihood.of_first(num)
+    evidence = certificate.Evidence(subject, chains, of_test, chunk_size, is_chosen_elsewhere)
+    return Measured(entries, arrays, evidence)
 
 
 def _describe_chains(

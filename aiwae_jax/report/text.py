@@ -1,5 +1,6 @@
 """A report as text: its numbers, beside others where there are some to compare with."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -135,6 +136,7 @@ def table(report: dict[str, Any], description: Description) -> str:
     if "bits_per_dim" in report:
         ours = number(report["bits_per_dim"], report["bits_per_dim_se"], digits=3)
         lines.append(f"{BITS:20}{ours:>20}  {bits_words(report)}")
+    lines += filter(None, [bound_sentence(report, description.data)])
     lines += description.notes
     lines += _gap_lines(report, description.data)
     lines += filter(None, (start_sentence(report), unreliable_sentence(report)))
@@ -183,6 +185,24 @@ def start_sentence(report: dict[str, Any]) -> str | None:
         f"data, at {tried['num_temperatures']} temperatures, their bound of log p(x) is higher by "
         f"{tried['difference']:.2f} ± {tried['difference_se']:.2f}; measure again with "
         f"start={tried['start']}"
+    )
+
+
+def up(bound: float) -> str:
+    """A bound from above with three decimals, rounded up."""
+    return f"{math.ceil(bound * 1000) / 1000:.3f}"
+
+
+def bound_sentence(report: dict[str, Any], data: str) -> str | None:
+    """Says what the NLL is at most, or why that cannot be said; None of earlier versions."""
+    if "nll_at_most" not in report:
+        return None
+    if report["nll_at_most"] is None:
+        return f"no bound of the NLL: {report['nll_at_most_reason']}"
+    return (
+        f"NLL at most {up(report['nll_at_most'])} with probability "
+        f"{100 * (1 - report['nll_at_most_delta']):g}% (over the sampler's randomness; of these "
+        f"{report['num_examples']} {data})"
     )
 
 

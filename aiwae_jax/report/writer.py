@@ -11,7 +11,17 @@ import numpy as np
 
 from aiwae_jax import data, evaluate, recipe
 from aiwae_jax.parallel import processes
-from aiwae_jax.report import contents, images, levels, measure, page, per_datum, pictures, text
+from aiwae_jax.report import (
+    certificate,
+    contents,
+    images,
+    levels,
+    measure,
+    page,
+    per_datum,
+    pictures,
+    text,
+)
 from aiwae_jax.report.environment import environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import extras, files, folder, metrics, repeats, store
@@ -20,6 +30,9 @@ from aiwae_jax.runs.repeats import Repeat
 from aiwae_jax.train.run import Run
 from aiwae_jax.train.stopping import Stopping
 from aiwae_jax.types import Model, Params
+
+# Of a report, which are moved aside together.
+_KEPT = ("report.json", "evaluation.npz", "report.html", certificate.NAME, *per_datum.NAMES)
 
 
 class Measurable(NamedTuple):
@@ -137,6 +150,7 @@ def measured(
     pieces = store.FolderStore(where / f"evaluation-{evaluation.force_precision}")
     result = measure.measure(
         measurable.target,
+        measurable.params,
         measurable.dataset,
         evaluation,
         pieces if jax.process_count() == 1 else store.SharedStore(pieces),
@@ -172,6 +186,14 @@ def measured(
         *(measurable.model, measurable.params.theta),
     )
     content |= more_fn(content)
+    stated = certificate.state(where, result.evidence, content.get("check"))
+    content |= stated.entries() | more_fn(content)
+    certificate.write(
+        *(where, stated, result.evidence, result.arrays, content),
+        num_examples=evaluation.num_examples,
+        seed=evaluation.seed,
+        validation_share=measurable.validation_share,
+    )
     files.write_json(where / "report.json", content)
     pieces.clear()
     return content
@@ -247,7 +269,7 @@ def _keep_previous(where: pathlib.Path) -> None:
     number = 1
     while any(where.glob(f"report-{number}.*")):
         number += 1
-    for name in ("report.json", "evaluation.npz", "report.html", *per_datum.NAMES):
+    for name in _KEPT:
         path = where / name
         if path.exists():
             path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))

@@ -27,6 +27,10 @@ class WorkdirError(ValueError):
     """A folder or file that must not, or cannot, be used; the message is one clear line."""
 
 
+class RefusedError(ValueError):
+    """A file that does not hold what it promises; the message is one clear line."""
+
+
 def check_file(path: pathlib.Path) -> None:
     """Refuses what is there and is no file: reading a pipe, say, would wait for ever.
 

@@ -18,7 +18,16 @@ PICTURES = ("samples.png", "reconstructions.png", "learning_curves.png", "accept
 _FOLDERS = ("checkpoints", "tensorboard", *(f"evaluation-{name}" for name in networks.PRECISIONS))
 _FILES = (
     *("config.json", "metrics.jsonl", "report.json", "evaluation.npz", "report.html"),
-    *("per_datum.csv", "per_datum.parquet", "summary.json", *PICTURES, ".lock", ".evaluation.lock"),
+    *(
+        "per_datum.csv",
+        "per_datum.parquet",
+        "summary.json",
+        *PICTURES,
+        "certificate.json",
+        "looks.json",
+        ".lock",
+        ".evaluation.lock",
+    ),
 )
 
 

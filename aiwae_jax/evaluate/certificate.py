@@ -1,0 +1,122 @@
+"""A bound of the NLL that holds with a stated probability, on the very data that were measured.
+
+exp of an estimate has the mean p(x), and data have keys of their own, so that the product over the
+data of p̂(x) / p(x) has the mean 1. By Markov's inequality it reaches 1 / δ with a probability of at
+most δ, and else
+
+    mean log p(x) >= mean log p̂(x) - log(1/δ) / N.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aiwae_jax import checks
+from aiwae_jax.evaluate import verdicts
+from aiwae_jax.evaluate.likelihood import Likelihood
+
+_FAULTS_NAMED = 3
+_FACTS = ("passed", "faults")  # of a check
+
+
+class Certificate(NamedTuple):
+    """A bound of the mean NLL of N data, from above.
+
+    Attributes:
+      nll_at_most: nats: with a probability of at least 1 - `delta` the NLL is at most this. None
+        where nothing can be said, and `inf` where a datum has the estimate 0; `reason` says why.
+      delta: largest probability that any look at these data fails, all looks together.
+      spent: the part of it that this look may fail with.
+      slack: log(1 / `spent`) / N, nats: by how much the bound is above the estimate.
+      num_data: N.
+      num_unreliable: of them, whose estimates cannot be relied on; the bound holds all the same,
+        and is the looser for them.
+      reason: why there is no bound, or none of use; None where there is one.
+    """
+
+    nll_at_most: float | None
+    delta: float
+    spent: float
+    slack: float
+    num_data: int
+    num_unreliable: int
+    reason: str | None
+
+
+def certificate(
+    likelihood: Likelihood, *, delta: float = 0.05, look: int | None = 1, check: Any = None
+) -> Certificate:
+    """Bounds the mean NLL of the data that were measured, from above.
+
+    The probability is over the sampler's randomness: the bound speaks of these N data, not of the
+    distribution that they came from. It assumes that `start` samples what its normalized `log_prob`
+    says, that moves leave their densities invariant, and exact arithmetic.
+
+    The plan must have been frozen before the estimates were made, by `tune` or by `log_likelihood`
+    itself, their key be chosen before they were seen, and no two data share a number. With one
+    plan, looking again is free while data are added (their product is a martingale, and Ville's
+    inequality bounds it at all N together: `certificate(found.of_first(n))`), or while chains are
+    added to the same data (a mean of weights is a reversed martingale). A plan that was tuned again
+    is another look.
+
+    Args:
+      likelihood: from `log_likelihood`.
+      delta: the probability of a miss, of all looks together.
+      look: which look at these data at these parameters it is, from 1 on: the k-th one spends
+        `delta` / (k (k + 1)), which is `delta` in all. None for the only one there will ever be,
+        of settings chosen elsewhere (by `reach_gap` on simulated data, say), which spends it whole.
+      check: what a check of the start found, with `passed` and `faults`, as an object or a mapping;
+        where it failed there is no bound.
+
+    Raises:
+      TypeError: for what is no `Likelihood`, or a `look` that is no integer.
+      ValueError: for a `delta` outside (0, 1), or a `look` below 1.
+    """
+    if not isinstance(likelihood, Likelihood):
+        raise TypeError(
+            "`likelihood` must be what `evaluate.log_likelihood` returns, got "
+            f"{checks.describe(likelihood)}."
+        )
+    delta = checks.positive("delta", delta)
+    if delta >= 1.0:
+        raise ValueError(f"`delta` must be a probability below 1, got {delta}.")
+    spent = delta
+    if look is not None:
+        look = checks.integer("look", look, least=1)
+        spent = delta / (look * (look + 1))
+    estimates = np.asarray(likelihood.log_likelihood, np.float64)
+    slack = math.log(1.0 / spent) / len(estimates)
+    reason = _reason(likelihood, check)
+    bound = None
+    if reason is None:
+        bound = float(-estimates.mean()) + slack
+        if bound == math.inf:
+            reason = (
+                f"no chain of {verdicts.rows(np.isneginf(estimates))} has a positive weight, so "
+                "that the bound is infinite"
+            )
+    num_unreliable = int((~likelihood.is_reliable).sum())
+    return Certificate(bound, delta, spent, slack, len(estimates), num_unreliable, reason)
+
+
+def _reason(likelihood: Likelihood, check: Any) -> str | None:
+    """Why nothing can be certified, if nothing can."""
+    if not likelihood.is_unbiased:
+        return "the step sizes were adapted on the reported chains, whose weights are biased"
+    if check is not None:
+        found = check if isinstance(check, Mapping) else {n: getattr(check, n) for n in _FACTS}
+        if not found["passed"]:
+            faults = "; ".join(str(fault).rstrip(".") for fault in found["faults"][:_FAULTS_NAMED])
+            return f"the check of the start failed{': ' if faults else ''}{faults}"
+    is_coarse = ~(likelihood.rounding <= verdicts.LARGEST_ROUNDING)
+    if is_coarse.any():
+        return (
+            f"the log densities of {verdicts.rows(is_coarse)} are so large that neighbouring "
+            f"numbers differ by more than {verdicts.LARGEST_ROUNDING:g} nats"
+        )
+    is_none = ~(likelihood.log_likelihood < math.inf)
+    if is_none.any():
+        return f"the estimates of {verdicts.rows(is_none)} are no numbers"
+    return None
