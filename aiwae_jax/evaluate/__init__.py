@@ -9,7 +9,9 @@ settings for a wanted precision; `importance_bound` and `active_units` measure q
 import warnings
 from typing import Any
 
+from aiwae_jax.evaluate.check import check
 from aiwae_jax.evaluate.cost import estimate_seconds, fit_chunk_size, num_gradients
+from aiwae_jax.evaluate.findings import Check, Finding
 from aiwae_jax.evaluate.gap import Bidirectional, GapSearch, bidirectional, reach_gap
 from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, mean_and_standard_error
 from aiwae_jax.evaluate.posterior import ImportanceBound, active_units, importance_bound
@@ -22,6 +24,8 @@ __all__ = [
     "BINARY_SETTINGS",
     "PAPER_SETTINGS",
     "Bidirectional",
+    "Check",
+    "Finding",
     "GapSearch",
     "ImportanceBound",
     "Likelihood",
@@ -30,6 +34,7 @@ __all__ = [
     "Target",
     "active_units",
     "bidirectional",
+    "check",
     "estimate_seconds",
     "fit_chunk_size",
     "importance_bound",
