@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     with flags.refusals(_FLAGS):
         settings = dataclasses.replace(run.settings, **given)
     content = flags.make(fv, using.Rows).read(run)
-    options = {"key": asked.key, "start": scoring.start}
+    options = {"key": asked.key, "start": scoring.start, "check": True}
     if asked.path is None:
         found = run.log_likelihood(content.rows, settings, **options)
     else:

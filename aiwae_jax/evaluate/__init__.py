@@ -14,8 +14,10 @@ from typing import Any
 from aiwae_jax.evaluate.amortization import Audit, audit
 from aiwae_jax.evaluate.budget import settings_within, within
 from aiwae_jax.evaluate.certificate import Certificate, certificate
+from aiwae_jax.evaluate.check import check
 from aiwae_jax.evaluate.comparison import Comparison, compare
 from aiwae_jax.evaluate.cost import estimate_seconds, fit_chunk_size, num_gradients
+from aiwae_jax.evaluate.findings import Check, Finding
 from aiwae_jax.evaluate.gap import Bidirectional, GapSearch, bidirectional, reach_gap
 from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, mean_and_standard_error
 from aiwae_jax.evaluate.posterior import ImportanceBound, active_units, importance_bound
@@ -30,7 +32,9 @@ __all__ = [
     "Audit",
     "Bidirectional",
     "Certificate",
+    "Check",
     "Comparison",
+    "Finding",
     "GapSearch",
     "ImportanceBound",
     "Likelihood",
@@ -41,6 +45,7 @@ __all__ = [
     "audit",
     "bidirectional",
     "certificate",
+    "check",
     "compare",
     "estimate_seconds",
     "fit_chunk_size",

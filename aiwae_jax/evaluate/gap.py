@@ -19,6 +19,7 @@ import numpy as np
 from aiwae_jax import checks
 from aiwae_jax.evaluate import calls, cost, simulation, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
+from aiwae_jax.evaluate.check import warn_of_faults
 from aiwae_jax.evaluate.likelihood import Likelihood, anneal, mean_and_standard_error
 from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.evaluate.target import Target
@@ -126,6 +127,7 @@ def bidirectional(
     chunk_size: int | None = None,
     store: Store | None = None,
     progress_fn: ProgressFn | None = None,
+    check: bool = False,
 ) -> Bidirectional:
     """Encloses log p(x) of data simulated from the model (bidirectional Monte Carlo, Grosse 2015).
 
@@ -146,6 +148,7 @@ def bidirectional(
       chunk_size: see `log_likelihood`.
       store: see `log_likelihood`.
       progress_fn: called about every second with (gradient evaluations done, in all).
+      check: whether `evaluate.check` looks at the target first; what it finds is a warning.
 
     Returns:
       A `Bidirectional`. Warnings name data whose chains broke, and say where the gap is impossible.
@@ -162,6 +165,8 @@ def bidirectional(
         progress_fn=progress_fn,
         chunk_size=chunk_size,
     )
+    if check:
+        warn_of_faults(target, simulation.draws(key, target.sample, min(num_data, 4))[0])
     found = _enclose(key, work, num_data, plan)
     verdicts.warn_of_broken([found.forward, found.reverse], work.settings)
     verdicts.warn_of_rounding([found.forward, found.reverse], work.settings)

@@ -10,6 +10,7 @@ import numpy as np
 from aiwae_jax import checks, fingerprint
 from aiwae_jax.evaluate import calls, chunks, cost, doors, own_steps, population, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
+from aiwae_jax.evaluate.check import warn_of_faults
 from aiwae_jax.evaluate.population import Annealed, Chunk, Course
 from aiwae_jax.evaluate.settings import ADAPT, DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.evaluate.target import Target
@@ -217,6 +218,7 @@ def log_likelihood(
     chunk_size: int | None = None,
     store: Store | None = None,
     progress_fn: ProgressFn | None = None,
+    check: bool = False,
 ) -> Likelihood:
     """Estimates log p(x) of each datum by AIS from `start` to the joint (section 5.2; Wu 2016).
 
@@ -240,6 +242,7 @@ def log_likelihood(
         killed continues to the very same bits.
       progress_fn: called about every second with (gradient evaluations done, in all), first for
         the pilots and then for the estimate.
+      check: whether `evaluate.check` looks at the target first; what it finds is a warning.
 
     Returns:
       A `Likelihood` of NumPy arrays. Warnings name data that are `is_broken`, or unreliable.
@@ -259,6 +262,8 @@ def log_likelihood(
     )
     if numbers is not None:
         numbers = doors.check_numbers(numbers, checks.num_rows("x", x))
+    if check:
+        warn_of_faults(target, x)
     pilot_key, run_key = jax.random.split(key)
     if plan is None:
         plan = find_plan(pilot_key, work, x)

@@ -27,7 +27,7 @@ def simulate(key: chex.PRNGKey, target: Target, num_data: int) -> tuple[PyTree, 
     """
     checks.key(key)
     num_data = checks.integer("num_data", num_data, least=1)
-    _look_at_sample(target.sample)
+    look_at_sample(target.sample)
     return draws(key, target.sample, num_data)
 
 
@@ -46,7 +46,7 @@ def draws(key: chex.PRNGKey, sample: SampleFn, num_data: int) -> tuple[PyTree, n
     return x, z
 
 
-def _look_at_sample(sample: SampleFn | None) -> tuple[PyTree, jax.ShapeDtypeStruct]:
+def look_at_sample(sample: SampleFn | None) -> tuple[PyTree, jax.ShapeDtypeStruct]:
     """Finds the shapes of one draw (x, z); raises for what is none."""
     checks.function("sample", sample, "`key -> (x, z)`")
     drawn = checks.shape_of("sample", sample, jax.random.key(0), given="a key")
@@ -76,7 +76,7 @@ def enter(
       TypeError: as `doors.enter` and `simulate`.
       ValueError: as these; for fewer than two data; for weights that bound nothing.
     """
-    like_x, like_z = _look_at_sample(target.sample)
+    like_x, like_z = look_at_sample(target.sample)
     checks.integer("num_data", num_data, least=2)  # for a standard error
     checks.key(key)
     drawn, _ = draws(key, target.sample, 2)

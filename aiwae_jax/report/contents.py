@@ -83,6 +83,13 @@ class _OtherStart(TypedDict):
     is_tighter: bool
 
 
+class _Check(TypedDict):
+    """What a look at the target has found before it was measured."""
+
+    passed: bool
+    faults: list[str]
+
+
 class _Bidirectional(TypedDict):
     num_simulated: int
     target_gap: NotRequired[float]
@@ -111,6 +118,7 @@ class _Report(_Means):
     pictures: NotRequired[list[str]]
     data_dir: NotRequired[str | None]
     evaluation: NotRequired[_Facts]
+    check: NotRequired[_Check]
     bidirectional: NotRequired[_Bidirectional]
     bidirectional_gap: NotRequired[Measured]
     bidirectional_gap_se: NotRequired[Measured]

@@ -227,6 +227,11 @@ def measure(
         flush=True,
     )
 
+    # Faults of the target that no gap shows.
+    check = evaluate.check(target_fn(start=evaluation.start, contexts=both), both)
+    if sentence := check.sentence():
+        print(sentence, flush=True)
+
     # The settings first, on pilots; then what is reported, with keys of its own.
     options = {"store": store, "chunk_size": chunk_size}
     with watch:
@@ -281,6 +286,7 @@ def measure(
     entries["generalization_gap_se"] = math.hypot(entries["nll_test_se"], entries["nll_train_se"])
     entries["active_units"] = num_active
     entries["num_examples"] = num
+    entries["check"] = check.describe()
     entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {
         "seconds": time.monotonic() - began,

@@ -94,7 +94,11 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         found.append("The NLL's step sizes were adapted on the reported chains: it is biased.")
     if not report.get("bidirectional", {}).get("is_reached", True):
         found.append("The target of the bidirectional gap was missed.")
-    for sentence in (text.start_sentence(report), text.unreliable_sentence(report)):
+    for sentence in (
+        text.check_sentence(report),
+        text.start_sentence(report),
+        text.unreliable_sentence(report),
+    ):
         if sentence is not None:
             found.append(f"{sentence[0].upper()}{sentence[1:]}.")
     return found

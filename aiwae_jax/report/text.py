@@ -139,7 +139,8 @@ def table(report: dict[str, Any], description: Description) -> str:
     lines += filter(None, [bound_sentence(report, description.data)])
     lines += description.notes
     lines += _gap_lines(report, description.data)
-    lines += filter(None, (start_sentence(report), unreliable_sentence(report)))
+    sentences = check_sentence(report), start_sentence(report), unreliable_sentence(report)
+    lines += filter(None, sentences)
     return "\n".join(lines)
 
 
@@ -173,6 +174,12 @@ def _paper_column(cell: dict[str, dict[str, float | None]] | None, key: str) -> 
 def format_mean(mean: str, std: float | None) -> str:
     """84.55 (0.07), as the paper writes a mean and the standard deviation over repeats."""
     return mean + (f" ({std:.2f})" if std is not None else "")
+
+
+def check_sentence(report: dict[str, Any]) -> str | None:
+    """Says that the model's densities and draws are at fault, where the check has found so."""
+    faults = report.get("check", {}).get("faults")
+    return f"the check of the target FAILED: {' '.join(faults).rstrip('.')}" if faults else None
 
 
 def start_sentence(report: dict[str, Any]) -> str | None:

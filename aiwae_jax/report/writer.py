@@ -185,7 +185,6 @@ def measured(
         *(result.arrays["nll_test"], measurable.dataset),
         *(measurable.model, measurable.params.theta),
     )
-    content |= more_fn(content)
     stated = certificate.state(where, result.evidence, content.get("check"))
     content |= stated.entries() | more_fn(content)
     certificate.write(

@@ -214,7 +214,7 @@ class Trained:
           key: of bits and chains; by default one and the same.
           start: what chains start from, "posterior" or "prior"; by default q(z|x), where it was
             trained.
-          **options: `plan`, `numbers`, `chunk_size`, `store`, `progress_fn` of
+          **options: `plan`, `numbers`, `chunk_size`, `store`, `progress_fn`, `check` of
             `evaluate.log_likelihood`; by default a call of more than seconds shows its progress.
 
         Raises:
