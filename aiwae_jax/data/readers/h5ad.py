@@ -1,4 +1,8 @@
-"""AnnData's files, .h5ad: cells by genes, dense or sparse, in `X` or a layer."""
+"""AnnData's files, .h5ad: cells by genes, dense or sparse, in `X` or a layer.
+
+Before its version 0.7 data frames were arrays of records, `raw/X` was called `raw.X`, and the names
+of a column's codes stood in `uns`.
+"""
 
 import pathlib
 from typing import Any
@@ -40,13 +44,14 @@ def read(
 
 
 def _read(h5py, file: Any, path: pathlib.Path, label: str | None, layer: str | None) -> Content:
-    layers = [*file.get("layers", ()), *([_RAW] if "raw/X" in file else [])]
+    raw = next((name for name in ("raw/", "raw.") if f"{name}X" in file), None)
+    layers = [*file.get("layers", ()), *([_RAW] if raw else [])]
     if layer is not None and layer not in layers:
         there = f"it has {', '.join(map(repr, layers))}" if layers else "it has none beside `X`"
         raise DataError(f"`layer`={layer!r} must be one of {path}; {there}.")
     matrix, of_genes = {
         None: (lambda: file["X"], "var"),
-        _RAW: (lambda: file["raw/X"], "raw/var"),
+        _RAW: (lambda: file[f"{raw}X"], f"{raw}var"),
     }.get(layer, (lambda: file["layers"][layer], "var"))
     rows = _dense(h5py, matrix())
     labels, names = _labels(h5py, file, path, label)
@@ -63,7 +68,8 @@ def _dense(h5py, matrix: Any) -> np.ndarray:
     )
     rows = np.zeros(shape, np.uint8 if data.dtype == np.uint8 else np.float32)
     major = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    kind = matrix.attrs.get("encoding-type", "csr_matrix")
+    old_kind = matrix.attrs.get("h5sparse_format", "csr")
+    kind = matrix.attrs.get("encoding-type", old_kind)
     where = (indices, major) if _text(kind).startswith("csc") else (major, indices)
     rows[where] = data
     return rows
@@ -76,13 +82,17 @@ def _labels(
     if label is None:
         return None, None
     cells = file["obs"]
-    if label not in cells:
-        there = ", ".join(name for name in cells if not name.startswith("_"))
+    is_frame = hasattr(cells, "keys")
+    columns = list(cells) if is_frame else [n for n in cells.dtype.names if n != _index_of(cells)]
+    if label not in columns:
+        there = ", ".join(name for name in columns if not name.startswith("_"))
         raise DataError(
             f"`label`={label!r} must be a column of `obs` in {path}; it has {there or 'none'}."
         )
-    column = cells[label]
-    if isinstance(column, h5py.Dataset) and column.dtype.kind in "biuf":
+    column, categories = cells[label], f"uns/{label}_categories"
+    if not is_frame and categories in file:
+        column = {"codes": column, "categories": file[categories]}
+    if getattr(column, "dtype", np.dtype("O")).kind in "biuf":
         return column[()], None
     names, codes = np.unique(_words(column), return_inverse=True)
     return codes.astype(np.int64), tuple(map(str, names))
@@ -90,7 +100,12 @@ def _labels(
 
 def _index(frame: Any) -> tuple[str, ...]:
     """Names of the rows of a data frame."""
-    return tuple(_words(frame[_text(frame.attrs["_index"])]))
+    return tuple(_words(frame[_index_of(frame)]))
+
+
+def _index_of(frame: Any) -> str:
+    """What the column of names is called."""
+    return _text(frame.attrs["_index"]) if hasattr(frame, "keys") else frame.dtype.names[0]
 
 
 def _words(column: Any) -> list[str]:
