@@ -27,7 +27,7 @@ import numpy as np
 import scipy.optimize
 import scipy.stats
 
-from aiwae_jax import data, evaluate, likelihoods, models, train
+from aiwae_jax import data, evaluate, likelihoods, models, train, types
 from aiwae_jax.runs import files
 from aiwae_jax.train import validation
 
@@ -114,28 +114,14 @@ def per_gene(rows: np.ndarray, test: np.ndarray, is_given: bool) -> np.ndarray:
 
 
 def trained(
-    name: str,
-    sizes: tuple,
-    dataset: data.Dataset,
-    is_given: bool,
-    seed: int,
-    folder: pathlib.Path,
+    name: str, model: types.Model, dataset: data.Dataset, seed: int, folder: pathlib.Path
 ) -> train.Run:
     """One training, with its early stopping."""
-    latent_size, hidden = sizes
-    seen = validation.training_part(dataset, measure.SHARE)
-    model = models.mlp_vae(
-        dataset.train.shape[1],
-        latent_size,
-        likelihood=likelihoods.negative_binomial(library=is_given),
-        hidden_sizes=hidden,
-        mean=np.asarray(seen.train).mean(0),
-    )
     return train.fit(
         measure.METHODS[name](model),
         model,
         dataset,
-        folder / f"{latent_size}-{hidden}-seed{seed}",
+        folder,
         **{
             "epochs": measure.epochs_at_equal_cost(name, model, _AIWAE_EPOCHS),
             "batch_size": 32,
@@ -175,6 +161,16 @@ def variant(
         source="scanpy's 10x_pbmc68k_reduced.h5ad",
     )
     seen = validation.training_part(dataset, measure.SHARE).train
+    built = {  # once, for all that share its compiled programs
+        sizes: models.mlp_vae(
+            len(names),
+            sizes[0],
+            likelihood=likelihoods.negative_binomial(library=is_given),
+            hidden_sizes=sizes[1],
+            mean=seen.mean(0),
+        )
+        for sizes in _SIZES
+    }
     num_genes = len(recovered.genes)
     alone = per_gene(*(np.float64(x[:, :num_genes]) for x in (seen, dataset.test)), is_given)
     print(_VARIANTS[is_given])
@@ -183,7 +179,8 @@ def variant(
 
         def train_fn(sizes, seed, name=name):
             where = folder / ("library" if is_given else "counts") / name.replace(", ", "-")
-            return trained(name, sizes, dataset, is_given, seed, where)
+            where = where / f"{sizes[0]}-{sizes[1]}-seed{seed}"
+            return trained(name, built[sizes], dataset, seed, where)
 
         row, nll = measure.compare(
             name, _SIZES, train_fn, lambda run, seed: measured(run, dataset.test, seed), num_seeds
