@@ -11,8 +11,8 @@ import pytest
 import scipy.stats
 from jax.tree_util import Partial
 
-from aiwae_jax import distributions, evaluate
-from aiwae_jax.evaluate import calls, gap, likelihood, population
+from aiwae_jax import distributions, evaluate, likelihoods, models
+from aiwae_jax.evaluate import calls, gap, likelihood, population, simulation
 from aiwae_jax.moves import hamiltonian as hmc
 
 PARAMS = lg.params()
@@ -152,6 +152,25 @@ def test_mirror_test_catches_a_schedule_that_is_not_mirrored(monkeypatch):
 
     monkeypatch.setattr(population, "run", run)
     assert largest_difference_of_acceptance() > 0.3
+
+
+@pytest.mark.parametrize("is_given_library", [False, True])
+def test_draws_of_a_model_are_compiled_once_whatever_its_parameters(is_given_library):
+    """Draws of counts take long to compile, and a gap from either start draws three times."""
+    likelihood = likelihoods.poisson(library=is_given_library)
+    model = models.mlp_vae(4, 2, likelihood=likelihood, hidden_sizes=(3,))
+    params = model.init(jax.random.key(0))
+    contexts = np.full((4, 4), 90.0, np.float32) if is_given_library else None
+
+    def draw(scale, start):
+        scaled = params._replace(theta=jax.tree.map(lambda a: scale * a, params.theta))
+        target = evaluate.Target.of(model, scaled, start=start, contexts=contexts)
+        return evaluate.simulate(jax.random.key(0), target, 5)[0]
+
+    first = draw(1.0, "posterior")
+    size = simulation._draws._cache_size()
+    assert not np.array_equal(draw(5.0, "prior"), first)
+    assert simulation._draws._cache_size() == size > 0
 
 
 def test_gap_and_its_interval_are_of_the_paired_differences():

@@ -211,6 +211,40 @@ def test_h5ad_is_read_dense_and_sparse(encoding, tmp_path):
         data.from_file(tmp_path / "cells.h5ad", label="age")
 
 
+def old_anndata(path, *, form):
+    """A file in the layout that anndata wrote before 0.7; its counts."""
+    counts = CHANCE.poisson(0.7, (20, 6))
+    parts = counts.T if form == "csc" else counts
+    with h5py.File(path, "w") as file:
+        matrix = file.create_group("raw.X")
+        matrix.attrs["h5sparse_format"], matrix.attrs["h5sparse_shape"] = form, counts.shape
+        matrix["indptr"] = np.concatenate([[0], np.cumsum((parts > 0).sum(axis=1))])
+        matrix["indices"] = np.nonzero(parts)[1].astype(np.int32)
+        matrix["data"] = parts[parts > 0].astype(np.float32)
+        file["X"] = np.log1p(counts).astype(np.float32)
+        genes = [(f"gene{i}".encode(), i) for i in range(6)]
+        file["var"] = file["raw.var"] = np.array(genes, [("index", "S9"), ("n", "i8")])
+        cells = [(f"cell{i}".encode(), i % 3, i % 2) for i in range(20)]
+        file["obs"] = np.array(cells, [("index", "S9"), ("batch", "i8"), ("type", "i1")])
+        file["uns/type_categories"] = np.array([b"B", b"T"])
+    return counts
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+def test_h5ad_of_old_is_read_too(form, tmp_path):
+    counts = old_anndata(tmp_path / "cells.h5ad", form=form)
+    found = data.from_file(tmp_path / "cells.h5ad", layer="raw", label="type")
+    assert whole(found, counts)
+    assert found.columns == tuple(f"gene{i}" for i in range(6))
+    np.testing.assert_array_equal(found.train_labels, found.train_index % 2)
+    assert "labels 0 B, 1 T" in found.source
+    shown = data.from_file(tmp_path / "cells.h5ad", label="batch")
+    assert whole(shown, np.log1p(counts).astype(np.float32))
+    np.testing.assert_array_equal(shown.test_labels, shown.test_index % 3)
+    with pytest.raises(data.DataError, match=r"`label`='age' must .*; it has batch, type\."):
+        data.from_file(tmp_path / "cells.h5ad", label="age")
+
+
 # ------------------------------------------------------------------------------------------- images
 
 

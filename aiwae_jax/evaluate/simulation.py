@@ -34,7 +34,7 @@ def simulate(key: chex.PRNGKey, target: Target, num_data: int) -> tuple[PyTree, 
 def draws(key: chex.PRNGKey, sample: SampleFn, num_data: int) -> tuple[PyTree, np.ndarray]:
     """`simulate` behind its door."""
     with jax.default_matmul_precision("highest"):
-        x, z = jax.jit(jax.vmap(sample))(jax.random.split(key, num_data))
+        x, z = _draws(sample, jax.random.split(key, num_data))
     x, z = jax.tree.map(np.asarray, x), np.asarray(z)
     for name, leaf in (("x", x), ("z", z)):
         floats = [a for a in jax.tree.leaves(leaf) if jnp.issubdtype(a.dtype, jnp.floating)]
@@ -44,6 +44,12 @@ def draws(key: chex.PRNGKey, sample: SampleFn, num_data: int) -> tuple[PyTree, n
     if num_data > 1 and z.size and is_continuous and (z == z[0]).all():
         raise ValueError(f"`sample` ignores its key: all of its {num_data} draws have the same z.")
     return x, z
+
+
+@jax.jit
+def _draws(sample: SampleFn, keys: chex.PRNGKey) -> tuple[PyTree, chex.Array]:
+    # The compiled program; `sample` is a `Partial`, whose arrays are arguments of it.
+    return jax.vmap(sample)(keys)
 
 
 def look_at_sample(sample: SampleFn | None) -> tuple[PyTree, jax.ShapeDtypeStruct]:

@@ -112,14 +112,22 @@ def _sample_of(model: Model, theta: PyTree, contexts: PyTree | None) -> Partial 
     """Exact draws of a model; None of one that has none."""
     if model.sample is None:
         return None
+    # Functions that are one and the same for a model: its next target is compiled already.
     if not model.is_conditional:
-        return Partial(lambda theta, key: model.sample(key, theta, None), theta)
+        return Partial(_sample, Partial(model.sample), theta)
     if contexts is None:
         return None
+    return Partial(_sample_of_one, Partial(model.sample), theta, jnp.asarray(contexts))
 
-    def sample(theta, contexts, key):
-        which_key, sample_key = jax.random.split(key)
-        x = contexts[jax.random.randint(which_key, (), 0, len(contexts))]
-        return model.sample(sample_key, theta, x)
 
-    return Partial(sample, theta, jnp.asarray(contexts))
+def _sample(sample: Partial, theta: PyTree, key: chex.PRNGKey) -> tuple[PyTree, chex.Array]:
+    return sample(key, theta, None)
+
+
+def _sample_of_one(
+    sample: Partial, theta: PyTree, contexts: chex.Array, key: chex.PRNGKey
+) -> tuple[PyTree, chex.Array]:
+    """Draws the part that a conditional model predicts, for one of the contexts."""
+    which_key, sample_key = jax.random.split(key)
+    x = contexts[jax.random.randint(which_key, (), 0, len(contexts))]
+    return sample(sample_key, theta, x)

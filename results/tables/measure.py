@@ -13,6 +13,7 @@ import functools
 import json
 import pathlib
 import warnings
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -24,9 +25,9 @@ from aiwae_jax import data, evaluate, likelihoods, methods, models, operations, 
 from aiwae_jax.runs import files
 from aiwae_jax.train import validation
 
-_SHARE = 0.2
+SHARE = 0.2
 _AIWAE_EPOCHS = 400.0
-_METHODS = {
+METHODS = {
     "VAE": methods.vae,
     "IWAE, K=5": functools.partial(methods.iwae, num_particles=5),
     "AIWAE, K=1, T=5": functools.partial(
@@ -78,44 +79,60 @@ def products(method: types.Method, model: types.Model) -> float:
     return operations.operations(step, jax.random.key(0), state, batch) / 2
 
 
+def epochs_at_equal_cost(name: str, model: types.Model, epochs: float) -> float:
+    """Epochs of a method that cost what so many of AIWAE do, by the products of their steps."""
+    dearest, method = METHODS["AIWAE, K=1, T=5"](model), METHODS[name](model)
+    return round(epochs * (products(dearest, model) / products(method, model)), 1)
+
+
 def trained(
     name: str, sizes: tuple, dataset: data.Dataset, seed: int, folder: pathlib.Path
 ) -> train.Run:
     """One training, with its early stopping."""
     latent_size, hidden = sizes
-    seen = validation.training_part(dataset, _SHARE)
+    seen = validation.training_part(dataset, SHARE)
     likelihood = likelihoods.standardize(
         likelihoods.normal("per_column", min_scale=1e-2), np.asarray(seen.train)
     )
     model = models.mlp_vae(
         dataset.train.shape[1], latent_size, likelihood=likelihood, hidden_sizes=hidden or (8,)
     )
-    method, dearest = _METHODS[name](model), _METHODS["AIWAE, K=1, T=5"](model)
-    cost = products(dearest, model) / products(method, model)
     return train.fit(
-        method,
+        METHODS[name](model),
         model,
         dataset,
         folder,
         **{
-            "epochs": round(_AIWAE_EPOCHS * cost, 1),
+            "epochs": epochs_at_equal_cost(name, model, _AIWAE_EPOCHS),
             "batch_size": 32,
             "seed": seed,
             "learning_rate": 3e-3,
         },
-        **{"lr_schedule": "constant", "ema": 0.99, "validation_share": _SHARE, "patience": 10},
+        **{"lr_schedule": "constant", "ema": 0.99, "validation_share": SHARE, "patience": 10},
     )
 
 
-def measure(run: train.Run, rows: np.ndarray, seed: int) -> dict:
-    """NLL of rows by chains from q or from the prior, which simulated data show to be tighter."""
+def measure(
+    run: train.Run,
+    rows: np.ndarray,
+    seed: int,
+    settings: evaluate.Settings = _SETTINGS,
+    num_data: int = 100,
+) -> dict:
+    """NLL of rows by chains from q or from the prior, which simulated data show to be tighter.
+
+    What is given of a conditional model's simulated data is that of the rows.
+    """
     key = jax.random.key(seed)
+    contexts = rows if run.model.is_conditional else None
     gaps = {
-        start: evaluate.bidirectional(key, run.target(start=start), _SETTINGS, num_data=100)
+        start: evaluate.bidirectional(
+            key, run.target(start=start, contexts=contexts), settings, num_data=num_data
+        )
         for start in ("posterior", "prior")
     }
     start = min(gaps, key=lambda name: gaps[name].gap)
-    found = run.log_likelihood(rows, _SETTINGS, key=key, start=start)
+    found = run.log_likelihood(rows, settings, key=key, start=start)
     return {
         "nll": -found.log_likelihood,
         "unreliable": int((~found.is_reliable).sum()),
@@ -134,6 +151,32 @@ def line(name: str, values: np.ndarray, more: str = "") -> dict:
     return {"name": name, "nll": mean, "nll_se": error, "over_seeds": over_seeds, "more": more}
 
 
+def compare(
+    name: str,
+    sizes: Sequence[tuple],
+    train_fn: Callable[[tuple, int], train.Run],
+    measure_fn: Callable[[train.Run, int], dict],
+    num_seeds: int,
+) -> tuple[dict, np.ndarray]:
+    """A method's row of the table, and its NLLs `[seeds, M]`.
+
+    Args:
+      name: of the method.
+      sizes: among which the bound on held-out rows, of one seed, chooses.
+      train_fn: `(sizes, seed) -> Run`, which returns at once what it has trained before.
+      measure_fn: `(run, seed)` -> as `measure`.
+      num_seeds: of the sizes that were chosen.
+    """
+    bounds = {each: train_fn(each, 0).stopping.value for each in sizes}
+    best = max(bounds, key=bounds.get)
+    found = [measure_fn(train_fn(best, seed), seed) for seed in range(num_seeds)]
+    gaps = ", ".join(f"{f['gap']:.3f} ± {f['gap_se']:.3f} ({f['start']})" for f in found)
+    unreliable = sum(f["unreliable"] for f in found)
+    more = f"D={best[0]}, hidden {best[1]}; gaps {gaps}; {unreliable} unreliable"
+    nll = np.stack([f["nll"] for f in found])
+    return line(name, nll, more), nll
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -144,7 +187,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of mixtures that do not converge
     dataset = data.load(arguments.dataset)
     rows = np.asarray(dataset.train, np.float64)
-    parts = validation.split(len(rows), _SHARE)
+    parts = validation.split(len(rows), SHARE)
     test = np.asarray(dataset.test, np.float32)
     table = [
         line(name, nll)
@@ -152,24 +195,22 @@ def main() -> None:
             rows[parts[0]], rows[parts[1]], np.asarray(dataset.test, np.float64)
         ).items()
     ]
-    for name in _METHODS:
+    for name in METHODS:
         folder = arguments.folder / arguments.dataset / name.replace(", ", "-")
-        # The size by the bound on held-out rows, of one seed.
-        bounds = {}
-        for sizes in _SIZES:
-            run = trained(name, sizes, dataset, 0, folder / f"{sizes[0]}-{sizes[1]}-seed0")
-            bounds[sizes] = run.stopping.value
-        best = max(bounds, key=bounds.get)
-        found = [
-            measure(
-                trained(name, best, dataset, s, folder / f"{best[0]}-{best[1]}-seed{s}"), test, s
-            )
-            for s in range(arguments.seeds)
-        ]
-        gaps = ", ".join(f"{f['gap']:.3f} ± {f['gap_se']:.3f} ({f['start']})" for f in found)
-        unreliable = sum(f["unreliable"] for f in found)
-        more = f"D={best[0]}, hidden {best[1]}; gaps {gaps}; {unreliable} unreliable"
-        table.append(line(name, np.stack([f["nll"] for f in found]), more))
+        row, _ = compare(
+            name,
+            _SIZES,
+            lambda sizes, seed: trained(
+                name,  # noqa: B023
+                sizes,
+                dataset,
+                seed,
+                folder / f"{sizes[0]}-{sizes[1]}-seed{seed}",  # noqa: B023
+            ),
+            lambda run, seed: measure(run, test, seed),
+            arguments.seeds,
+        )
+        table.append(row)
     files.write_text(
         pathlib.Path(__file__).with_name(f"{arguments.dataset}.json"), json.dumps(table, indent=1)
     )

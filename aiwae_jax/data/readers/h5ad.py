@@ -1,4 +1,8 @@
-"""AnnData's files, .h5ad: cells by genes, dense or sparse, in `X` or a layer."""
+"""AnnData's files, .h5ad: cells by genes, dense or sparse, in `X` or a layer.
+
+Before its version 0.7 data frames were arrays of records, `raw/X` was called `raw.X`, and the names
+of a column's codes stood in `uns`.
+"""
 
 import pathlib
 from typing import Any
@@ -41,13 +45,14 @@ def read(
 
 
 def _read(h5py, file: Any, path: pathlib.Path, label: str | None, layer: str | None) -> Content:
-    layers = [*file.get("layers", ()), *([_RAW] if "raw/X" in file else [])]
+    raw = next((name for name in ("raw/", "raw.") if f"{name}X" in file), None)
+    layers = [*file.get("layers", ()), *([_RAW] if raw else [])]
     if layer is not None and layer not in layers:
         there = f"it has {', '.join(map(repr, layers))}" if layers else "it has none beside `X`"
         raise DataError(f"`layer`={layer!r} must be one of {path}; {there}.")
     matrix, of_genes = {
         None: (lambda: file["X"], "var"),
-        _RAW: (lambda: file["raw/X"], "raw/var"),
+        _RAW: (lambda: file[f"{raw}X"], f"{raw}var"),
     }.get(layer, (lambda: file["layers"][layer], "var"))
     rows = _dense(h5py, matrix())
     found, names = _labels(h5py, file, path, label)
@@ -65,7 +70,8 @@ def _dense(h5py, matrix: Any) -> np.ndarray:
     is_kept = data.dtype == np.uint8 or (data.size and np.abs(data).max() > rounding.EXACT)
     rows = np.zeros(shape, data.dtype if is_kept else np.float32)
     major = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    kind = matrix.attrs.get("encoding-type", "csr_matrix")
+    old_kind = matrix.attrs.get("h5sparse_format", "csr")
+    kind = matrix.attrs.get("encoding-type", old_kind)
     where = (indices, major) if _text(kind).startswith("csc") else (major, indices)
     rows[where] = data
     return rows
@@ -78,13 +84,17 @@ def _labels(
     if label is None:
         return None, None
     cells = file["obs"]
-    if label not in cells:
-        there = ", ".join(name for name in cells if not name.startswith("_"))
+    is_frame = hasattr(cells, "keys")  # before anndata 0.7 a record of each cell
+    columns = list(cells) if is_frame else [n for n in cells.dtype.names if n != _index_of(cells)]
+    if label not in columns:
+        there = ", ".join(name for name in columns if not name.startswith("_"))
         raise DataError(
             f"`label`={label!r} must be a column of `obs` in {path}; it has {there or 'none'}."
         )
-    column = cells[label]
-    is_array = isinstance(column, h5py.Dataset) and "categories" not in column.attrs
+    column, categories = cells[label], f"uns/{label}_categories"
+    if not is_frame and categories in file:
+        column = {"codes": column, "categories": file[categories]}
+    is_array = not hasattr(column, "keys") and "categories" not in getattr(column, "attrs", ())
     if is_array and column.dtype.kind in "biuf":
         return column[()], None
     return labels.coded(*_coded(file, column))
@@ -92,8 +102,13 @@ def _labels(
 
 def _index(file: Any, frame: Any) -> tuple[str, ...]:
     """Names of the rows of a data frame."""
-    codes, names = _coded(file, frame[_text(frame.attrs["_index"])])
+    codes, names = _coded(file, frame[_index_of(frame)])
     return tuple(str(names[code]) for code in codes)
+
+
+def _index_of(frame: Any) -> str:
+    """What the column of names is called."""
+    return _text(frame.attrs["_index"]) if hasattr(frame, "keys") else frame.dtype.names[0]
 
 
 def _coded(file: Any, column: Any) -> tuple[np.ndarray, list[Any]]:
@@ -103,7 +118,7 @@ def _coded(file: Any, column: Any) -> tuple[np.ndarray, list[Any]]:
     """
     if hasattr(column, "keys") and "categories" in column:
         return column["codes"][()], _values(column["categories"])
-    if "categories" in column.attrs:  # of anndata 0.7, where they stand elsewhere
+    if "categories" in getattr(column, "attrs", ()):  # of anndata 0.7: they stand elsewhere
         return column[()], _values(file[column.attrs["categories"]])
     is_missing = column["mask"][()] if hasattr(column, "keys") and "mask" in column else False
     values, codes = np.unique(_values(column), return_inverse=True)
