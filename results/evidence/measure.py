@@ -30,7 +30,7 @@ def measure(problem: targets.Problem, row: dict, *, with_rivals: bool) -> dict:
     if row["reference"] is None:
         row["reference"] = references.reference(problem.name)._asdict()
     row["ours"] = ours.by_default(key, problem)._asdict()
-    if problem.sharpest:
+    if problem.scales is not None:
         row["by hand"] = ours.by_hand(key, problem)._asdict()
     for rival in rivals.RIVALS if with_rivals else ():
         found = rival(problem.target, problem.x, row["ours"]["num_gradients"])(key)

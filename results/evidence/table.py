@@ -22,9 +22,9 @@ What each had to be given, the same for all rows:
 - TFP: HMC of 3 leapfrog steps, evenly spaced temperatures, which are all it offers, a step size
   from seven by pilots. Its moves begin with the density and the gradient that the last temperature
   left behind.
-- by hand: `ais.run_chain` with temperatures in a geometric row and the step sizes of the known
-  smallest scale. The aim of a plan that is found is an error of at most 0.1 nats at no more than 5
-  times these gradients.
+- by hand: `ais.step` in float64 with temperatures in a geometric row and the known scale of each
+  coordinate at each of them. The aim of a plan that is found is an error of at most 0.1 nats at no
+  more than 5 times these gradients.
 
 References: {references}.
 """

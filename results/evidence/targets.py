@@ -47,15 +47,14 @@ class Problem(NamedTuple):
       name: of its row.
       target: the joint density, and the prior to start from.
       x: one datum, leading axis 1.
-      sharpest: the smallest standard deviation of a posterior that is a normal of standard
-        deviations up to 1 about a mean near 0, which a schedule by hand is made from; None of other
-        posteriors.
+      scales: `[D]` standard deviations of a posterior that is a normal about 0, from which
+        temperatures and steps are made by hand; None of other posteriors.
     """
 
     name: str
     target: evaluate.Target
     x: PyTree
-    sharpest: float | None = None
+    scales: np.ndarray | None = None
 
 
 def unit_normal(size: int) -> Callable[[PyTree], DiagNormal]:
@@ -186,10 +185,13 @@ def problems() -> list[Problem]:
         Problem("logistic regression, D=11", *logistic_regression()),
         Problem("Gaussian process, D=3", *gaussian_process()),
         Problem("linear regression, 10,000 rows", *linear_regression()),
-        Problem(
-            "normal, sd 0.001 to 1, D=10", normal(0.0, np.geomspace(1e-3, 1.0, 10)), NOTHING, 1e-3
+        *(
+            Problem(name, normal(0.0, scales), NOTHING, scales)
+            for name, scales in (
+                ("normal, sd 0.001 to 1, D=10", np.geomspace(1e-3, 1.0, 10)),
+                ("normal, sd 0.0001, D=2", np.full(2, 1e-4)),
+            )
         ),
-        Problem("normal, sd 0.0001, D=2", normal(0.0, np.full(2, 1e-4)), NOTHING, 1e-4),
     ]
 
 
