@@ -1,0 +1,66 @@
+"""Log evidences by this library: at its defaults, and along a path that is placed by hand."""
+
+import time
+import warnings
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rivals import Estimate, combine
+from targets import Problem
+
+from aiwae_jax import ais, evaluate, moves
+
+NUM_CHAINS = 32
+_DEFAULTS = evaluate.Settings(num_chains=NUM_CHAINS)
+
+
+def by_default(key: chex.PRNGKey, problem: Problem) -> Estimate:
+    """`evaluate.log_likelihood` with nothing chosen but the number of chains."""
+    began = time.process_time()
+    with warnings.catch_warnings():  # of a start without a `transport`, and what the verdict says
+        warnings.simplefilter("ignore")
+        found = evaluate.log_likelihood(key, problem.target, problem.x, _DEFAULTS)
+    return Estimate(
+        float(found.log_likelihood[0]),
+        float(found.standard_errors[0]),
+        found.plan.num_gradients + found.num_gradients,
+        time.process_time() - began,
+        "reliable" if found.is_reliable[0] else "unreliable",
+    )
+
+
+def by_hand(key: chex.PRNGKey, problem: Problem) -> Estimate:
+    """As many temperatures in a geometric row, and for every coordinate the step of its own scale.
+
+    It knows what has to be found elsewhere, and runs in float64: its gradients are what finding it
+    is measured by. Three steps of 0.52 standard deviations are a quarter of an oscillation, after
+    which nothing is left of where a normal's move began (of 1.0 they are half of one: no mixing).
+    """
+    began = time.process_time()
+    num_moves, num_leapfrog_steps = _DEFAULTS.num_temperatures - 2, _DEFAULTS.num_leapfrog_steps
+    variances = problem.scales**2
+    betas = np.geomspace(0.1 * variances.min(), 1.0, num_moves + 1)[:-1]
+    step_sizes = 0.52 / np.sqrt(1.0 - betas[:, None] + betas[:, None] / variances)
+    move = moves.hmc(num_leapfrog_steps)
+    datum = jax.tree.map(lambda a: a[0], problem.x)
+
+    def chain(key):
+        start_key, chain_key = jax.random.split(key)
+        start = problem.target.start(datum)
+        ends = start.log_prob, lambda z: problem.target.log_joint(datum, z)
+
+        def step(state, inputs):
+            number, beta, own = inputs
+            key = jax.random.fold_in(chain_key, number)
+            return ais.step(key, state, beta, own, *ends, move=move)[0], None
+
+        state = ais.init(start.sample(start_key), *ends)
+        state, _ = jax.lax.scan(step, state, (jnp.arange(num_moves), betas, step_sizes))
+        return ais.reweight(state, 1.0).log_weight
+
+    with jax.enable_x64(True):
+        log_weights = jax.jit(jax.vmap(chain))(jax.random.split(key, NUM_CHAINS))
+    num_gradients = NUM_CHAINS * num_moves * num_leapfrog_steps
+    return Estimate(*combine(log_weights), num_gradients, time.process_time() - began)
