@@ -41,6 +41,7 @@ def likelihood(estimates, **changes):
         is_unbiased=True,
         is_broken=np.zeros(num, bool),
         rounding=np.zeros(num),
+        is_reliable=np.ones(num, bool),
     )
     return found._replace(**changes)
 
@@ -186,7 +187,7 @@ def test_the_slack_is_that_of_the_formula():
     assert found.nll_at_most == pytest.approx(-values.mean() + found.slack)
     assert (found.reason, found.num_data, found.num_unreliable) == (None, 500, 0)
     assert evaluate.certificate(likelihood(values)).slack == pytest.approx(math.log(40) / 500)
-    loose = likelihood(values, standard_errors=np.where(values < -85.0, 1.0, 0.1))
+    loose = likelihood(values, is_reliable=values >= -85.0)
     assert evaluate.certificate(loose).num_unreliable == (values < -85.0).sum() > 0
 
 

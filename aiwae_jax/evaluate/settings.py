@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aiwae_jax import moves, options, paths, schedules
-from aiwae_jax.evaluate import population
+from aiwae_jax.evaluate import population, verdicts
 
 SCHEDULES = (*schedules.SCHEDULES, "adaptive")
 ADAPT = {"pilot": population.FROZEN, "paper": population.PAPER}
@@ -120,7 +120,7 @@ class Settings:
     )
 
     largest_error: float = options.option(
-        0.5,
+        verdicts.LARGEST_ERROR,
         flag="eval_largest_error",
         help="Nats: an estimate with a larger standard error is marked as unreliable. Default 0.5, "
         "hence a bias of about 0.1 at most.",
@@ -141,7 +141,7 @@ class Settings:
         at_most=1,
     )
     largest_rounding: float = options.option(
-        0.05,
+        verdicts.LARGEST_ROUNDING,
         flag="eval_largest_rounding",
         help="Nats: one whose log densities are so large that neighbouring numbers differ by more "
         "is marked likewise. Default 0.05.",

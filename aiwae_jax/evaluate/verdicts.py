@@ -8,6 +8,8 @@ import numpy as np
 
 MOST_BROKEN_MOVES = 0.5  # share of a datum's moves that may be rejected for a non-finite energy
 MOST_DEAD_CHAINS = 0.9  # share of a datum's chains that may end with weight zero
+LARGEST_ERROR = 0.5  # nats, standard error of an estimate that can be relied on
+LARGEST_ROUNDING = 0.05  # nats between neighbouring numbers where a log density lies
 _FEWEST_CHAINS = 4  # that an estimate rests on in effect, and an eighth of all at least
 _NUM_NAMED = 5
 _WHAT_TO_LOOK_AT = (

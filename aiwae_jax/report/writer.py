@@ -11,19 +11,10 @@ import numpy as np
 
 from aiwae_jax import data, evaluate, recipe
 from aiwae_jax.parallel import processes
-from aiwae_jax.report import (
-    certificate,
-    contents,
-    images,
-    levels,
-    measure,
-    page,
-    per_datum,
-    pictures,
-    text,
-)
+from aiwae_jax.report import certificate, contents, images, measure, page, per_datum, pictures, text
 from aiwae_jax.report.environment import environment
 from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.report.levels import bits_per_dim
 from aiwae_jax.runs import extras, files, folder, metrics, repeats, store
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.runs.repeats import Repeat
@@ -181,7 +172,7 @@ def measured(
     }
     if measurable.stopping is not None and measurable.stopping.step is not None:
         content["stopping"] = dataclasses.asdict(measurable.stopping)
-    content |= levels.bits_per_dim(
+    content |= bits_per_dim(
         *(result.arrays["nll_test"], measurable.dataset),
         *(measurable.model, measurable.params.theta),
     )
