@@ -27,6 +27,7 @@ __all__ = [
     "leapfrog",
     "linear_schedule",
     "make_schedule",
+    "recenter",
     "reweight",
     "run_chain",
     "sigmoid_schedule",
@@ -141,18 +142,14 @@ def reweight(state: AISState, beta: chex.Numeric) -> AISState:
     it is not finite the weight becomes zero, and where β repeats it is exactly 0.
     """
     beta = jnp.asarray(beta, state.beta.dtype)
-    state = _with_offset_nearby(state)
     difference = _centered(state).target.log_density - state.initial.log_density
     increment = weights.zero_if_broken((beta - state.beta) * difference)
     increment = jnp.where(beta == state.beta, 0.0, increment)  # not 0 * inf
     return state._replace(beta=beta, work=state.work.add(increment))
 
 
-def _with_offset_nearby(state: AISState) -> AISState:
-    """The same weight with an offset of where the chain is, if it came far from the old one.
-
-    From a wide prior log f_n may rise by millions, and numbers of that size are nats apart.
-    """
+def recenter(state: AISState) -> AISState:
+    """The same weight with an offset from where the chain is; far off, numbers are nats apart."""
     now = jax.lax.stop_gradient(state.target.log_density - state.initial.log_density)
     is_far = jnp.isfinite(now) & (jnp.abs(now - state.offset) > _FAR)
     offset = jnp.where(is_far, now, state.offset)
@@ -320,6 +317,7 @@ def run_chain(
     *,
     move: Move | None = None,
     with_last_move: bool = True,
+    with_recentering: bool = True,
     force_fns: tuple[ForceFn, ForceFn] | None = None,
     num_leapfrog_steps: int | None = None,
     momentum_persistence: float | None = None,
@@ -345,8 +343,8 @@ def run_chain(
       force_fns: optional deterministic stand-ins `[D] -> [D]` for the gradients of the two log
         densities (in lower precision, say), see `forces.with_force`. Energies and weights stay
         exact, and so does the invariant density.
-      with_last_move: whether to move at β=1, which no weight needs but which brings z closer to
-        f_n.
+      with_last_move: whether to move at β=1, which no weight needs but which brings z nearer f_n.
+      with_recentering: whether to keep all digits where log f_n rises by thousands on the way.
       num_leapfrog_steps: L of HMC, for short, in the place of `move`.
       momentum_persistence: α of HMC, likewise; see `moves.hmc`.
       axis_name: name(s) of vmapped axes over which diagnostics are reduced inside the scan.
@@ -378,7 +376,7 @@ def run_chain(
         t, beta, step_size = inputs
         state, info = step(
             jax.random.fold_in(key, t),
-            state,
+            recenter(state) if with_recentering else state,
             beta,
             step_size,
             log_initial_fn,
@@ -396,5 +394,5 @@ def run_chain(
     inputs = (numbers, betas[1 : num_moves + 1], jnp.broadcast_to(step_sizes, (num_moves,)))
     state, info = jax.lax.scan(body, state, inputs)
     if not with_last_move:
-        state = reweight(state, betas[-1])
+        state = reweight(recenter(state) if with_recentering else state, betas[-1])
     return state.position, state.log_weight, info._replace(num_nonfinite=info.num_nonfinite.sum())

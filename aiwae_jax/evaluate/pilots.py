@@ -138,7 +138,13 @@ def _advance(carry, data, functions, stretch, *, program):
         def step(key, state, number, beta, step_size):
             key = jax.random.fold_in(key, number)
             return ais.step(
-                key, state, beta, step_size, path.log_initial, path.log_target, move=move
+                key,
+                ais.recenter(state),
+                beta,
+                step_size,
+                path.log_initial,
+                path.log_target,
+                move=move,
             )
 
         def body(i, loop):

@@ -148,7 +148,7 @@ def _anneal(states, step_size, data, functions, stretch, *, program):
         def step(key, state, i, step_size):
             return ais.step(
                 jax.random.fold_in(key, stretch.first + i),
-                state,
+                ais.recenter(state),
                 betas[i],
                 step_size,
                 path.log_initial,
@@ -208,7 +208,7 @@ def _finish(states, beta):
     """
 
     def finish_datum(states):
-        states = jax.vmap(lambda state: ais.reweight(state, beta))(states)
+        states = jax.vmap(lambda state: ais.reweight(ais.recenter(state), beta))(states)
         common, log_weights = states.log_weight_sum.split()
         energies = jnp.stack([states.initial.log_density, states.target.log_density])
         counts = (log_weights > jnp.max(log_weights) - _NEGLIGIBLE)[None] & jnp.isfinite(energies)

@@ -108,6 +108,7 @@ def annealed(
                 betas=betas,
                 step_sizes=state,
                 move=built,
+                with_recentering=False,  # from q log f_n does not rise by thousands
                 axis_name="particle" if axis_name is None else ("particle", axis_name),
             )
 
