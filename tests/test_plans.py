@@ -157,3 +157,13 @@ def test_the_unbiasedness_test_catches_factors_that_the_chains_are_weighed_with(
     finally:
         jax.clear_caches()
     assert abs(z_score) > 6.0
+
+
+def test_the_third_function_of_one_code_is_said_to_be_compiled_anew():
+    def target(mean):
+        return evaluate.Target(lambda x, z: -jnp.sum(jnp.square(z - mean)), prior(1))
+
+    kept = [target(0.0), target(1.0)]  # as compiled programs keep them
+    with pytest.warns(UserWarning, match=r"third function of the same code.*Partial\(log_joint,"):
+        kept.append(target(2.0))
+    assert not kept[0].log_joint(jnp.zeros(1), jnp.zeros(1))

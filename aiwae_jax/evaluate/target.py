@@ -1,6 +1,9 @@
 """The target of an evaluation: log p(x, z), where chains begin, and exact draws."""
 
 import dataclasses
+import types
+import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +18,8 @@ from aiwae_jax.types import Model, Params, PyTree
 TargetFn = Callable[[PyTree, chex.Array], chex.Array]
 StartFn = Callable[[PyTree], Any]
 STARTS = ("posterior", "prior")
+_MOST_COPIES = 3
+_copies: dict[types.CodeType, weakref.WeakSet] = {}
 SampleFn = Callable[[chex.PRNGKey], tuple[PyTree, chex.Array]]
 
 
@@ -97,6 +102,7 @@ class Target:
 def _as_partial(name: str, fn: Callable) -> Partial:
     """`fn` as a pytree; raises TypeError for one that binds anything but numbers."""
     if not isinstance(fn, Partial):
+        _warn_of_copies(name, fn)
         return Partial(fn)
     for path, leaf in jax.tree_util.tree_flatten_with_path(fn)[0]:
         if not (hasattr(leaf, "dtype") or isinstance(leaf, int | float | complex)):
@@ -106,6 +112,23 @@ def _as_partial(name: str, fn: Callable) -> Partial:
                 "`lambda` or `functools.partial` inside."
             )
     return fn
+
+
+def _warn_of_copies(name: str, fn: Callable) -> None:
+    """Warns at the third function of one code: each is compiled anew, and kept."""
+    code = getattr(fn, "__code__", None)
+    if code is None or not getattr(fn, "__closure__", None):
+        return
+    seen = _copies.setdefault(code, weakref.WeakSet())
+    is_new = fn not in seen
+    seen.add(fn)
+    if is_new and len(seen) == _MOST_COPIES:
+        warnings.warn(
+            f"`{name}` ({fn.__qualname__}) is the third function of the same code: each takes "
+            "seconds to compile and its program stays in memory. Make one function of what "
+            f"changes too, and bind that: `jax.tree_util.Partial({name}, arrays)`.",
+            stacklevel=5,
+        )
 
 
 def _sample_of(model: Model, theta: PyTree, contexts: PyTree | None) -> Partial | None:
