@@ -82,3 +82,17 @@ def _hooks_of_a_program_end_with_the_test(monkeypatch):
     """A command that ends with an error silences what threads still have to say."""
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _reports_without_a_check():
+    """Reports of tests look at no target before the work, which compiles for seconds.
+
+    `test_target_check` tests the check itself, and the command in processes of its own has it.
+    """
+    from aiwae_jax.evaluate.findings import Check
+    from aiwae_jax.report import measure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "check", lambda target, x: Check(()))
+        yield

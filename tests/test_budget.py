@@ -78,6 +78,7 @@ def test_it_is_the_evaluation_of_the_settings_that_were_found(machine):
     np.testing.assert_array_equal(found.log_likelihood, again.log_likelihood)
 
 
+@pytest.mark.by_hand
 @pytest.mark.slow
 def test_the_clock_agrees():
     """Within a factor of 0.3 to 2, for other work may come and go."""

@@ -49,9 +49,9 @@ def is_right(found, exact):
 @pytest.mark.parametrize(
     "target",
     [
-        normal(0.0, np.logspace(-3, 0, 4)),
+        pytest.param(normal(0.0, np.logspace(-3, 0, 4)), marks=pytest.mark.slow),
         normal(0.0, np.full(2, 1e-4)),
-        normal(20.0, np.ones(1)),
+        pytest.param(normal(20.0, np.ones(1)), marks=pytest.mark.slow),
     ],
     ids=["deviations from 0.001 to 1", "deviation 0.0001", "20 deviations away"],
 )

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import linear_gaussian as lg
 import numpy as np
+import own_table
 import pytest
 from jax.tree_util import Partial
 
-from aiwae_jax import distributions, evaluate, models
+from aiwae_jax import distributions, evaluate, models, report
 from aiwae_jax.evaluate import normalizer
+from aiwae_jax.report import measure
 
 
 class Faults(NamedTuple):
@@ -269,3 +271,14 @@ def test_a_bridge_measures_log_z_and_says_where_nothing_overlaps():
     assert abs(normalizer.bridge(there, back + 0.5)[0] - 0.7) > 5.0 * error  # not of one Z
     far = normalizer.bridge(log_weight(noise[0], 50.0), -log_weight(noise[1] + 50.0, 50.0))
     assert np.isnan(far).all()
+
+
+@pytest.mark.slow
+def test_a_report_says_what_its_check_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "check", evaluate.check)  # which tests of reports go without
+    run = own_table.fit(tmp_path)
+    settings = evaluate.Settings(num_temperatures=10, num_chains=2)
+    found = report.write(run, own_table.table(), settings, num_bound_samples=50, num_simulated=4)
+    assert found["check"]["passed"]
+    assert found["check"]["faults"] == []
+    assert found["nll_at_most"] > 0

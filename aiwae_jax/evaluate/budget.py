@@ -114,7 +114,8 @@ def within(
     pilot_key, run_key = jax.random.split(key)
     found = anneal(run_key, work, tuning.find_plan(pilot_key, work, x), x)
     verdicts.warn_of_broken([found], work.settings)
-    verdicts.warn_of_rounding([found])
+    verdicts.warn_of_rounding([found], work.settings)
+    verdicts.warn_of_unreliable(found, work.settings)
     return found
 
 

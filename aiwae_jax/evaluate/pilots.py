@@ -5,6 +5,7 @@ their acceptance, of all data or of each; temperatures are placed one after the 
 weights begin to vary; and coordinates get the scales that the chains have there.
 """
 
+import math
 import time
 from functools import partial
 from typing import NamedTuple
@@ -183,7 +184,7 @@ def _advance(carry, data, functions, stretch, *, program):
             acceptance = jnp.where(stretch.rule.is_own, own, shared)
             change = _GAIN * (acceptance - stretch.target_acceptance)
             change = jnp.where(stretch.rule.is_searching, jnp.nan_to_num(change), 0.0)
-            followed = jnp.clip(carry.log_step_size + change, *np.log(_STEP_SIZE_RANGE))
+            followed = jnp.clip(carry.log_step_size + change, *map(math.log, _STEP_SIZE_RANGE))
 
             _, work_variance = _moments(_work(states), counts)
             _, squares = _moments(states.position, counts)

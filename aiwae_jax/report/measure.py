@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import data, evaluate
+from aiwae_jax.evaluate.check import check
 from aiwae_jax.report import certificate, starts
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.images import Keys, choose_images, keys_of
@@ -228,8 +229,8 @@ def measure(
     )
 
     # Faults of the target that no gap shows.
-    check = evaluate.check(target_fn(start=evaluation.start, contexts=both), both)
-    if sentence := check.sentence():
+    checked = check(target_fn(start=evaluation.start, contexts=both), both)
+    if sentence := checked.sentence():
         print(sentence, flush=True)
 
     # The settings first, on pilots; then what is reported, with keys of its own.
@@ -286,7 +287,7 @@ def measure(
     entries["generalization_gap_se"] = math.hypot(entries["nll_test_se"], entries["nll_train_se"])
     entries["active_units"] = num_active
     entries["num_examples"] = num
-    entries["check"] = check.describe()
+    entries["check"] = checked.describe()
     entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {
         "seconds": time.monotonic() - began,
