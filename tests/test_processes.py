@@ -56,7 +56,6 @@ def report_of(folder):
     return json.loads((folder / "report.json").read_text())
 
 
-@pytest.mark.by_hand  # FIXME: since plans are found in rounds two processes hang
 @pytest.mark.slow
 def test_two_processes_agree_with_one_and_write_once(tmp_path):
     two, one = tmp_path / "two", tmp_path / "one"

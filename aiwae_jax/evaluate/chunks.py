@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
+import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax.parallel import processes, sharding
 from aiwae_jax.types import PyTree
 
 SECONDS_PER_SEGMENT = 1.0
+DATUM = "datum"  # the axis over which a chunk's data are vmapped
 
 
 def select(x: PyTree, indices: np.ndarray) -> PyTree:
@@ -30,6 +33,16 @@ def of(num_data: int, chunk_size: int) -> Iterator[tuple[np.ndarray, int]]:
     for first in range(0, num_data, chunk_size):
         indices = np.arange(first, first + chunk_size, dtype=np.int32)
         yield np.minimum(indices, num_data - 1), min(chunk_size, num_data - first)
+
+
+def mean_over_data(values: chex.Array, counts: chex.Array) -> chex.Array:
+    """Means `[S]` over a chunk's data of what counts in each `[S]`; NaN where nothing does.
+
+    To be called under `vmap(..., axis_name=DATUM)`, and once a move: all devices meet for each sum.
+    """
+    sums = jnp.stack([jnp.where(counts, values, 0.0), counts.astype(values.dtype)])
+    total, num = jax.lax.psum(sums, DATUM)
+    return total / num
 
 
 class Pace:

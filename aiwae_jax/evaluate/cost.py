@@ -120,13 +120,14 @@ def seconds_per_move(
                 moves_fn=lambda num: ends.append((time.monotonic(), num)),
                 pace=chunks.Pace(seconds_at_once),
             )
-        return statistics.median(
+        found = statistics.median(
             (end - start) / num for (start, _), (end, num) in itertools.pairwise(ends)
         )
+        return float(processes.of_primary(np.asarray(found)))  # clocks differ
 
     # One by one; where that is mostly the time of the calls themselves, many in one call.
     found = time_moves(_NUM_TIMED, 0.0)
     num_more = min(int(_SECONDS_TIMED / max(found, 1e-6)), population.SEGMENT_SIZE)
     if num_more >= _NUM_TIMED:
         found = time_moves(1 + num_more, _AT_ONCE)
-    return float(processes.of_primary(np.asarray(found)))
+    return found

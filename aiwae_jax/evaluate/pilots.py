@@ -73,11 +73,13 @@ _OF_DATA = ("log_step_sizes", "acceptance", "work_variance")
 
 
 class _Carry(NamedTuple):
-    """A datum's pilots between moves."""
+    """A datum's pilots between moves, with means over data after the last one; 1 before any."""
 
     states: ais.AISState  # of K chains
     log_step_size: chex.Array
-    acceptance: chex.Array  # of the last move, mean over data
+    acceptance: chex.Array
+    work_variance: chex.Array
+    square_deviations: chex.Array  # [D]
 
 
 class _Stretch(NamedTuple):
@@ -114,13 +116,6 @@ def _moments(values: chex.Array, counts: chex.Array) -> tuple[chex.Array, chex.A
     return mean[0], squares / jnp.where(num > 1, num - 1, jnp.nan)
 
 
-def _mean_over_data(value: chex.Array, is_counted: chex.Array) -> chex.Array:
-    """Mean over the data for which it is a number."""
-    counts = is_counted & jnp.isfinite(value)
-    total = jax.lax.psum(jnp.where(counts, value, 0.0), "datum")
-    return total / jax.lax.psum(counts.astype(value.dtype), "datum")
-
-
 @partial(jax.jit, static_argnames="program", donate_argnames="carry")
 def _advance(carry, data, functions, stretch, *, program):
     """Takes a chunk's pilots through a `_Stretch`: (carry, `_Seen`)."""
@@ -154,13 +149,10 @@ def _advance(carry, data, functions, stretch, *, program):
             is_placed = stretch.rule.is_climbing & jnp.isnan(stretch.betas[i])
 
             # The next temperature is where the increment's standard deviation is `_INCREMENT`.
-            counts = jnp.isfinite(states.log_weight)
-            _, variance = _moments(_work(states), counts)
-            spread = jnp.sqrt(_mean_over_data(variance, is_counted))
             rise = jnp.where(
                 carry.acceptance < _LEAST_ACCEPTANCE * stretch.target_acceptance,
                 0.0,
-                _INCREMENT / spread,
+                _INCREMENT / jnp.sqrt(carry.work_variance),
             )
             climbed = jnp.minimum(states.beta[0] + jnp.nan_to_num(rise, nan=1.0), 1.0)
             beta = jnp.where(is_placed, climbed, stretch.betas[i])
@@ -168,8 +160,7 @@ def _advance(carry, data, functions, stretch, *, program):
             # Each coordinate moves by the scale that it has there.
             scales = stretch.scales[i]
             if scales.ndim:
-                _, squares = _moments(states.position, counts)
-                deviations = jnp.sqrt(_mean_over_data(squares, is_counted))
+                deviations = jnp.sqrt(carry.square_deviations)
                 is_known = is_placed & (deviations > 0.0)
                 scales = jnp.where(is_known, deviations, jnp.nan_to_num(scales, nan=1.0))
             step_size = jnp.exp(carry.log_step_size + log_factors[i]) * stretch.variation[i]
@@ -177,29 +168,31 @@ def _advance(carry, data, functions, stretch, *, program):
                 lambda key, state: step(key, state, stretch.first + i, beta, step_size * scales)
             )(keys, states)
 
-            # Step sizes follow the acceptance of chains that count; of none, they stay.
+            # What the chains that count have come to; means over the data that have a number.
             counts = jnp.isfinite(states.log_weight)
             own, _ = _moments(info.acceptance, counts)
-            shared = _mean_over_data(own, is_counted)
+            _, work_variance = _moments(_work(states), counts)
+            _, squares = _moments(states.position, counts)
+            values = jnp.concatenate([jnp.stack([own, work_variance]), squares])
+            means = chunks.mean_over_data(values, is_counted & jnp.isfinite(values))
+            shared = means[0]
+
+            # Step sizes follow the acceptance; of none, they stay.
             acceptance = jnp.where(stretch.rule.is_own, own, shared)
             change = _GAIN * (acceptance - stretch.target_acceptance)
             change = jnp.where(stretch.rule.is_searching, jnp.nan_to_num(change), 0.0)
             followed = jnp.clip(carry.log_step_size + change, *map(math.log, _STEP_SIZE_RANGE))
 
-            _, work_variance = _moments(_work(states), counts)
-            _, squares = _moments(states.position, counts)
             seen = _Seen(
                 betas=seen.betas.at[i].set(beta),
                 log_step_sizes=seen.log_step_sizes.at[i].set(followed + log_factors[i]),
                 scales=seen.scales.at[i].set(scales),
                 acceptance=seen.acceptance.at[i].set(own),
                 work_variance=seen.work_variance.at[i].set(work_variance),
-                deviations=seen.deviations.at[i].set(
-                    jnp.sqrt(_mean_over_data(squares, is_counted))
-                ),
+                deviations=seen.deviations.at[i].set(jnp.sqrt(means[2:])),
                 num_nonfinite=seen.num_nonfinite + jnp.sum(info.num_nonfinite, dtype=jnp.int32),
             )
-            return _Carry(states, followed, shared), seen
+            return _Carry(states, followed, *means[:2], means[2:]), seen
 
         zeros = jnp.zeros_like(stretch.betas)
         rows = jnp.zeros((*zeros.shape, carry.states.position.shape[-1]), dtype)
@@ -208,7 +201,7 @@ def _advance(carry, data, functions, stretch, *, program):
         )
         return jax.lax.fori_loop(0, stretch.num_moves, body, (carry, nothing))
 
-    return jax.vmap(advance_datum, axis_name="datum")(carry, *data, stretch.log_factors)
+    return jax.vmap(advance_datum, axis_name=chunks.DATUM)(carry, *data, stretch.log_factors)
 
 
 def _work(states: ais.AISState) -> chex.Array:
@@ -311,7 +304,9 @@ class Team:
         numbers, x = place.split((chunk.numbers, chunk.x))
         keys, states = population.start(key, numbers, x, None, functions, program=self.program)
         dtype = states.position.dtype
-        begins = np.full(num_data, course.log_step_size, dtype), np.ones(num_data, dtype)
+        size = states.position.shape[-1]
+        begins = [np.full(num_data, course.log_step_size, dtype)]
+        begins += [np.ones((num_data, *shape), dtype) for shape in ((), (), (size,))]
         carry = _Carry(states, *place.split(begins))
 
         # Segment after segment, to the last move that is given, or until a climb arrives.

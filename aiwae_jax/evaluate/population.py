@@ -18,7 +18,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from aiwae_jax import ais, moves, paths, weights
-from aiwae_jax.evaluate.chunks import Pace, Placement
+from aiwae_jax.evaluate.chunks import DATUM, Pace, Placement, mean_over_data
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import Move, PyTree
 
@@ -140,11 +140,6 @@ def _anneal(states, step_size, data, functions, stretch, *, program):
         # The encoder, once per datum and call.
         path = paths.SPACES[program.chain_space](*functions, x)
 
-        def mean_over_data(value, counts=True):
-            counts = is_counted & counts
-            num = jax.lax.psum(counts.astype(dtype), "datum")
-            return jax.lax.psum(jnp.where(counts, value, 0.0), "datum") / jnp.maximum(num, 1.0)
-
         def step(key, state, i, step_size):
             return ais.step(
                 jax.random.fold_in(key, stretch.first + i),
@@ -166,27 +161,31 @@ def _anneal(states, step_size, data, functions, stretch, *, program):
                 own = own * jnp.exp(jnp.interp(places[i], knots, log_factors.astype(dtype)))
             states, info = jax.vmap(lambda key, state: step(key, state, i, own))(keys, states)
 
-            # It follows the acceptance of chains that still count, if it may; a move that rejects
-            # nothing has no use for its step size, which must stay a number.
+            # Acceptance is that of chains that still count; work has one offset for all chains,
+            # whose spread it must not change.
             is_alive = jnp.isfinite(states.log_weight)
             num_alive = jnp.sum(is_alive)
             acceptance = jnp.sum(jnp.where(is_alive, info.acceptance, 0.0)) / jnp.maximum(
                 num_alive, 1
             ).astype(dtype)
-            acceptance = mean_over_data(acceptance, num_alive > 0)
+            work = states.target.log_density - states.offset[0] - states.initial.log_density
+            sample_size = weights.effective_sample_size(states.log_weight_sum.split()[1])
+            acceptance, work_variance, path_sample_size = mean_over_data(
+                jnp.stack([acceptance, _variance(work), sample_size]),
+                is_counted & jnp.stack([num_alive > 0, True, True]),
+            )
+            acceptance = jnp.nan_to_num(acceptance)
+
+            # The step size follows it, if it may; a move that rejects nothing has no use for its
+            # step size, which must stay a number.
             change = _log_step_size_change(stretch.rule, acceptance, target_acceptance)
             step_size = jnp.clip(step_size * jnp.exp(change), *_STEP_SIZE_RANGE)
 
-            # What is left of the temperature. One offset for all chains, whose spread it must not
-            # change.
-            work = states.target.log_density - states.offset[0] - states.initial.log_density
             segment = Segment(
                 step_sizes=segment.step_sizes.at[i].set(step_size),
                 acceptance=segment.acceptance.at[i].set(acceptance),
-                work_variance=segment.work_variance.at[i].set(mean_over_data(_variance(work))),
-                path_sample_size=segment.path_sample_size.at[i].set(
-                    mean_over_data(weights.effective_sample_size(states.log_weight_sum.split()[1]))
-                ),
+                work_variance=segment.work_variance.at[i].set(work_variance),
+                path_sample_size=segment.path_sample_size.at[i].set(path_sample_size),
                 num_nonfinite=segment.num_nonfinite + jnp.sum(info.num_nonfinite, dtype=jnp.int32),
             )
             return states, step_size, segment
@@ -197,7 +196,7 @@ def _anneal(states, step_size, data, functions, stretch, *, program):
         return jax.lax.fori_loop(0, stretch.num_moves, body, carry)
 
     shared = Segment(None, None, None, None, num_nonfinite=0)
-    return jax.vmap(anneal_datum, out_axes=(0, None, shared), axis_name="datum")(states, *data)
+    return jax.vmap(anneal_datum, out_axes=(0, None, shared), axis_name=DATUM)(states, *data)
 
 
 @jax.jit

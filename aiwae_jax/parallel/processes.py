@@ -27,13 +27,19 @@ def is_primary() -> bool:
 
 
 def of_primary(tree: PyTree) -> PyTree:
-    """Process 0's numbers, as NumPy arrays; shapes must be the same everywhere."""
-    return multihost_utils.broadcast_one_to_all(tree)
+    """Process 0's numbers, as NumPy arrays; shapes and dtypes must be the same everywhere.
+
+    They travel as bytes, for devices may have no numbers of 64 bits.
+    """
+    arrays = jax.tree.map(np.asarray, tree)
+    raw = jax.tree.map(lambda a: np.frombuffer(a.tobytes(), np.uint8), arrays)
+    raw = multihost_utils.broadcast_one_to_all(raw)
+    return jax.tree.map(lambda a, b: np.asarray(b).view(a.dtype).reshape(a.shape), arrays, raw)
 
 
 def largest(number: int) -> int:
     """The largest of the processes' numbers."""
-    return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
+    return int(np.max(multihost_utils.process_allgather(np.asarray(number, np.int32))))
 
 
 def wait_for_all() -> None:
