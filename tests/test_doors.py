@@ -13,7 +13,7 @@ import pytest
 from jax.tree_util import Partial
 
 from aiwae_jax import ais, distributions, evaluate, models, moves
-from aiwae_jax.evaluate import Target, grid, population
+from aiwae_jax.evaluate import Target, grid, programs
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
@@ -602,7 +602,7 @@ def test_small_helpers_name_their_arguments(call, message):
 def test_a_plan_is_found_by_one_program():
     """The first segment passes its step size as the later ones do."""
     settings = dataclasses.replace(SMALL, num_chains=3, num_temperatures=40)
-    before = population._anneal._cache_size()
+    before = programs.anneal._cache_size()
     log_likelihood(LOG_JOINT, POSTERIOR, DATA[:7], settings, chunk_size=7)
     # Pilots are of 2 data and 2 chains, the estimate of 7 and 3.
-    assert population._anneal._cache_size() - before <= 2
+    assert programs.anneal._cache_size() - before <= 2

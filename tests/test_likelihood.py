@@ -13,7 +13,7 @@ import pytest
 from jax.tree_util import Partial
 
 from aiwae_jax import ais, distributions, evaluate, paths
-from aiwae_jax.evaluate import chunks, cost, pilots, population
+from aiwae_jax.evaluate import chunks, cost, pilots, population, programs
 
 PARAMS = lg.params()
 LOG_JOINT = Partial(lg.log_joint, PARAMS.theta)
@@ -215,7 +215,7 @@ def test_the_papers_rule_is_labelled_and_moves_its_step_size_by_the_authors_fact
 def test_one_program_whatever_the_lengths():
     """Neither T nor new parameters compile anything; K, L and N change numbers in it only."""
     estimate(chunk_size=30)
-    size = population._anneal._cache_size()
+    size = programs.anneal._cache_size()
     theta = jax.tree.map(lambda a: 0.9 * a, PARAMS.theta)
     evaluate.log_likelihood(
         jax.random.key(0),
@@ -224,7 +224,7 @@ def test_one_program_whatever_the_lengths():
         dataclasses.replace(SMALL, num_temperatures=50),
         chunk_size=30,
     )
-    assert population._anneal._cache_size() == size
+    assert programs.anneal._cache_size() == size
 
     def num_operations(num_chains, num_leapfrog_steps, num_data):
         program = dataclasses.replace(
@@ -232,11 +232,11 @@ def test_one_program_whatever_the_lengths():
         ).program()
         x = np.zeros((num_data, lg.X), np.float32)
         indices = np.arange(num_data)
-        start = partial(population.start, program=program)
+        start = partial(programs.start, program=program)
         keys, states = jax.eval_shape(start, jax.random.key(0), indices, x, None, TARGET.functions)
-        data = population._Data(keys, x, indices >= 0, None)
+        data = programs.Data(keys, x, indices >= 0, None)
         stretch = population.Course(np.linspace(0, 1, 3), np.zeros(1)).stretch(0, 1)
-        lowered = population._anneal.lower(
+        lowered = programs.anneal.lower(
             states, np.float32(0.1), data, TARGET.functions, stretch, program=program
         )
         return len(lowered.as_text().splitlines())

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from aiwae_jax import distributions, evaluate
-from aiwae_jax.evaluate import own_steps, pilots, population, tuning
+from aiwae_jax.evaluate import own_steps, pilots, programs, tuning
 
 NOTHING = np.zeros((1, 1), np.float32)
 SETTINGS = evaluate.Settings(num_temperatures=300, num_chains=64)
@@ -143,14 +143,14 @@ def test_the_unbiasedness_test_catches_factors_that_the_chains_are_weighed_with(
     plan_with_own_steps, monkeypatch
 ):
     """A step size that follows the very chain's acceptance, as in adaptation on the way."""
-    real = population.ais.step
+    real = programs.ais.step
 
     def step(key, state, beta, step_size, *args, **options):
         work = state.target.log_density - state.initial.log_density
         own = jnp.where(work > 0.0, 4.0 * step_size, 0.05 * step_size)
         return real(key, state, beta, own, *args, **options)
 
-    monkeypatch.setattr(population.ais, "step", step)
+    monkeypatch.setattr(programs.ais, "step", step)
     jax.clear_caches()
     try:
         z_score, _ = bias_z_score(plan_with_own_steps)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import evaluate, forces, methods, models, train
-from aiwae_jax.evaluate import population, posterior
+from aiwae_jax.evaluate import population, posterior, programs
 
 PLATFORMS = ("cuda", "tpu")
 VAE = models.bernoulli_vae(6, 2, hidden_sizes=(3,), initialization="torch")
@@ -139,7 +139,7 @@ def zeros(shape):
 
 def anneal(functions, space, *options):
     """One chunk of data through three temperatures."""
-    program = population.Program(2, 2, space, *options)
+    program = programs.Program(2, 2, space, *options)
     course = population.Course(np.linspace(0.0, 1.0, 3), np.full(1, 0.1))
     chunk = population.Chunk(np.arange(4), IMAGES, 4)
     functions = evaluate.Target(*functions).functions

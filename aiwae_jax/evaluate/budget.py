@@ -132,7 +132,8 @@ def settings_within(
 
     Chains are those asked for, and of temperatures there are as many as fit, from 10 to 10,000.
     Where fewer than 100 would fit, chains are halved, to no less than 4, for below that a
-    temperature does more than a chain; where 10,000 leave time, there are more chains.
+    temperature does more than a chain (populations that resample keep theirs); where 10,000 leave
+    time, there are more chains.
 
     Args:
       target: see `log_likelihood`.
@@ -151,14 +152,16 @@ def settings_within(
 
 def _choose(work: Work, x: PyTree, seconds: float) -> Settings:
     """`settings_within` behind its door."""
+    doors.check_free(work.settings)
     settings, pace = work.settings, Pace.of(work, x)
+    fewest_chains = pace.num_chains if settings.resampling else _FEWEST_CHAINS
     num_temperatures = _most_temperatures(pace, settings, seconds)
 
     # Fewer chains for more temperatures; each number of chains that is timed is also compiled.
-    while num_temperatures < _FEW_TEMPERATURES and pace.num_chains > _FEWEST_CHAINS:
+    while num_temperatures < _FEW_TEMPERATURES and pace.num_chains > fewest_chains:
         num_chains, num_guessed = pace.num_chains, 0
-        while num_guessed < _FEW_TEMPERATURES and num_chains > _FEWEST_CHAINS:
-            num_chains = max(num_chains // 2, _FEWEST_CHAINS)
+        while num_guessed < _FEW_TEMPERATURES and num_chains > fewest_chains:
+            num_chains = max(num_chains // 2, fewest_chains)
             num_guessed = _most_temperatures(pace.guess(num_chains), settings, seconds)
         pace = pace.with_chains(work, x, num_chains)
         num_temperatures = _most_temperatures(pace, settings, seconds)

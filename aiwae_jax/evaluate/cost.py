@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.evaluate import calls, chunks, doors, population, tuning
+from aiwae_jax.evaluate import calls, chunks, doors, population, programs, tuning
 from aiwae_jax.evaluate.population import Chunk, Course
 from aiwae_jax.evaluate.settings import Settings
 from aiwae_jax.evaluate.target import Target
@@ -127,7 +127,7 @@ def seconds_per_move(
 
     # One by one; where that is mostly the time of the calls themselves, many in one call.
     found = time_moves(_NUM_TIMED, 0.0)
-    num_more = min(int(_SECONDS_TIMED / max(found, 1e-6)), population.SEGMENT_SIZE)
+    num_more = min(int(_SECONDS_TIMED / max(found, 1e-6)), programs.SEGMENT_SIZE)
     if num_more >= _NUM_TIMED:
         found = time_moves(1 + num_more, _AT_ONCE)
     return found

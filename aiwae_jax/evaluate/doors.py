@@ -237,14 +237,21 @@ def enter(
     return dataclasses.replace(work, settings=settings)
 
 
-def check_plan(plan: Plan, settings: Settings) -> None:
-    """Raises for a plan of other settings: its slots would be read past their end."""
+def settings_of_plan(plan: Plan, settings: Settings) -> Settings:
+    """The settings with as many temperatures as the plan has, where it was to choose them.
+
+    Raises:
+      TypeError: for what is no plan.
+      ValueError: for a plan of other settings: its slots would be read past their end.
+    """
     if not isinstance(plan, Plan):
         raise TypeError(
             f"`plan` must be an `evaluate.Plan`, as `tune` makes, got {checks.describe(plan)}."
         )
-    num = settings.num_temperatures
     schedules.check_schedule(np.asarray(plan.betas))
+    if settings.conditional_sample_size is not None and len(plan.betas) < settings.num_temperatures:
+        settings = dataclasses.replace(settings, num_temperatures=len(plan.betas))
+    num = settings.num_temperatures
     is_of_moves = np.shape(plan.step_sizes)[:1] == (num - 2,) and np.ndim(plan.step_sizes) <= 2
     if np.shape(plan.betas) != (num,) or not is_of_moves:
         raise ValueError(
@@ -253,6 +260,16 @@ def check_plan(plan: Plan, settings: Settings) -> None:
             "same settings."
         )
     checks.step_sizes(plan.step_sizes, "plan.step_sizes")
+    return settings
+
+
+def check_free(settings: Settings) -> None:
+    """Raises ValueError where pilots are to choose the number of temperatures, as the caller is."""
+    if settings.conditional_sample_size is not None:
+        raise ValueError(
+            "`conditional_sample_size` lets pilots choose the number of temperatures, which this "
+            f"search is for; leave it None, got {settings.conditional_sample_size}."
+        )
 
 
 def check_numbers(numbers: Any, num_data: int) -> np.ndarray:

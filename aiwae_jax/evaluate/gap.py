@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.evaluate import calls, cost, simulation, verdicts
+from aiwae_jax.evaluate import calls, cost, doors, simulation, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
 from aiwae_jax.evaluate.check import warn_of_faults
 from aiwae_jax.evaluate.likelihood import Likelihood, anneal, mean_and_standard_error
@@ -186,7 +186,7 @@ def _enclose(key: chex.PRNGKey, work: Work, num_data: int, plan: Plan | None) ->
     x, latents = simulation.draws(data_key, sample, num_data)
     before = plan.num_gradients if is_given else 0
     plan = suited(jax.random.fold_in(pilot_key, 1), work, plan, x)
-    each = cost.num_gradients(work.settings, num_data)
+    each = cost.num_gradients(doors.settings_of_plan(plan, work.settings), num_data)
 
     def run(run_key, latents, done_before):
         def progress_fn(done, _):
@@ -272,6 +272,7 @@ def reach_gap(
         progress_fn=progress_fn,
         chunk_size=chunk_size,
     )
+    doors.check_free(work.settings)
     settings, search, total = work.settings, [], 0
 
     def measure(settings: Settings, plan: Plan | None = None) -> tuple[Plan, Bidirectional]:

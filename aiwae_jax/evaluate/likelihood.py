@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import checks, fingerprint
-from aiwae_jax.evaluate import calls, chunks, cost, doors, own_steps, population, verdicts
+from aiwae_jax.evaluate import calls, chunks, cost, doors, own_steps, population, programs, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
 from aiwae_jax.evaluate.check import warn_of_faults
 from aiwae_jax.evaluate.population import Annealed, Chunk, Course
@@ -106,8 +106,7 @@ def anneal(
     A reverse chain visits the same intermediate distributions in the opposite order, with the step
     sizes that each of them has.
     """
-    doors.check_plan(plan, work.settings)
-    settings, store = work.settings, work.store
+    settings, store = doors.settings_of_plan(plan, work.settings), work.store
     functions, program = work.target.functions, settings.program()
     factors = own_steps.log_factors_of(plan, x)
     direction = 1 if latents is None else -1
@@ -177,7 +176,7 @@ def _joined(
     def averaged(field: Callable[[Annealed], np.ndarray]) -> np.ndarray:
         return np.average([field(r) for r in results], axis=0, weights=counts)[::direction]
 
-    is_frozen = ADAPT[settings.adapt] == population.FROZEN
+    is_frozen = ADAPT[settings.adapt] == programs.FROZEN
     num_moves = settings.num_temperatures - 2
     num_nonfinite, num_zero = joined(lambda r: r.num_nonfinite), joined(lambda r: r.num_zero_weight)
     rounding = joined(lambda r: r.rounding)

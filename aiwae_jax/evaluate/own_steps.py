@@ -10,7 +10,7 @@ import numpy as np
 
 from aiwae_jax import fingerprint, moves
 from aiwae_jax.evaluate import chunks, pilots
-from aiwae_jax.evaluate.population import NUM_KNOTS
+from aiwae_jax.evaluate.programs import NUM_KNOTS
 from aiwae_jax.evaluate.settings import Plan, Settings
 from aiwae_jax.types import PyTree
 
@@ -45,10 +45,10 @@ def find_odd(key: chex.PRNGKey, team: pilots.Team, plan: Plan) -> np.ndarray:
     share that they reject is a tenth of what is usual, so that their steps are too short.
     """
     settings = team.work.settings
-    num_moves = _num_scanned(settings)
+    num_moves = min(_num_scanned(settings), len(plan.step_sizes))
     if not (_has_step_sizes(settings) and num_moves):
         return np.zeros(0, np.int32)
-    places = np.linspace(0, settings.num_temperatures - 3, num_moves).round().astype(int)
+    places = np.linspace(0, len(plan.step_sizes) - 1, num_moves).round().astype(int)
     course = pilots.Course(
         plan.betas[1:-1][places],
         team.in_shape(plan.step_sizes[places]),
@@ -59,7 +59,7 @@ def find_odd(key: chex.PRNGKey, team: pilots.Team, plan: Plan) -> np.ndarray:
         for indices, num_kept in chunks.of(team.num_data, team.num_pilot_data)
     ]
     acceptance = np.concatenate(found)
-    num_windows = min(_NUM_WINDOWS, num_moves // _SCAN_MOVES[0])
+    num_windows = max(1, min(_NUM_WINDOWS, num_moves // _SCAN_MOVES[0]))
     least = np.nan_to_num(_in_windows(acceptance, num_windows), nan=1.0).min(axis=1)
     whole = _in_windows(acceptance, 1)[:, 0]
     is_low = least < _LOW * settings.target_acceptance
@@ -89,12 +89,13 @@ def fit(key: chex.PRNGKey, team: pilots.Team, plan: Plan, odd: np.ndarray) -> Pl
     if not len(odd):
         return plan
     settings = team.work.settings
-    num_moves = min(_OWN_MOVES, settings.num_temperatures - 2)
-    places = np.linspace(0, settings.num_temperatures - 3, num_moves).round().astype(int)
+    last = len(plan.step_sizes) - 1
+    num_moves = min(_OWN_MOVES, last + 1)
+    places = np.linspace(0, last, num_moves).round().astype(int)
     warm_up = np.zeros(_NUM_WARM_UP_MOVES)
     betas = np.concatenate([warm_up, plan.betas[1:-1][places]])
     places = np.concatenate([np.zeros(_NUM_WARM_UP_MOVES, int), places])
-    knots = places / max(settings.num_temperatures - 3, 1) * (NUM_KNOTS - 1)
+    knots = places / max(last, 1) * (NUM_KNOTS - 1)
     course = pilots.Course(betas, team.in_shape(plan.step_sizes[places]), pilots.OWN)
     kept = slice(_NUM_WARM_UP_MOVES, None)
     factors = []

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import ais, checks, moves, paths
-from aiwae_jax.evaluate import chunks, population
+from aiwae_jax.evaluate import chunks, population, programs
 from aiwae_jax.evaluate.calls import Work
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
@@ -302,7 +302,7 @@ class Team:
         key, functions = place.replicate((key, self.work.target.functions))
         is_counted = place.split(np.arange(num_data) < num_counted, filler=False)
         numbers, x = place.split((chunk.numbers, chunk.x))
-        keys, states = population.start(key, numbers, x, None, functions, program=self.program)
+        keys, states = programs.start(key, numbers, x, None, functions, program=self.program)
         dtype = states.position.dtype
         size = states.position.shape[-1]
         begins = [np.full(num_data, course.log_step_size, dtype)]
@@ -314,7 +314,7 @@ class Team:
         parts, first = [], 0
         while first < num_all:
             began = time.monotonic()
-            num_moves = min(pace.num_moves(), num_all - first, population.SEGMENT_SIZE)
+            num_moves = min(pace.num_moves(), num_all - first, programs.SEGMENT_SIZE)
             stretch = _stretch(course, first, num_moves, num_data, target_acceptance)
             stretch = stretch._replace(log_factors=place.split(stretch.log_factors.astype(dtype)))
             carry, seen = _advance(
@@ -337,7 +337,7 @@ def _stretch(
 
     def filled(values: np.ndarray, axis: int = 0) -> np.ndarray:
         these = np.moveaxis(values, axis, 0)[first:last]
-        missing = [(0, population.SEGMENT_SIZE - len(these))] + [(0, 0)] * (these.ndim - 1)
+        missing = [(0, programs.SEGMENT_SIZE - len(these))] + [(0, 0)] * (these.ndim - 1)
         return np.moveaxis(np.pad(these, missing, constant_values=np.nan), 0, axis)
 
     factors = course.log_factors

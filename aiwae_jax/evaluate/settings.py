@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from aiwae_jax import moves, options, paths, schedules
-from aiwae_jax.evaluate import population, verdicts
+from aiwae_jax.evaluate import programs, verdicts
 
 SCHEDULES = (*schedules.SCHEDULES, "adaptive")
-ADAPT = {"pilot": population.FROZEN, "paper": population.PAPER}
+ADAPT = {"pilot": programs.FROZEN, "paper": programs.PAPER}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +111,31 @@ class Settings:
         "they are not level. Default 4; most often the first suffices.",
         at_least=1,
     )
+    conditional_sample_size: float | None = options.option(
+        None,
+        flag="eval_conditional_sample_size",
+        help="Share of the chains in (0, 1): as many temperatures as keep each one's conditional "
+        "effective sample size at this share, by the pilots, and --eval_temperatures at most. "
+        "Default none: just as many as those.",
+        above=0,
+        below=1,
+    )
+    resampling: float = options.option(
+        0.0,
+        flag="eval_resampling",
+        help="Share of a population's chains: where their effective sample size falls below it, "
+        "they are drawn anew in proportion to their weights (sequential Monte Carlo). Default 0, "
+        "never; 0.5 is usual.",
+        at_least=0,
+        at_most=1,
+    )
+    num_populations: int = options.option(
+        4,
+        flag="eval_populations",
+        help="Independent populations that the chains form where they resample, and from which "
+        "errors are taken then. Default 4, the fewest.",
+        at_least=4,
+    )
     move: str = options.option(
         "hmc",
         flag="eval_move",
@@ -163,20 +188,46 @@ class Settings:
                 "`schedule='linear'`, as the paper does."
             )
 
+        if self.resampling and (
+            self.num_chains % self.num_populations or self.num_chains < 2 * self.num_populations
+        ):
+            raise ValueError(
+                f"`num_chains`={self.num_chains} must be a multiple of "
+                f"`num_populations`={self.num_populations} and at least twice as many, so that "
+                "each population has chains to draw from."
+            )
+        if self.conditional_sample_size is not None and self.schedule != "adaptive":
+            raise ValueError(
+                "`conditional_sample_size` asks pilots for the number of temperatures, which needs "
+                f"`schedule='adaptive'`, got {self.schedule!r}."
+            )
+
+    @property
+    def num_draws(self) -> int:
+        """Independent draws per datum: chains, or populations where these resample."""
+        return self.program().num_draws
+
     @property
     def of_chains(self) -> "Settings":
         """The same chains; the verdict's thresholds, which change nothing stored, at defaults."""
         return dataclasses.replace(self, **_VERDICT)
 
-    def program(self, num_chains: int | None = None) -> population.Program:
+    def program(self, num_chains: int | None = None) -> programs.Program:
         """The compiled program of these chains; without a space to live in, that of base space."""
-        return population.Program(
+        return programs.Program(
             num_chains=num_chains or self.num_chains,
             num_leapfrog_steps=self.num_leapfrog_steps,
             chain_space=self.chain_space or "base",
             momentum_persistence=self.momentum_persistence,
             move=self.move,
+            **self._of_populations(num_chains),
         )
+
+    def _of_populations(self, num_chains: int | None) -> dict[str, float]:
+        """Of the program; pilots, which have another number of chains, do not resample."""
+        if num_chains or not self.resampling:
+            return {}
+        return {"resampling": self.resampling, "num_populations": self.num_populations}
 
 
 _VERDICT = {
@@ -222,4 +273,4 @@ class Plan(NamedTuple):
     step_sizes: np.ndarray
     num_gradients: int
     rows: np.ndarray = np.zeros(0, "<U16")
-    log_factors: np.ndarray = np.zeros((0, population.NUM_KNOTS))
+    log_factors: np.ndarray = np.zeros((0, programs.NUM_KNOTS))

@@ -259,12 +259,28 @@ def _tuned(
     # What lies between the temperatures of the pilots is interpolated.
     if is_adaptive:
         betas = equal_variance_schedule(
-            profile.betas, profile.work_variance, settings.num_temperatures
+            profile.betas, profile.work_variance, _num_wanted(profile, settings)
         )
     else:
         betas = _fixed_schedule(settings, settings.num_temperatures)
     step_sizes = profile.step_sizes(betas[1:-1])
     return Plan(betas, pilots.vary(step_sizes) if profile.is_varied else step_sizes, 0)
+
+
+def _num_wanted(profile: Profile, settings: Settings) -> int:
+    """As many temperatures as the settings say, or as their conditional sample size needs.
+
+    Of increments that are normal, of variance σ², the conditional effective sample size (Zhou,
+    Johansen & Aston 2016) is the share exp(-σ²); deviations fall as 1 / (T - 1).
+    """
+    most = settings.num_temperatures
+    if settings.conditional_sample_size is None:
+        return most
+    betas = equal_variance_schedule(profile.betas, profile.work_variance, most)
+    deviations = np.sqrt(np.interp(betas, profile.betas, profile.work_variance))
+    largest = np.max(np.diff(betas) * 0.5 * (deviations[1:] + deviations[:-1]))
+    wanted = np.sqrt(-np.log(settings.conditional_sample_size))
+    return int(np.clip(np.ceil((most - 1) * largest / wanted) + 1, 2, most))
 
 
 def _searched(

@@ -54,7 +54,8 @@ def is_reliable(
 
     Few chains underrate the spread of weights of which the largest is yet to come; if logarithms of
     weights are normal, of variance σ², an estimate's squared error is (exp σ² - 1) / K, and that
-    must be small too (twice as large an error is allowed, for σ² is itself rough). No verdict sees
+    must be small too (twice as large an error is allowed, for σ² is itself rough); populations
+    that resample count as one draw each. No verdict sees
     a mode that no chain found. All arguments but the settings are `[N]`, as in `Likelihood`; of a
     single chain, whose standard error is NaN, nothing can be told.
     """
@@ -62,7 +63,7 @@ def is_reliable(
     least = max(_FEWEST_CHAINS, num_chains / 8) if least is None else least
     return (
         (standard_errors <= settings.largest_error)
-        & (log_weight_variance <= np.log1p(num_chains * (2 * settings.largest_error) ** 2))
+        & (log_weight_variance <= np.log1p(settings.num_draws * (2 * settings.largest_error) ** 2))
         & (effective_sample_size >= least)
         & (num_zero_weight <= settings.most_dead_chains * num_chains)
         & (rounding <= settings.largest_rounding)

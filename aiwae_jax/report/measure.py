@@ -321,9 +321,10 @@ def _describe_chains(
     """Says how the chains of the NLL went, and what they took."""
     rates = likelihood.acceptance
     # A Gibbs sweep takes no gradient.
-    per_image = None if settings.move == "gibbs" else evaluate.num_gradients(settings, 1)
+    num_data = len(likelihood.log_likelihood)
+    per_image = None if settings.move == "gibbs" else likelihood.num_gradients // num_data
     return {
-        "num_temperatures": settings.num_temperatures,
+        "num_temperatures": len(likelihood.plan.betas),
         "acceptance_mean": float(rates.mean()) if rates.size else None,
         "acceptance_min": float(rates.min()) if rates.size else None,
         "effective_sample_size_mean": float(likelihood.effective_sample_size.mean()),
