@@ -1,5 +1,7 @@
 """The page of `evidence.json`."""
 
+import numpy as np
+
 _METHODS = ("ours", "BlackJAX", "TFP", "by hand")
 _BEFORE = """# Evidences, beside two other libraries
 
@@ -8,8 +10,9 @@ Log evidences in nats of targets whose evidence is known, from their priors:
 TFP's `sample_annealed_importance_chain` (`tfp-nightly`), at equal numbers of gradient evaluations,
 pilots included, in float32. ± is what each states: ours and TFP's a jackknife over chains,
 BlackJAX's one over four populations, the reference's the difference of two grids or a standard
-error. One run each, of one seed. `PYTHONPATH=. python results/evidence/measure.py` makes this page
-anew, and with `--without_rivals` only ours.
+error. The first and the last table are of one run each; the second has the root mean square of the
+errors of five runs, and of what they stated. `PYTHONPATH=. python results/evidence/measure.py`
+makes this page anew, and with `--without_rivals` only ours.
 """
 _AFTER = """
 What each had to be given, the same for all rows:
@@ -38,6 +41,14 @@ def _number(value: float) -> str:
 def _cell(found: dict | None) -> str:
     """Estimate ± stated error, nats."""
     return f"{_number(found['value'])} ± {_number(found['error'])}" if found else ""
+
+
+def _errors(found: dict | None) -> str:
+    """Root mean square of the errors, and of the stated ones in brackets."""
+    if not (found and "errors" in found):
+        return ""
+    actual, stated = (np.sqrt(np.mean(np.square(found[name]))) for name in ("errors", "stated"))
+    return f"{_number(actual)} ({_number(stated)})"
 
 
 def _rows(head: list[str], rows: list[list[str]]) -> str:
@@ -71,10 +82,13 @@ def page(rows: list[dict]) -> str:
         costs.append([row["name"], *cells, *(f.get("note", "") if f else "" for f in found[1:3])])
     head = ["", "reference", "ours", "verdict", *_METHODS[1:]]
     cost_head = ["gradients; seconds", *_METHODS, "BlackJAX had", "TFP had"]
+    errors = [[row["name"], *(_errors(row.get(name)) for name in _METHODS)] for row in rows]
+    error_head = ["error, nats (stated)", *_METHODS]
     by = "; ".join(f"{row['name']}: {row['reference']['how']}" for row in rows)
     parts = [
         _BEFORE,
         _rows(head, estimates),
+        _rows(error_head, errors),
         _rows(cost_head, costs) + _AFTER.format(references=by),
     ]
     return "\n".join(parts)
