@@ -97,6 +97,7 @@ class Rows:
                 layer=self.layer or origin.get("layer"),
                 columns=columns[:-1] if columns and is_given_total else columns,
                 categories=facts.get("categories"),
+                missing=facts.get("missing"),
             )
 
         sources.say_reading(self.data)

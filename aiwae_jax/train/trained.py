@@ -95,7 +95,8 @@ class Trained:
         found = _as_rows("x", x, self.data_size)
         is_levels = np.zeros(len(found), bool)
         if self.max_level is not None:
-            is_levels = ~np.isin(found, (0, 1)).all(axis=1)
+            is_gap = np.isnan(found) & self.model.takes_missing
+            is_levels = ~(np.isin(found, (0, 1)) | is_gap).all(axis=1)
             is_levels |= getattr(x, "dtype", None) == np.uint8
         if is_levels.any():
             keys = jax.random.split(_or_default(key), len(found))
@@ -103,8 +104,9 @@ class Trained:
             with np.errstate(invalid="ignore"):
                 bits = np.asarray(draw(keys, jnp.asarray(found)))
             bits = np.where(is_levels[:, None], bits, found)
-            if np.isnan(bits).any():
-                row, column = np.argwhere(np.isnan(bits))[0]
+            is_wrong = np.isnan(bits) & ~is_gap
+            if is_wrong.any():
+                row, column = np.argwhere(is_wrong)[0]
                 raise DataError(
                     f"`x` must be bits, or grey levels in [0, {self.max_level:g}] as the model "
                     f"was trained on, got {found[row, column]:g} in row {row}, column {column}."
