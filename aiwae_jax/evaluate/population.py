@@ -200,6 +200,11 @@ def _anneal(states, step_size, data, functions, stretch, *, program):
 
 
 @jax.jit
+def _reweighted(states, beta):
+    return jax.vmap(jax.vmap(lambda state: ais.reweight(ais.recenter(state), beta)))(states)
+
+
+@jax.jit
 def _finish(states, beta):
     """The last weight increment, and each datum's statistics over its chains.
 
@@ -322,6 +327,7 @@ def run(
     *,
     moves_fn: Callable[[int], None] = lambda num_moves: None,
     pace: Pace | None = None,
+    last_fn: Callable[[ais.AISState, PyTree], None] | None = None,
 ) -> Annealed:
     """Anneals one chunk of data from f_0 to f_n, without the move at f_n, which no weight needs.
 
@@ -336,6 +342,8 @@ def run(
       program: the program.
       moves_fn: called with the number of moves after each segment.
       pace: chooses the segments' lengths.
+      last_fn: called with the chains as they end, their last weight increment in them, and their
+        data, both on the devices.
     """
     pace = pace or Pace()
 
@@ -378,6 +386,8 @@ def run(
         moves_fn(num_moves)
 
     # The last weight increment.
+    if last_fn is not None:
+        last_fn(_reweighted(states, course.betas[-1]), x)
     finished = processes.fetch(_finish(states, course.betas[-1]))
     finished = jax.tree.map(lambda a: a[:num_data], finished)
     (common, log_mean_weight), *statistics, largest = finished
