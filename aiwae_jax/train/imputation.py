@@ -48,7 +48,9 @@ def _of_rows(keys, z, log_weights, likelihood, ends, *, num_draws, num_kept):
         which_key, draw_key = jax.random.split(key)
         # Equal weights where all are zero; such a row is not reliable.
         log_weights = jnp.where(jnp.max(log_weights) == -jnp.inf, 0.0, log_weights)
-        which = jax.random.categorical(which_key, log_weights, shape=(num_draws,))
+        shares = jnp.cumsum(jax.nn.softmax(log_weights))
+        places = jax.random.uniform(which_key, (num_draws,), shares.dtype, maxval=shares[-1])
+        which = jnp.minimum(jnp.searchsorted(shares, places, side="right"), len(shares) - 1)
         draw_keys = jax.random.split(draw_key, num_draws)
         draws = jax.vmap(lambda key, z: likelihood(z).sample(key))(draw_keys, z[which])
         means = jax.vmap(lambda z: likelihood(z).mean())(z)
