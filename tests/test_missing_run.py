@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import os
 
+import jax
 import numpy as np
 import pytest
 
 import aiwae_jax
 from aiwae_jax import data, likelihoods, methods, models, train
 from aiwae_jax.cli import main as cli
+from aiwae_jax.runs.interruption import Interrupted
 
 NAMES = ("age", "income", "colour", "member")
 QUICK = ["--temperatures=6", "--chains=4", "--pilot_data=4"]
@@ -25,7 +28,10 @@ def write(path, num, seed):
         for a, word in zip(age, words, strict=True)
     ]
     gaps = chance.random((num, len(NAMES))) < 0.2
-    shown = [["" if gap else v for gap, v in zip(*each, strict=True)] for each in zip(gaps, rows)]
+    shown = [
+        ["" if gap else v for gap, v in zip(*each, strict=True)]
+        for each in zip(gaps, rows, strict=True)
+    ]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([NAMES, *shown])
     return gaps, rows
@@ -89,30 +95,32 @@ def test_new_rows_are_scored_and_filled_in(folder, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_training_that_stops_in_between_ends_as_if_it_had_not(tmp_path):
+def test_training_that_is_interrupted_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     chance = np.random.default_rng(0)
     rows = np.where(chance.random((48, 3)) < 0.3, np.nan, chance.normal(size=(48, 3)))
     dataset = data.from_arrays(rows[:40], rows[40:], missing="at_random")
     likelihood = likelihoods.masked(likelihoods.standardize(likelihoods.normal(), rows[:40]))
     model = models.mlp_vae(3, 2, likelihood=likelihood, hidden_sizes=(4,))
-    options = {"batch_size": 8, "lr_schedule": "constant", "num_stages": 2, "epochs": None}
 
-    def fit(name, **more):
-        folder = tmp_path / name
-        return train.fit(methods.iwae(model, 3), model, dataset, folder, **(options | more))
+    def fit(name):
+        method, folder = methods.iwae(model, 3), tmp_path / name
+        return train.fit(method, model, dataset, folder, batch_size=8, epochs=4)
 
-    at_once = fit("at_once")
-    fit("in_two", num_stages=1)
+    at_once, advance = fit("at_once"), train.trainer.Trainer._advance
+
+    def interrupted(self, num_steps):
+        os.kill(os.getpid(), 15)
+        return advance(self, num_steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.trainer.Trainer, "_advance", interrupted)
+        with pytest.raises(Interrupted, match="saved at step 1 of 20"):
+            fit("in_two")
     in_two = fit("in_two")
-    assert at_once.num_steps == in_two.num_steps == 20
-    for one, other in zip(*map(train_leaves, (at_once, in_two)), strict=True):
+    for one, other in zip(*(jax.tree.leaves(r.params) for r in (at_once, in_two)), strict=True):
         np.testing.assert_array_equal(one, other)
     again = aiwae_jax.load(tmp_path / "in_two")
     np.testing.assert_array_equal(again.encode(rows[40:])[0], in_two.encode(rows[40:])[0])
-
-
-def train_leaves(run):
-    return [np.asarray(a) for a in __import__("jax").tree.leaves(run.params)]
 
 
 @pytest.mark.slow
