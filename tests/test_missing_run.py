@@ -65,6 +65,7 @@ def test_a_run_learns_of_it_and_is_measured(folder, capsys):
     report = json.loads((folder / "run/report.json").read_text())
     assert report["bidirectional"]["is_possible"]
     assert np.isfinite([report["nll_test"], report["nvlb_test"]]).all()
+    assert cli.main(["verify", str(folder / "run/certificate.json")]) == 0
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def choose(fitting: Fitting, dataset: Dataset) -> Chosen:
         "--standardize is for columns that are normal or student_t; leave it out.",
     )
     if with_missing:
-        why += ", of what was observed"
+        why = f" of what was observed{why}"
     if text == "bernoulli":
         bits = likelihoods.masked(likelihoods.bernoulli()) if with_missing else None
         return Chosen(dataset.as_bits(), bits, text, text + why)
