@@ -63,6 +63,12 @@ class DiagNormal(NamedTuple):
         noise = (z - self.loc) / self.scale
         return -0.5 * jnp.sum(jnp.square(noise) + _LOG_TWO_PI) - self._log_det()
 
+    def log_probs(self, z: chex.Array) -> chex.Array:
+        """Log density of each coordinate, `[D]`."""
+        check_shape(z, self.loc, self.scale)
+        noise = (z - self.loc) / self.scale
+        return -0.5 * (jnp.square(noise) + _LOG_TWO_PI) - jnp.log(self.stddev())
+
     def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
         """Draws `[D]` and returns its log density `[]`."""
         z = self.sample(key)
@@ -176,10 +182,14 @@ class Bernoulli(NamedTuple):
 
     def log_prob(self, x: chex.Array) -> chex.Array:
         """Log probability `[]` of `x` `[X]`, nats."""
+        return jnp.sum(self.log_probs(x))
+
+    def log_probs(self, x: chex.Array) -> chex.Array:
+        """Log probability of each bit, `[X]`."""
         check_shape(x, self.logits)
         if (watched := _watched.get()) is not None:
             watched.append(x)
-        return jnp.sum(x * self.logits - softplus(self.logits))
+        return x * self.logits - softplus(self.logits)
 
     def sample_and_log_prob(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
         """Draws `[X]` and returns its log probability `[]`."""

@@ -138,6 +138,7 @@ class _Model(NamedTuple):
     data_size: int | None = None
     check_data: Callable[..., None] | None = None
     recipe: Recipe | None = None
+    takes_missing: bool = False
 
 
 # What fields of earlier versions are called now.
@@ -161,8 +162,7 @@ class Model(_Model):
       prior: `prior(theta, x) -> Distribution`.
       sample: `sample(key, theta, x) -> (x', z)`, one ancestral draw, where x' is x with its
         modelled part drawn anew; None for a model that cannot be drawn from.
-      likelihood: `likelihood(theta, z)` -> distribution over x with a `mean()`; only pictures need
-        it.
+      likelihood: `likelihood(theta, z)` -> distribution over x with a `mean()`, for pictures.
       log_joint_in: `log_joint_in(precision) -> log_joint` computed in "tensorfloat32" or
         "bfloat16"; only its gradients are used, as forces.
       has_posterior_density: whether the posterior's `log_prob` can be had, with gradients, at any
@@ -170,14 +170,13 @@ class Model(_Model):
         (`sample_and_log_prob`); what needs more refuses such a model when it is built.
       latents: of what kind z is, one of `LATENTS`. "binary" are 0s and 1s, as floats: there is no
         path through such samples, and no HMC; what needs either refuses such a model when it is
-        built. `log_joint` must still have a gradient in z: informed moves read from it which bits
-        to flip.
+        built. `log_joint` must still have a gradient in z, by which informed moves flip bits.
       data_size: X, where x is a flat vector; what reads x with a network of its own needs it.
       check_data: `check_data(x, *, name)`, which raises ValueError for data `[N, ...]` that the
-        likelihood is not of (`support.check_binary`, for Bernoulli pixels); training calls it on
-        the host, for its first batch.
-      recipe: how a builder of ours was called for it, so that a run's folder can say it again; None
-        for a model of your own.
+        likelihood is not of; training calls it on the host, for its first batch.
+      recipe: how a builder of ours was called for it, for a run's folder; None for one of your own.
+      takes_missing: whether NaN in x is a missing value: `log_joint` and `posterior` are of the
+        others, and `sample` has NaN where the x has that it is given.
 
     Raises:
       TypeError: for a `prior` or `sample` that takes no x, or a field of an earlier version.

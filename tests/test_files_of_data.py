@@ -363,7 +363,7 @@ BROKEN = {
         "a.csv",
         "a,b\n1,2\n3,\n4,NA\n",
         "a.csv, line 3, column 'b': the value is missing, and missing or infinite are 2 of 6; "
-        "missing values are not supported yet",
+        "`missing`='at_random' .aiwae fit --missing=at_random. leaves such values out",
     ),
     "a missing word": ("a.csv", "a,b\nu,2\n,3\nv,4\nu,1", "line 3, column 'a': the value is missi"),
     "infinity": ("a.csv", "1,2\ninf,3\n", "a.csv, line 2, column 0: the value is infinite"),

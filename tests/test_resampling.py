@@ -119,6 +119,7 @@ def test_both_bounds_hold_where_both_directions_resample():
     assert 0.0 <= found.gap + 4 * found.gap_standard_error < 3.0
 
 
+@pytest.mark.slow
 def test_temperatures_are_as_many_as_the_conditional_sample_size_needs():
     target = normal(1.0, [0.2] * 3)
     numbers = {}

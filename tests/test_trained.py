@@ -10,7 +10,7 @@ import pytest
 
 from aiwae_jax import distributions, evaluate, likelihoods, models, support, train
 from aiwae_jax.runs import progress
-from aiwae_jax.train import trained as uses
+from aiwae_jax.train import of_rows as uses
 from aiwae_jax.types import Params
 
 PARAMS = lg.params()
@@ -172,7 +172,7 @@ def test_counts_given_their_total_are_reconstructed_to_it():
 def test_progress_of_short_work_is_not_shown(capsys, monkeypatch):
     gaussian().encode(X)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(uses, "_SECONDS_UNSEEN", 0.0)
+    monkeypatch.setattr(uses, "SECONDS_UNSEEN", 0.0)
     gaussian().encode(X)
     assert "encoding 100%" in capsys.readouterr().err
 
@@ -187,8 +187,8 @@ def test_a_new_stage_begins_a_new_bar(capsys):
 def test_params_are_an_argument_of_the_compiled_program():
     run = gaussian()
     run.encode(X)
-    size = uses._moments._cache_size()
+    size = uses.moments._cache_size()
     other = Params(PARAMS.theta, jax.tree.map(lambda a: 2 * a, PARAMS.phi))
     mean, _ = train.Trained(run.model, other).encode(X)
     np.testing.assert_allclose(mean, 2 * encoded(X), rtol=1e-5, atol=1e-6)
-    assert uses._moments._cache_size() == size
+    assert uses.moments._cache_size() == size

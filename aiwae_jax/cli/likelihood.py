@@ -47,7 +47,12 @@ def choose(fitting: Fitting, dataset: Dataset) -> Chosen:
     """
     if ".py:" in fitting.model:
         return Chosen(dataset, None, None, "the likelihood of a model of your own")
+    with_missing = dataset.missing is not None
     if fitting.model != "one_layer":
+        require(
+            not with_missing,
+            f"--model={fitting.model} takes no missing values; leave --missing or --model out.",
+        )
         return Chosen(
             dataset.as_bits(), None, None, f"bernoulli (--model={fitting.model} has no other)"
         )
@@ -59,10 +64,18 @@ def choose(fitting: Fitting, dataset: Dataset) -> Chosen:
         fitting.standardize is None or any(p.name in likelihoods.REAL for p in _parts(text)),
         "--standardize is for columns that are normal or student_t; leave it out.",
     )
+    if with_missing:
+        why = f" of what was observed{why}"
     if text == "bernoulli":
-        return Chosen(dataset.as_bits(), None, text, text + why)
+        bits = likelihoods.masked(likelihoods.bernoulli()) if with_missing else None
+        return Chosen(dataset.as_bits(), bits, text, text + why)
     dataset = dataset._replace(max_level=None)
     if _has_library(text):
+        require(
+            not with_missing,
+            "--likelihood: a library size is the total of all counts, and nobody knows it where "
+            "some are missing; leave library=true or --missing out.",
+        )
         dataset = with_library(dataset)
     with refusals(FLAGS):
         likelihood = likelihoods.from_text(
@@ -71,6 +84,7 @@ def choose(fitting: Fitting, dataset: Dataset) -> Chosen:
             names=dataset.columns,
             num_classes={name: len(codes) for name, codes in (dataset.categories or {}).items()},
             with_standardizing=fitting.standardize is not False,
+            with_missing=with_missing,
         )
         for part in ("train", "test"):
             rows = np.asarray(getattr(dataset, part))

@@ -12,6 +12,7 @@ _COMMANDS = {
     "verify": "checks the certificate of a report, and recomputes a part of its evidence",
     "score": "says how likely new rows are under a trained model, each with its error",
     "encode": "says which latents new rows have",
+    "impute": "fills in the missing values of new rows",
     "sample": "draws rows from a trained model",
 }
 

@@ -1,7 +1,7 @@
 """`aiwae sample --workdir=RUN --num=100`: rows that are drawn from the model."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,23 +31,7 @@ def main(argv: Sequence[str]) -> None:
         "takes the datum to go on from.",
     )
     x, z = run.sample(asked.key, sampling.num)
-    facts = run.config["data"]
-    columns = _named(np.asarray(x), facts.get("columns"), facts.get("categories") or {})
+    columns = using.named(np.asarray(x), run.config["data"])
     if sampling.with_latents:
         columns |= using.numbered("z", z)
     asked.write(columns, f"{sampling.num} rows drawn from the model")
-
-
-def _named(
-    rows: np.ndarray, names: Sequence[str] | None, categories: Mapping[str, Sequence[str]]
-) -> dict[str, np.ndarray]:
-    """The columns of `[N, X]` by their names, codes as the words that they stand for."""
-    if names is None:
-        return using.numbered("x", rows)
-    found = {}
-    for i, name in enumerate(names):
-        column = rows[:, i]
-        if name in categories:
-            column = np.asarray(categories[name])[column.astype(int)]
-        found[name] = column
-    return found

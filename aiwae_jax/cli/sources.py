@@ -41,6 +41,13 @@ class Reading:
     layer: str | None = option(
         None, help="Of .h5ad: one of its layers in the place of X, or `raw` for raw/X."
     )
+    missing: str | None = option(
+        None,
+        choices=data.MISSING,
+        help="Of a file: what empty cells and NaN are, which are refused where it is not given. "
+        "at_random: not observed, for no reason that lies in what they would have held; the model "
+        "is then of what was observed.",
+    )
 
     def __post_init__(self):
         """Raises ValueError for a value that cannot be."""

@@ -1,4 +1,4 @@
-"""What `aiwae score`, `encode` and `sample` have in common: a run, new rows of a file, a table."""
+"""What commands that use a run have in common: the run, new rows of a file, a table."""
 
 import dataclasses
 import pathlib
@@ -97,6 +97,7 @@ class Rows:
                 layer=self.layer or origin.get("layer"),
                 columns=columns[:-1] if columns and is_given_total else columns,
                 categories=facts.get("categories"),
+                missing=facts.get("missing"),
             )
 
         sources.say_reading(self.data)
@@ -152,3 +153,22 @@ def identity(content: Content) -> dict[str, np.ndarray]:
 def numbered(name: str, columns: np.ndarray) -> dict[str, np.ndarray]:
     """The columns of `[N, D]` as name_0, name_1, ...."""
     return {f"{name}_{i}": columns[:, i] for i in range(columns.shape[1])}
+
+
+def named(rows: np.ndarray, facts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The columns of `[N, X]` by their names, codes as the words that they stand for.
+
+    Args:
+      rows: as the model sees them.
+      facts: what config.json says of the data.
+    """
+    names, categories = facts.get("columns"), facts.get("categories") or {}
+    if names is None:
+        return numbered("x", rows)
+    found = {}
+    for i, name in enumerate(names):
+        column = rows[:, i]
+        if name in categories:
+            column = np.asarray(categories[name])[column.astype(int)]
+        found[name] = column
+    return found

@@ -8,6 +8,7 @@ from aiwae_jax.data.dataset import DataError, Dataset, as_floats, binarize
 from aiwae_jax.data.doors import check, from_arrays
 from aiwae_jax.data.fetching import cache_folder
 from aiwae_jax.data.files import TEST_SHARE, from_file, split_rows
+from aiwae_jax.data.finite import MISSING
 from aiwae_jax.data.named import NAMES, load
 from aiwae_jax.data.new_rows import read_rows
 from aiwae_jax.data.readers import KNOWN as KNOWN_FILES
@@ -15,6 +16,7 @@ from aiwae_jax.data.reloading import reload
 
 __all__ = [
     "KNOWN_FILES",
+    "MISSING",
     "NAMES",
     "TEST_SHARE",
     "DataError",

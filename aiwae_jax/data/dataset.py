@@ -40,6 +40,8 @@ class Dataset(NamedTuple):
       train_index: `[N]` the rows of the file that training rows are, where it was split here.
       test_index: `[M]` likewise.
       label_names: the names of the labels' codes 0, 1, ..., where labels are codes.
+      missing: what NaN is, one of `finite.MISSING`: "at_random", a value that was not observed;
+        None of data that are all there.
     """
 
     name: str
@@ -58,10 +60,15 @@ class Dataset(NamedTuple):
     train_index: np.ndarray | None = None
     test_index: np.ndarray | None = None
     label_names: tuple[str, ...] | None = None
+    missing: str | None = None
 
     def mean_image(self) -> np.ndarray:
-        """Mean training row `[X]`; in [0, 1], of bits and grey levels."""
-        mean = self.train.mean(axis=0, dtype=np.float64)
+        """Mean training row `[X]`, of what is there; in [0, 1], of bits and grey levels."""
+        rows = np.asarray(self.train)
+        if self.missing and np.isnan(rows).any():
+            mean = np.nanmean(rows, axis=0, dtype=np.float64)
+        else:
+            mean = self.train.mean(axis=0, dtype=np.float64)
         return (mean / (self.max_level or 1.0)).astype(np.float32)
 
     @property
@@ -139,7 +146,8 @@ class Dataset(NamedTuple):
             "image_shape": None if self.image_shape is None else list(self.image_shape),
             "sha256": digest.hexdigest(),
         }
-        more = {"columns": self.columns, "categories": self.categories, "origin": self.origin}
+        names = ("columns", "categories", "origin", "missing")
+        more = {name: getattr(self, name) for name in names}
         return found | {name: value for name, value in more.items() if value is not None}
 
     def differences(self, described: Mapping[str, Any]) -> list[str]:
@@ -168,7 +176,7 @@ def binarize(key: chex.PRNGKey, levels: chex.Array, max_level: float) -> chex.Ar
     """Draws each pixel as 1 with probability level / max_level, as floats of the same shape.
 
     What is no level, NaN or outside [0, max_level], gives NaN: training leaves such a datum out and
-    says so.
+    says so, or where the model takes missing values such a pixel.
 
     Raises:
       ValueError: for such levels in a NumPy array, or a `max_level` that is not positive.

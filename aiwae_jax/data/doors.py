@@ -28,6 +28,7 @@ def from_arrays(
     name: str = "data",
     title: str | None = None,
     source: str = "arrays",
+    missing: str | None = None,
 ) -> Dataset:
     """Makes a data set of your own arrays, and looks at it.
 
@@ -46,6 +47,9 @@ def from_arrays(
       name: a word for it.
       title: what to call it in a report; by default the name.
       source: where it came from.
+      missing: "at_random", where NaN is a value that was not observed, in arrays of floats of
+        whatever kind of data; a model then needs a likelihood that is `likelihoods.masked`. By
+        default NaN is refused.
 
     Raises:
       DataError: for arrays that could not be trained on or measured.
@@ -81,6 +85,7 @@ def from_arrays(
         columns=None if columns is None else tuple(map(str, columns)),
         categories=None if categories is None else {n: tuple(c) for n, c in categories.items()},
         label_names=None if label_names is None else tuple(map(str, label_names)),
+        missing=missing,
     )
     check(dataset)
     return dataset
@@ -99,10 +104,12 @@ def check(dataset: Dataset) -> None:
 
     Raises:
       DataError: naming the field, what it must be, and what it is.
+      ValueError: for an unknown `missing`.
       TypeError: for what is no `Dataset`.
     """
     if not isinstance(dataset, Dataset):
         raise TypeError(f"`dataset` must be a `data.Dataset`, got {type(dataset).__name__}.")
+    finite.check_missing(dataset.missing)
     max_level = dataset.max_level
     is_positive = _is_number(max_level) and 0.0 < max_level < math.inf
     if max_level is not None and not is_positive:
@@ -111,15 +118,22 @@ def check(dataset: Dataset) -> None:
             "that are no grey levels."
         )
     for name in ("train", "test"):
-        _check_rows(getattr(dataset, name), name, dataset.columns, max_level)
+        _check_rows(dataset, name)
     size = dataset.train.shape[1]
     if dataset.test.shape[1] != size:
         raise DataError(
             f"`test` must have as many columns as `train`, got {dataset.test.shape[1]} beside "
             f"{size}."
         )
-    highest = dataset.train.max()
-    if highest == dataset.train.min():
+    rows = np.asarray(dataset.train)
+    if dataset.missing and np.isnan(rows).all(axis=0).any():
+        first = int(np.flatnonzero(np.isnan(rows).all(axis=0))[0])
+        raise DataError(
+            "`train` must have a value in every column, got none in "
+            f"{support.name_of_column(first, _names(dataset.columns, rows))}; leave it out."
+        )
+    highest = np.nanmax(rows)
+    if highest == np.nanmin(rows):
         raise DataError(f"`train` must not be blank, but each of its values is {highest:g}.")
     if (
         max_level is not None and highest <= 1 < max_level
@@ -192,7 +206,8 @@ def _names(columns: Sequence[str] | None, rows: np.ndarray) -> Sequence[str] | N
     return None if columns is None or len(columns) != rows.shape[1] else columns
 
 
-def _check_rows(rows: Any, name: str, columns: Any, max_level: float | None) -> None:
+def _check_rows(dataset: Dataset, name: str) -> None:
+    rows, max_level = getattr(dataset, name), dataset.max_level
     if not isinstance(rows, np.ndarray | jax.Array):
         raise DataError(f"`{name}` must be an array of rows; got {type(rows).__name__}.")
     if rows.ndim != 2 or 0 in rows.shape:
@@ -204,8 +219,11 @@ def _check_rows(rows: Any, name: str, columns: Any, max_level: float | None) -> 
         array = np.asarray(rows)
         if array.dtype.kind not in "biuf":
             raise DataError(f"`{name}` must hold numbers, got {array.dtype}.")
-        finite.check(array, f"`{name}`", columns=_names(columns, array))
+        columns = _names(dataset.columns, array)
+        finite.check(array, f"`{name}`", missing=dataset.missing, columns=columns)
         return
+    if dataset.missing:
+        rows = np.where(np.isnan(rows), 0.0, rows)
     try:
         support.check_levels(rows, max_level, name=name)
     except (TypeError, ValueError) as error:

@@ -58,6 +58,7 @@ def from_file(
     label: str | None = None,
     layer: str | None = None,
     name: str | None = None,
+    missing: str | None = None,
 ) -> Dataset:
     """Makes a data set of a file or a folder, and looks at it.
 
@@ -71,6 +72,7 @@ def from_file(
       label: of a table, the column that holds labels and is no data; of .h5ad one of `obs`.
       layer: of .h5ad, one of `layers` in the place of `X`, or "raw".
       name: a word for it, by default the file's.
+      missing: as in `from_arrays`: "at_random", where empty cells and NaN were not observed.
 
     Returns:
       The data set; where it was split here it has `train_index` and `test_index`.
@@ -78,14 +80,15 @@ def from_file(
     Raises:
       DataError: for a file that cannot be read, or whose rows could not be trained on, naming the
         file, and the row and column where there is one.
-      ValueError: for a share that cannot be.
+      ValueError: for a share that cannot be, or an unknown `missing`.
     """
     path = absolute(path)
+    finite.check_missing(missing)
     if test_share is not None:
         _check_share(test_share)
     parts = read(path, label=label, layer=layer)
     shape = image_shape_of(next(iter(parts.values())).rows)
-    parts = {part: _entering(path, content) for part, content in parts.items()}
+    parts = {part: _entering(path, content, missing) for part, content in parts.items()}
     first = next(iter(parts.values()))
     index: dict[str, np.ndarray] = {}
     how = "split already"
@@ -108,10 +111,11 @@ def from_file(
             label_names=parts["train"].label_names or parts["test"].label_names,
             name=name or _name(path),
             source="; ".join([str(path), how, *first.said]),
+            missing=missing,
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    asked = {"test_share": test_share, "label": label, "layer": layer}
+    asked = {"test_share": test_share, "label": label, "layer": layer, "missing": missing}
     origin = {"file": str(path)} | {n: value for n, value in asked.items() if value is not None}
     return dataset._replace(origin=origin, **index)
 
@@ -154,9 +158,9 @@ def read(
     return {part: _with_labels(path, content) for part, content in parts.items()}
 
 
-def _entering(path: pathlib.Path, content: Content) -> Content:
+def _entering(path: pathlib.Path, content: Content, missing: str | None) -> Content:
     """Rows and labels as a data set has them, looked at."""
-    content = settled(path, content)
+    content = settled(path, content, missing)
     _check_categories(path, content)
     if content.labels is not None and np.isnan(content.labels).any():
         row = int(np.flatnonzero(np.isnan(content.labels))[0])
@@ -179,15 +183,16 @@ def flat(path: pathlib.Path, content: Content) -> np.ndarray:
     return rows.reshape(len(rows), -1)
 
 
-def settled(path: pathlib.Path, content: Content) -> Content:
-    """Rows `[N, X]` in the type that devices hold, none of them missing or infinite.
+def settled(path: pathlib.Path, content: Content, missing: str | None = None) -> Content:
+    """Rows `[N, X]` in the type that devices hold, none of them infinite, or unless said missing.
 
     Raises:
       DataError: for rows that are no numbers, or with the place of the first that is none.
     """
     columns = content.columns
     rows = rounding.narrow(flat(path, content), str(path), columns)
-    finite.check(rows, str(path), columns=columns, place_fn=content.place)
+    options = {"missing": missing, "columns": columns, "place_fn": content.place}
+    finite.check(rows, str(path), **options)
     return content._replace(rows=rows)
 
 

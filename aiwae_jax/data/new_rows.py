@@ -18,6 +18,7 @@ def read_rows(
     layer: str | None = None,
     columns: Sequence[str] | None = None,
     categories: Mapping[str, Sequence[str]] | None = None,
+    missing: str | None = None,
 ) -> Content:
     """Reads all rows of a file, without a split: of new data, to be scored, say.
 
@@ -28,6 +29,7 @@ def read_rows(
       columns: those that are wanted, in this order; a file with names has them chosen by name.
       categories: column -> names of its codes, as the model was trained on them; any other column
         must hold numbers.
+      missing: as in `from_file`.
 
     Returns:
       The content; its rows `[N, X]`.
@@ -47,7 +49,7 @@ def read_rows(
     num_columns = files.flat(path, found).shape[1]
     if columns is not None and num_columns != len(columns):
         raise DataError(f"{path} has {num_columns} columns, and {len(columns)} are needed.")
-    return files.settled(path, found)
+    return files.settled(path, found, missing)
 
 
 def _chosen(path: pathlib.Path, content: Content, columns: Sequence[str]) -> Content:

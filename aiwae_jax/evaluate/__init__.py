@@ -5,7 +5,8 @@ estimates log p(x) of any differentiable log p(x, z) by annealed importance samp
 `bidirectional` says how far off it is, on data simulated from the model; `reach_gap` finds the
 settings for a wanted precision, `within` keeps to a wanted time; `certificate` bounds the NLL of
 real data with a stated probability; `compare` pairs two models; `importance_bound`, `active_units`
-and `audit` measure q.
+and `audit` measure q; `weighted_latents` are samples of p(z|x), and `log_likelihood_of_missing`
+says how likely values were that a model did not see.
 """
 
 import warnings
@@ -20,6 +21,8 @@ from aiwae_jax.evaluate.cost import estimate_seconds, fit_chunk_size, num_gradie
 from aiwae_jax.evaluate.findings import Check, Finding
 from aiwae_jax.evaluate.gap import Bidirectional, GapSearch, bidirectional, reach_gap
 from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, mean_and_standard_error
+from aiwae_jax.evaluate.of_missing import OfMissing, log_likelihood_of_missing
+from aiwae_jax.evaluate.particles import WeightedLatents, weighted_latents
 from aiwae_jax.evaluate.posterior import ImportanceBound, active_units, importance_bound
 from aiwae_jax.evaluate.settings import BINARY_SETTINGS, PAPER_SETTINGS, Plan, Settings
 from aiwae_jax.evaluate.simulation import simulate
@@ -38,9 +41,11 @@ __all__ = [
     "GapSearch",
     "ImportanceBound",
     "Likelihood",
+    "OfMissing",
     "Plan",
     "Settings",
     "Target",
+    "WeightedLatents",
     "active_units",
     "audit",
     "bidirectional",
@@ -51,12 +56,14 @@ __all__ = [
     "fit_chunk_size",
     "importance_bound",
     "log_likelihood",
+    "log_likelihood_of_missing",
     "mean_and_standard_error",
     "num_gradients",
     "reach_gap",
     "settings_within",
     "simulate",
     "tune",
+    "weighted_latents",
     "within",
 ]
 

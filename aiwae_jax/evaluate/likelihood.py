@@ -98,10 +98,12 @@ def anneal(
     x: PyTree,
     latents: np.ndarray | None = None,
     numbers: np.ndarray | None = None,
+    last_fn: Callable[..., None] | None = None,
 ) -> Likelihood:
     """Forward chains, or reverse ones from `latents`, with a given plan.
 
-    Chunks that the store has are not repeated.
+    Chunks that the store has are not repeated, and so not shown to `last_fn`, which is called with
+    what that of `population.run` is, and how many of the data count.
 
     A reverse chain visits the same intermediate distributions in the opposite order, with the step
     sizes that each of them has.
@@ -146,6 +148,7 @@ def anneal(
                     program,
                     moves_fn=lambda num, kept=num_kept: count(num * kept * per_datum_move),
                     pace=pace,
+                    last_fn=last_fn and (lambda *ends, kept=num_kept: last_fn(*ends, kept)),
                 )
             store[name] = annealed._asdict()
         results.append(Annealed(**store[name]))

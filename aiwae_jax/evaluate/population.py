@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from aiwae_jax import ais
 from aiwae_jax.evaluate import programs
 from aiwae_jax.evaluate.chunks import Pace, Placement
 from aiwae_jax.parallel import processes
@@ -118,6 +119,7 @@ def run(
     *,
     moves_fn: Callable[[int], None] = lambda num_moves: None,
     pace: Pace | None = None,
+    last_fn: Callable[[ais.AISState, PyTree], None] | None = None,
 ) -> Annealed:
     """Anneals one chunk of data from f_0 to f_n, without the move at f_n, which no weight needs.
 
@@ -132,6 +134,8 @@ def run(
       program: the program.
       moves_fn: called with the number of moves after each segment.
       pace: chooses the segments' lengths.
+      last_fn: called with the chains as they end, their last weight increment in them, and their
+        data, both on the devices.
     """
     pace = pace or Pace()
 
@@ -174,6 +178,8 @@ def run(
         moves_fn(num_moves)
 
     # The last weight increment.
+    if last_fn is not None:
+        last_fn(programs.reweighted(states, course.betas[-1]), x)
     finished = processes.fetch(programs.finish(states, course.betas[-1], program=program))
     finished = jax.tree.map(lambda a: a[:num_data], finished)
     (common, log_mean_weight), *statistics, largest = finished

@@ -211,6 +211,12 @@ def anneal(states, step_size, data, functions, stretch, *, program):
     return jax.vmap(anneal_datum, out_axes=(0, None, shared), axis_name=DATUM)(states, *data)
 
 
+@jax.jit
+def reweighted(states, beta):
+    """All chains with their weight increment to `beta`."""
+    return jax.vmap(jax.vmap(lambda state: ais.reweight(ais.recenter(state), beta)))(states)
+
+
 @partial(jax.jit, static_argnames="program")
 def finish(states, beta, *, program):
     """The last weight increment, and each datum's statistics over its independent draws.

@@ -83,7 +83,8 @@ class Target:
           start: "posterior" or, where that is not trained, "prior".
           force_precision: of the gradients of log p(x, z), see `forces.log_joint_fn`.
           contexts: `[N, ...]` data; of a conditional model `sample` draws the part that it
-            predicts, for one of them, and without them it has no `sample`.
+            predicts, for one of them, and without them it has no `sample`. Of a model that takes
+            missing values its draws lack what one of them lacks, and without them nothing.
 
         Raises:
           ValueError: for another start, or a precision that the model has not.
@@ -136,7 +137,7 @@ def _sample_of(model: Model, theta: PyTree, contexts: PyTree | None) -> Partial 
     if model.sample is None:
         return None
     # Functions that are one and the same for a model: its next target is compiled already.
-    if not model.is_conditional:
+    if not model.is_conditional and (contexts is None or not model.takes_missing):
         return Partial(_sample, Partial(model.sample), theta)
     if contexts is None:
         return None
@@ -150,7 +151,7 @@ def _sample(sample: Partial, theta: PyTree, key: chex.PRNGKey) -> tuple[PyTree, 
 def _sample_of_one(
     sample: Partial, theta: PyTree, contexts: chex.Array, key: chex.PRNGKey
 ) -> tuple[PyTree, chex.Array]:
-    """Draws the part that a conditional model predicts, for one of the contexts."""
+    """Draws for one of the contexts: what a conditional model predicts, or with its gaps."""
     which_key, sample_key = jax.random.split(key)
     x = contexts[jax.random.randint(which_key, (), 0, len(contexts))]
     return sample(sample_key, theta, x)

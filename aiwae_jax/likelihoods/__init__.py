@@ -16,6 +16,7 @@ from aiwae_jax.likelihoods.counts import (
     with_library,
     zero_inflated_negative_binomial,
 )
+from aiwae_jax.likelihoods.missing import masked
 from aiwae_jax.likelihoods.mixed import columns
 from aiwae_jax.likelihoods.pixels import discretized_logistic
 from aiwae_jax.likelihoods.real import normal, standardize, standardized, student_t
@@ -32,6 +33,7 @@ __all__ = [
     "discretized_logistic",
     "from_text",
     "is_given_library",
+    "masked",
     "negative_binomial",
     "normal",
     "numpyro",

@@ -26,6 +26,23 @@ class FromNumPyro(NamedTuple):
         distributions.check_shape(x, jnp.zeros(shape))
         return jnp.sum(distribution.log_prob(x.astype(jnp.result_type(float))))
 
+    def log_probs(self, x: chex.Array) -> chex.Array:
+        """Log density of each column `[X]`, of a distribution whose columns are independent.
+
+        Raises:
+          TypeError: for one of vectors, which has no such densities.
+        """
+        distribution = self.distribution
+        while hasattr(distribution, "reinterpreted_batch_ndims"):
+            distribution = distribution.base_dist
+        if distribution.event_shape:
+            raise TypeError(
+                f"`make` returned a {type(distribution).__name__}, which is of whole vectors: no "
+                "column of it can be left out; use one of independent columns."
+            )
+        distributions.check_shape(x, jnp.zeros(distribution.batch_shape))
+        return distribution.log_prob(x.astype(jnp.result_type(float)))
+
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[X]`, as floats."""
         return self.distribution.sample(key).astype(jnp.result_type(float))

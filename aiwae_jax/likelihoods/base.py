@@ -37,6 +37,7 @@ class Likelihood(NamedTuple):
         outputs, where it may begin for data of this mean. None where nothing is known of it.
       is_conditional: whether a part of x is given, and not modelled; the distribution then has
         `given(x)`, which must come before a `sample`.
+      takes_missing: whether NaN in a datum is a cell that was not observed, see `masked`.
       recipe: how a builder of ours was called for it.
     """
 
@@ -47,6 +48,7 @@ class Likelihood(NamedTuple):
     inputs: Callable[[chex.Array], chex.Array] | None = None
     first_outputs: Callable[[chex.Array], Sequence[chex.Array | None]] | None = None
     is_conditional: bool = False
+    takes_missing: bool = False
     recipe: Recipe | None = None
 
     def __deepcopy__(self, memo: dict) -> "Likelihood":

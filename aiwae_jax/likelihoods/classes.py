@@ -40,9 +40,18 @@ class Categorical:
 
     def log_prob(self, x: chex.Array) -> chex.Array:
         """Log probability `[]` of the classes `x` `[X]`, nats."""
+        return jnp.sum(self.log_probs(x))
+
+    def log_probs(self, x: chex.Array) -> chex.Array:
+        """Log probability of each column's class, `[X]`."""
         distributions.check_shape(x, jnp.zeros(len(self.num_classes)))
         found = jnp.take_along_axis(self._log_probs(), x.astype(jnp.int32)[:, None], axis=1)
-        return jnp.sum(found)
+        return found[:, 0]
+
+    @property
+    def classes_of_columns(self) -> tuple[int, ...]:
+        """How many classes each column has."""
+        return self.num_classes
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws classes `[X]`, as floats."""

@@ -129,9 +129,13 @@ class ZeroInflated(NamedTuple):
 
     def log_prob(self, x: chex.Array) -> chex.Array:
         """Log probability `[]` of `x` `[X]`, nats."""
+        return jnp.sum(self.log_probs(x))
+
+    def log_probs(self, x: chex.Array) -> chex.Array:
+        """Log probability of each column's count, `[X]`."""
         of_base = self.base.log_probs(x) - softplus(self.logits)
         of_zero = jnp.logaddexp(of_base, -softplus(-self.logits))
-        return jnp.sum(jnp.where(x > 0, of_base, of_zero))
+        return jnp.where(x > 0, of_base, of_zero)
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[X]`, as floats."""

@@ -37,6 +37,21 @@ class Columns:
         pairs = zip(self.parts, self.places, strict=True)
         return sum(part.log_prob(x[np.asarray(place)]) for part, place in pairs)
 
+    def log_probs(self, x: chex.Array) -> chex.Array:
+        """Log density of each column, `[X]`."""
+        pairs = zip(self.parts, self.places, strict=True)
+        return self._join([part.log_probs(x[np.asarray(place)]) for part, place in pairs])
+
+    @property
+    def classes_of_columns(self) -> tuple[int, ...]:
+        """How many classes each column has, 0 where it holds numbers."""
+        found = [0] * sum(map(len, self.places))
+        for part, place in zip(self.parts, self.places, strict=True):
+            if classes := getattr(part, "classes_of_columns", None):
+                for i, number in zip(place, classes, strict=True):
+                    found[i] = number
+        return tuple(found)
+
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[X]`."""
         keys = jax.random.split(key, len(self.parts))
@@ -157,4 +172,5 @@ def columns(parts: Mapping[str, Likelihood], names: Sequence[str]) -> Likelihood
         ),
         inputs=inputs,
         first_outputs=first_outputs,
+        takes_missing=any(part.takes_missing for part, _ in of_part),
     )

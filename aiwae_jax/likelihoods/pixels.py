@@ -37,13 +37,17 @@ class DiscretizedLogistic(NamedTuple):
 
     def log_prob(self, x: chex.Array) -> chex.Array:
         """Log probability `[]` of the levels `x` `[X]`, nats."""
+        return jnp.sum(self.log_probs(x))
+
+    def log_probs(self, x: chex.Array) -> chex.Array:
+        """Log probability of each level, `[X]`."""
         distributions.check_shape(x, self.loc, self.scale)
         lower, upper = self._edge(x), self._edge(x + 1.0)
         # σ(u) - σ(l) = σ(u) σ(-l) (1 - exp(l - u)), of which no part cancels.
         below, above = -softplus(-upper), -softplus(lower)
         within = below + above + _log_of_share(2.0 / (self.num_levels - 1.0) / self.scale)
         is_first, is_last = x <= 0.0, x >= self.num_levels - 1.0
-        return jnp.sum(jnp.where(is_first, below, jnp.where(is_last, above, within)))
+        return jnp.where(is_first, below, jnp.where(is_last, above, within))
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws levels `[X]`, as floats."""

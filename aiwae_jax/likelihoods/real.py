@@ -64,6 +64,10 @@ class StudentT(NamedTuple):
 
     def log_prob(self, x: chex.Array) -> chex.Array:
         """Log density `[]` at `x` `[X]`, nats."""
+        return jnp.sum(self.log_probs(x))
+
+    def log_probs(self, x: chex.Array) -> chex.Array:
+        """Log density of each column, `[X]`."""
         distributions.check_shape(x, self.loc, self.scale)
         df = jnp.asarray(self.df, self.loc.dtype)
         half = jnp.asarray(0.5, self.loc.dtype)
@@ -71,7 +75,7 @@ class StudentT(NamedTuple):
         noise = (x - self.loc) / self.scale
         log_kernel = -0.5 * (df + 1.0) * jnp.log1p(jnp.square(noise) / df)
         log_scale = jnp.broadcast_to(jnp.log(self.scale), self.loc.shape)
-        return jnp.sum(log_kernel - log_scale + constant)
+        return log_kernel - log_scale + constant
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[X]`."""
@@ -149,6 +153,10 @@ class Standardized(NamedTuple):
         """Log density `[]` at `x` `[X]`, in nats of x's own units: with the log-determinant."""
         return self.base.log_prob((x - self.loc) / self.scale) - jnp.sum(jnp.log(self.scale))
 
+    def log_probs(self, x: chex.Array) -> chex.Array:
+        """Log density of each column in x's own units, `[X]`."""
+        return self.base.log_probs((x - self.loc) / self.scale) - jnp.log(self.scale)
+
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[X]`."""
         return self.loc + self.scale * self.base.sample(key)
@@ -171,13 +179,18 @@ def standardized(base: Likelihood, loc: chex.Array, scale: chex.Array) -> Likeli
       scale: `[X]`, positive.
 
     Raises:
-      ValueError: for arrays of unequal length, or a scale that is not positive and finite.
+      ValueError: for arrays of unequal length, a scale that is not positive and finite, or a base
+        that is masked.
     """
     loc, scale = np.asarray(loc, np.float64), np.asarray(scale, np.float64)
     if loc.ndim != 1 or loc.shape != scale.shape:
         raise ValueError(
             f"`loc` and `scale` must have one number for each column, got {list(loc.shape)} and "
             f"{list(scale.shape)}."
+        )
+    if base.takes_missing:
+        raise ValueError(
+            "`base` must not be masked: standardize first, `masked(standardized(base, ...))`."
         )
     if not (np.isfinite(loc).all() and np.isfinite(scale).all() and (scale > 0).all()):
         raise ValueError("`loc` must be finite, and `scale` positive and finite, in every column.")
@@ -201,6 +214,13 @@ def standardized(base: Likelihood, loc: chex.Array, scale: chex.Array) -> Likeli
     )
 
 
+def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the columns of `rows` `[N, X]`, each `[X]`, without NaN."""
+    if not np.isnan(rows).any():  # NumPy adds in another order where there might be some
+        return np.mean(rows, axis=0, dtype=np.float64), np.std(rows, axis=0, dtype=np.float64)
+    return np.nanmean(rows, axis=0, dtype=np.float64), np.nanstd(rows, axis=0, dtype=np.float64)
+
+
 def standardize(
     base: Likelihood, train: np.ndarray, *, columns: Sequence[str] | None = None
 ) -> Likelihood:
@@ -212,6 +232,7 @@ def standardize(
     Args:
       base: of real values, such as `normal("per_column", min_scale=1e-3)`.
       train: `[N, X]` training data; of test data nothing may be known here.
+        NaN says nothing; the likelihood must then be `masked`.
       columns: X names, for what is said.
 
     Warns:
@@ -219,11 +240,18 @@ def standardize(
       number without meaning, grows as it does.
 
     Raises:
-      ValueError: for values that are not finite.
+      ValueError: for infinite values, or a column without any.
     """
-    base.check(train, name="train", columns=columns)
-    loc, spread = np.mean(train, axis=0, dtype=np.float64), np.std(train, axis=0, dtype=np.float64)
-    is_constant = np.ptp(train, axis=0) == 0
+    is_missing = np.isnan(train)
+    base.check(np.where(is_missing, 0.0, train), name="train", columns=columns)
+    if is_missing.all(axis=0).any():
+        first = int(np.flatnonzero(is_missing.all(axis=0))[0])
+        raise ValueError(
+            "`train` must have a value in every column, got none in "
+            f"{support.name_of_column(first, columns)}; leave it out."
+        )
+    loc, spread = moments(train)
+    is_constant = np.nanmax(train, axis=0) == np.nanmin(train, axis=0)
     if is_constant.any():
         first = int(np.flatnonzero(is_constant)[0])
         more = f" and {is_constant.sum() - 1} more" if is_constant.sum() > 1 else ""

@@ -8,6 +8,7 @@ import numpy as np
 
 from aiwae_jax.likelihoods import bits, classes, counts, mixed, pixels, real
 from aiwae_jax.likelihoods.base import Likelihood
+from aiwae_jax.likelihoods.missing import masked
 
 BUILDERS: dict[str, Callable[..., Likelihood]] = {
     "bernoulli": bits.bernoulli,
@@ -99,6 +100,7 @@ def from_text(
     names: Sequence[str] | None = None,
     num_classes: Mapping[str, int] | None = None,
     with_standardizing: bool = True,
+    with_missing: bool = False,
 ) -> Likelihood:
     """Builds the likelihood that a text says, for data.
 
@@ -113,6 +115,7 @@ def from_text(
       num_classes: column -> how many classes it has, where that is known.
       with_standardizing: whether columns that are normal or Student's t are standardized within the
         model; NLLs are in the data's own units in either case.
+      with_missing: whether NaN in the data is a missing value, see `masked`.
 
     Raises:
       ValueError: for what cannot be, and for data that it is not of.
@@ -130,11 +133,9 @@ def from_text(
         rows = train[:, list(places)]
         known = [(num_classes or {}).get(name, 0) for name in columns]
         built[",".join(columns)] = _build(part, rows, columns, known, with_standardizing)
-    if len(parts) == 1 and rest in ((), names):
-        (alone,) = parts
-        if alone.columns is None or alone.columns == names:
-            return next(iter(built.values()))
-    return mixed.columns(built, names)
+    is_alone = len(parts) == 1 and (parts[0].columns is None or parts[0].columns == names)
+    found = next(iter(built.values())) if is_alone else mixed.columns(built, names)
+    return masked(found) if with_missing else found
 
 
 def _build(
@@ -146,11 +147,14 @@ def _build(
 ) -> Likelihood:
     options = dict(part.options)
     if part.name == "categorical" and "num_classes" not in options:
-        classes.categorical(2**30).check(rows, name="train", columns=columns)
-        most = rows.max(axis=0).astype(int) + 1
+        codes = np.where(
+            np.isnan(rows), 0.0, rows
+        )  # which are refused later, where they may not be
+        classes.categorical(2**30).check(codes, name="train", columns=columns)
+        most = codes.max(axis=0).astype(int) + 1
         options["num_classes"] = np.maximum(np.maximum(most, num_classes), 2).tolist()
     if part.name in REAL:
-        spread = np.std(rows, axis=0, dtype=np.float64)
+        _, spread = real.moments(rows)
         unit = 1.0 if with_standardizing else min(spread[spread > 0], default=1.0)
         options = {"scale": "per_column", "min_scale": _LEAST_SCALE * unit} | options
         options.setdefault("initial_scale", unit)

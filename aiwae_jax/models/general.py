@@ -145,7 +145,10 @@ def vae(
         if likelihood.is_conditional:
             checks.given("x", x, "a part of it is given, and the rest is drawn")
             found = found.given(x)
-        return found.sample(x_key), z
+        drawn = found.sample(x_key)
+        if likelihood.takes_missing and x is not None:
+            drawn = jnp.where(jnp.isnan(x), jnp.nan, drawn)
+        return drawn, z
 
     def log_joint_in(precision: str) -> LogJointFn:
         return functools.partial(log_joint, precision=precision)
@@ -160,6 +163,7 @@ def vae(
         log_joint_in=log_joint_in if has_precision else None,
         has_posterior_density=q.has_density,
         check_data=check_data or likelihood.check_data,
+        takes_missing=likelihood.takes_missing,
     )
 
 

@@ -139,6 +139,12 @@ def conv_vae(
     )
 
     def make_encoder(num_inputs: int, sizes: Sequence[int]) -> networks.Network:
+        if likelihood.takes_missing and num_inputs == 2 * data_size:
+            wide = (*shape[:2], 2 * shape[2])  # the bits of what was observed as more colours
+            seeing = convolutions.encoder(wide, channels, hidden_size, sizes, **layers)
+            return networks.Network(
+                seeing.init, lambda params, x: seeing.apply(params, _side_by_side(x, shape))
+            )
         if num_inputs != data_size:
             raise ValueError(
                 f"`likelihood` must show an encoder one number for each of the {data_size} pixels, "
@@ -156,6 +162,11 @@ def conv_vae(
         posterior=posterior,
         **flow_options,
     )
+
+
+def _side_by_side(inputs: chex.Array, shape: Sequence[int]) -> chex.Array:
+    """Two flat images, one after the other, as one with the colours of both."""
+    return jnp.moveaxis(inputs.reshape(2, *shape), 0, 2).reshape(-1)
 
 
 def _start(

@@ -149,8 +149,13 @@ def _written(recipe: Recipe | None) -> dict[str, Any] | None:
         return None
 
 
-def _check_support(phases: Sequence[Phase], dataset: data.Dataset) -> None:
+def _check_support(model: Model, phases: Sequence[Phase], dataset: data.Dataset) -> None:
     """Refuses data that the model's likelihood is not of, see `Model.check_data`."""
+    if dataset.missing and not model.takes_missing:
+        raise ValueError(
+            f"`model` takes no missing values, and {dataset.title} may have them: give it "
+            "`likelihoods.masked(...)`, or a model of your own `takes_missing=True`."
+        )
     if dataset.max_level is not None:
         return  # bits by construction
     for check in {phase.sampler.check_data for phase in phases} - {None}:
@@ -212,7 +217,7 @@ def build(
         mesh = sharding.largest_mesh(math.gcd(*(each.batch_size for each in stretches)), 1)
     legs = tuple(leg._replace(method=_on_mesh(leg.method, mesh)) for leg in legs)
     phases = tuple(phase for leg in legs for phase in leg.method)
-    _check_support(phases, whole)
+    _check_support(model, phases, whole)
     _check_kl_warmup(legs, stretches, settings, ends[-1])
     start = start_of(method)
 
@@ -230,6 +235,7 @@ def build(
             optimizers,
             loss_reduction=settings.loss_reduction,
             kl_weight=kl_weight if has_kl(leg.method) else None,
+            with_nonfinite_data=model.takes_missing,  # where it is infinite, it was refused
         )
         for leg in legs
     ]

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,13 +14,12 @@ from jax.tree_util import Partial
 
 from aiwae_jax import checks, evaluate
 from aiwae_jax.data.dataset import DataError, as_floats, binarize
-from aiwae_jax.evaluate import chunks
+from aiwae_jax.evaluate.of_missing import check_removed
 from aiwae_jax.runs import progress
-from aiwae_jax.train import export
+from aiwae_jax.train import export, imputation, of_rows
 from aiwae_jax.types import Model, Params, PyTree
 
-_ROWS_AT_ONCE = 256  # always so many: one program, and the same rounding, for any number
-_SECONDS_UNSEEN = 3.0  # of work, before its progress is shown
+_OF_IMPUTATION = {"num_temperatures": 200, "num_chains": 100}  # many latents of each row
 _SEED = 0  # of what is drawn where no key is given
 
 
@@ -95,7 +93,8 @@ class Trained:
         found = _as_rows("x", x, self.data_size)
         is_levels = np.zeros(len(found), bool)
         if self.max_level is not None:
-            is_levels = ~np.isin(found, (0, 1)).all(axis=1)
+            is_gap = np.isnan(found) & self.model.takes_missing
+            is_levels = ~(np.isin(found, (0, 1)) | is_gap).all(axis=1)
             is_levels |= getattr(x, "dtype", None) == np.uint8
         if is_levels.any():
             keys = jax.random.split(_or_default(key), len(found))
@@ -103,8 +102,9 @@ class Trained:
             with np.errstate(invalid="ignore"):
                 bits = np.asarray(draw(keys, jnp.asarray(found)))
             bits = np.where(is_levels[:, None], bits, found)
-            if np.isnan(bits).any():
-                row, column = np.argwhere(np.isnan(bits))[0]
+            is_wrong = np.isnan(bits) & ~is_gap
+            if is_wrong.any():
+                row, column = np.argwhere(is_wrong)[0]
                 raise DataError(
                     f"`x` must be bits, or grey levels in [0, {self.max_level:g}] as the model "
                     f"was trained on, got {found[row, column]:g} in row {row}, column {column}."
@@ -126,7 +126,9 @@ class Trained:
         Raises:
           ValueError: as `rows`; where q was not trained.
         """
-        return _in_pieces("encoding", _moments, self._posterior("encode"), self.rows(x, key))
+        return of_rows.in_pieces(
+            "encoding", of_rows.moments, self._posterior("encode"), self.rows(x, key)
+        )
 
     def sample_latents(self, key: chex.PRNGKey, x: chex.Array, num_samples: int = 1) -> np.ndarray:
         """Draws z `[N, num_samples, D]` from q(z|x), for rows `x` `[N, X]`.
@@ -140,7 +142,7 @@ class Trained:
         pixel_key, key = jax.random.split(key)
         rows = self.rows(x, pixel_key)
         keys = jax.random.split(key, (len(rows), num_samples))
-        return _in_pieces("encoding", _draws, posterior, (rows, keys))
+        return of_rows.in_pieces("encoding", of_rows.draws, posterior, (rows, keys))
 
     def decode(self, z: chex.Array) -> np.ndarray:
         """Mean of p(x|z) `[N, X]` for latents `z` `[N, D]`; of counts given their total, shares.
@@ -150,7 +152,7 @@ class Trained:
         """
         likelihood = self._likelihood("decode")
         rows = _as_rows("z", z, self.latent_size if self.model.prior is not None else None)
-        return _in_pieces("decoding", _means, likelihood, rows)
+        return of_rows.in_pieces("decoding", of_rows.means, likelihood, rows)
 
     def reconstruct(self, x: chex.Array, *, key: chex.PRNGKey | None = None) -> np.ndarray:
         """Mean of p(x|z) `[N, X]` at q's mean of z; of binary latents at a draw of it.
@@ -168,8 +170,8 @@ class Trained:
         pixel_key, key = jax.random.split(_or_default(key))
         rows = self.rows(x, pixel_key)
         keys = jax.random.split(key, len(rows))
-        function = _redrawn if self.model.latents == "binary" else _again
-        return _in_pieces("reconstructing", function, functions, (rows, keys))
+        function = of_rows.redrawn if self.model.latents == "binary" else of_rows.again
+        return of_rows.in_pieces("reconstructing", function, functions, (rows, keys))
 
     def sample(self, key: chex.PRNGKey, num: int, x: PyTree = None) -> tuple[PyTree, np.ndarray]:
         """Draws (x `[num, X]`, z `[num, D]`) from the model.
@@ -191,7 +193,7 @@ class Trained:
                 "run.sample(key, num, x)."
             )
         functions = Partial(self.model.sample), self.params.theta, x
-        return _in_pieces("sampling", _samples, functions, keys)
+        return of_rows.in_pieces("sampling", of_rows.samples, functions, keys)
 
     def log_likelihood(
         self,
@@ -224,16 +226,109 @@ class Trained:
             raise TypeError("`x` must be rows, got a key: log_likelihood(x, settings, key=key).")
         pixel_key, key = jax.random.split(_or_default(key))
         rows = self.rows(x, pixel_key)
-        if start == "posterior":
-            self._posterior("start")
         settings = self.settings if settings is None else settings
-        target = self.target(**({} if start is None else {"start": start}))
+        target = self._target_from(start)
         if "progress_fn" in options:
             return evaluate.log_likelihood(key, target, rows, settings, **options)
-        with progress.Stages(_SECONDS_UNSEEN) as shown:
+        with progress.Stages(of_rows.SECONDS_UNSEEN) as shown:
             return evaluate.log_likelihood(
                 key, target, rows, settings, progress_fn=shown.titled("log p(x)"), **options
             )
+
+    def impute(
+        self,
+        x: chex.Array,
+        key: chex.PRNGKey | None = None,
+        settings: evaluate.Settings | None = None,
+        *,
+        num_draws: int = 10,
+        level: float = 0.9,
+        start: str | None = None,
+    ) -> imputation.Imputed:
+        """Fills in the missing values of rows: their mean, draws, and an interval for each.
+
+        By latents that explain what was observed: annealed chains with their self-normalized
+        weights, consistent as the chains become many.
+
+        Args:
+          x: see `rows`; NaN is missing.
+          key: of bits, chains and draws; by default one and the same.
+          settings: of the chains, by default 100 of 200 temperatures.
+          num_draws: S, of whole rows.
+          level: of the intervals, in (0, 1).
+          start: as in `log_likelihood`.
+
+        Raises:
+          ValueError: as `rows` and `log_likelihood`; for a model that takes no missing values.
+        """
+        checks.integer("num_draws", num_draws, least=1)
+        if not 0.0 < checks.real("level", level) < 1.0:
+            raise ValueError(f"`level` must lie between 0 and 1, got {level}.")
+        likelihood = self._of_gaps("impute")
+        pixel_key, chain_key, draw_key = jax.random.split(_or_default(key), 3)
+        rows = self.rows(x, pixel_key)
+        is_missing = np.isnan(rows)
+        latents = None
+        if (has_gaps := is_missing.any(axis=1)).any():
+            if settings is None:
+                settings = dataclasses.replace(self.settings, **_OF_IMPUTATION)
+            with progress.Stages(of_rows.SECONDS_UNSEEN) as shown:
+                latents = evaluate.weighted_latents(
+                    *(chain_key, self._target_from(start), rows[has_gaps], settings),
+                    progress_fn=shown.titled("p(z|x)"),
+                )
+        options = {"num_draws": num_draws, "level": level}
+        return imputation.impute(draw_key, rows, is_missing, latents, likelihood, **options)
+
+    def log_likelihood_of_missing(
+        self,
+        x: chex.Array,
+        x_observed: chex.Array,
+        settings: evaluate.Settings | None = None,
+        *,
+        key: chex.PRNGKey | None = None,
+        start: str | None = None,
+        **options: Any,
+    ) -> evaluate.OfMissing:
+        """Log p(x_missing | x_observed) of each row, see `evaluate.log_likelihood_of_missing`.
+
+        Args:
+          x: see `rows`; with the values that are asked for.
+          x_observed: the same rows, NaN where these are.
+          settings: as in `log_likelihood`.
+          key: likewise.
+          start: likewise.
+          **options: likewise.
+
+        Raises:
+          ValueError: as `log_likelihood`; for a model that takes no missing values, and rows that
+            are not the same.
+        """
+        self._of_gaps("log_likelihood_of_missing")
+        pixel_key, key = jax.random.split(_or_default(key))
+        rows = self.rows(x, pixel_key)
+        is_removed = check_removed(*(as_floats(a) for a in (x, x_observed)))
+        of_both = rows, np.where(is_removed, np.nan, rows)
+        settings = self.settings if settings is None else settings
+        with progress.Stages(of_rows.SECONDS_UNSEEN) as shown:
+            options = {"progress_fn": shown.titled("log p(missing|observed)")} | options
+            return evaluate.log_likelihood_of_missing(
+                key, self._target_from(start), *of_both, settings, **options
+            )
+
+    def _of_gaps(self, name: str) -> Partial:
+        """The likelihood of a model that takes missing values."""
+        if not self.model.takes_missing:
+            raise ValueError(
+                f"`{name}` needs a model of rows with missing values: build it with "
+                "`likelihoods.masked(...)`, or train it by aiwae fit --missing=at_random."
+            )
+        return self._likelihood(name)
+
+    def _target_from(self, start: str | None) -> evaluate.Target:
+        if start == "posterior":
+            self._posterior("start")
+        return self.target(**({} if start is None else {"start": start}))
 
     def export(self, path: str | os.PathLike) -> None:
         """Writes weights and settings as an .npz file that NumPy alone can read; see `export`.
@@ -286,69 +381,3 @@ def _as_rows(name: str, rows: chex.Array, size: int | None) -> np.ndarray:
             f"{shape[1]}."
         )
     return np.asarray(as_floats(rows))
-
-
-# The compiled functions; what is bound to a function by `Partial` is an argument of the program.
-
-
-@jax.jit
-@partial(jax.vmap, in_axes=(None, 0))
-def _moments(posterior, x):
-    q = posterior(x)
-    return q.mean(), q.stddev()
-
-
-@jax.jit
-@partial(jax.vmap, in_axes=(None, 0))
-def _draws(posterior, rows):
-    x, keys = rows
-    return jax.vmap(posterior(x).sample)(keys)
-
-
-@jax.jit
-@partial(jax.vmap, in_axes=(None, 0))
-def _means(likelihood, z):
-    return likelihood(z).mean()
-
-
-def _beside_what_is_given(distribution, x):
-    """The mean of what is modelled of x, and in their places the columns that are given."""
-    if hasattr(distribution, "given"):  # by the last columns
-        mean = distribution.given(x).mean()
-        return jnp.concatenate([mean, x[mean.size :]])
-    mean = distribution.mean()
-    return mean if mean.ndim != 1 else jnp.concatenate([x[: x.size - mean.size], mean])
-
-
-@jax.jit
-@partial(jax.vmap, in_axes=(None, 0))
-def _again(functions, rows):
-    (posterior, likelihood), (x, _) = functions, rows
-    return _beside_what_is_given(likelihood(posterior(x).mean()), x)
-
-
-@jax.jit
-@partial(jax.vmap, in_axes=(None, 0))
-def _redrawn(functions, rows):
-    (posterior, likelihood), (x, key) = functions, rows
-    return _beside_what_is_given(likelihood(posterior(x).sample(key)), x)
-
-
-@jax.jit
-@partial(jax.vmap, in_axes=(None, 0))
-def _samples(functions, key):
-    sample, theta, x = functions
-    return sample(key, theta, x)
-
-
-def _in_pieces(title: str, function: Callable, functions: PyTree, rows: PyTree) -> PyTree:
-    """`function(functions, rows)` of some rows at a time, so that memory stays bounded."""
-    num = len(jax.tree.leaves(rows)[0])
-    pieces = []
-    with progress.Stages(_SECONDS_UNSEEN) as shown:
-        for indices, num_kept in chunks.of(num, _ROWS_AT_ONCE):
-            piece = jax.tree.map(lambda a: a[indices], rows)  # noqa: B023
-            found = jax.device_get(function(functions, piece))
-            pieces.append(jax.tree.map(lambda a: a[:num_kept], found))  # noqa: B023
-            shown.update(title, int(indices[num_kept - 1]) + 1, num)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
