@@ -35,7 +35,7 @@ FLOORS = [
     },
     {"data", "evaluate"},
     {"runs", "train"},
-    {"report", "estimator"},
+    {"report", "estimator", "bridges"},
     {"cli"},
 ]
 # What the installation of the library alone brings; SciPy comes with JAX.
@@ -126,7 +126,7 @@ def test_the_library_needs_only_its_core_packages_to_be_imported():
 def test_no_package_of_the_extras_is_loaded_by_importing_the_library():
     """Orbax and absl are no exception of ours: flax and chex bring them."""
     extras = ("matplotlib", "sklearn", "tensorflow_datasets", "tensorboardX", "scipy.io", "pooch")
-    extras += ("pyarrow", "h5py", "PIL")
+    extras += ("pyarrow", "h5py", "PIL", "numpyro", "blackjax", "torch")
     code = (
         "import sys, aiwae_jax; [getattr(aiwae_jax, name) for name in aiwae_jax.__all__]\n"
         f"print([m for m in {extras} if m in sys.modules])"
