@@ -28,7 +28,7 @@ FLOORS = [
         ),
         *("fingerprint", "operations", "options", "parallel"),
     },
-    {"moves", "forces", "paths", "schedules", "ais"},
+    {"moves", "forces", "paths", "schedules", "ais", "trees"},
     {
         *("samplers", "differentiable", "hamiltonian", "objectives", "scores", "methods"),
         "models",
