@@ -25,6 +25,7 @@ from aiwae_jax.evaluate.settings import BINARY_SETTINGS, PAPER_SETTINGS, Plan, S
 from aiwae_jax.evaluate.simulation import simulate
 from aiwae_jax.evaluate.target import Target
 from aiwae_jax.evaluate.tuning import tune
+from aiwae_jax.evaluate.vectors import of_trees
 
 __all__ = [
     "BINARY_SETTINGS",
@@ -53,6 +54,7 @@ __all__ = [
     "log_likelihood",
     "mean_and_standard_error",
     "num_gradients",
+    "of_trees",
     "reach_gap",
     "settings_within",
     "simulate",
