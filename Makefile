@@ -9,7 +9,10 @@ PYTEST  = -m pytest -n 2 --dist worksteal -q --durations=10
 # Of a grid of combinations, slow tests run every SAMPLEth; above 1 also none of those marked by_hand.
 SAMPLE ?= 1
 
-.PHONY: run test slow faults long oldest newest docs wheel benchmark lint format clean
+# PyTorch for `make bridges`; a CPU build is smaller: make bridges TORCH=torch==2.13.0+cpu
+TORCH  ?= torch
+
+.PHONY: run test slow faults long oldest newest bridges docs wheel benchmark lint format clean
 run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
@@ -39,6 +42,19 @@ newest:
 	$(PYTHON) -m venv --clear .newest
 	.newest/bin/python $(PIP) --upgrade --upgrade-strategy eager -e '.[run,test]'
 	.newest/bin/python $(PYTEST)
+
+# The bridges against the other sides' own numbers, in an environment of its own with what they
+# need; what does not install is said, and its tests are skipped.
+bridges:
+	$(PYTHON) -m venv .bridges
+	.bridges/bin/python $(PIP) -e '.[run,test]'
+	for package in '$(TORCH)' dm-haiku; do \
+	  .bridges/bin/python $(PIP) "$$package" || echo "$$package does not install here"; \
+	done
+	for bridge in blackjax torch pythae scvi; do \
+	  .bridges/bin/python $(PIP) -e ".[$$bridge]" || echo "what $$bridge needs does not install here"; \
+	done
+	.bridges/bin/python -m pytest tests/bridges tests/test_numpyro.py -m 'slow or not slow' -q --durations=10
 
 docs: $(STAMP)
 	$(BIN)/python $(PIP) -e '.[docs]'
@@ -78,4 +94,4 @@ $(STAMP): setup.py
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) docs/_build build dist .wheel .oldest .newest .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) docs/_build build dist .wheel .oldest .newest .bridges .pytest_cache .ruff_cache *.egg-info

@@ -37,9 +37,14 @@ EXTRAS = {
     "tables": ["pyarrow>=17"],
     "h5ad": ["h5py>=3.11"],
     "images": ["pillow>=10"],
-    "numpyro": ["numpyro>=0.19"],
-    # For the comparison sides of experiments.benchmark. The index's torch can be a CUDA build of
+    # Other people's models, each with whose they are. The index's torch can be a CUDA build of
     # gigabytes; PyTorch's own site has an index of CPU builds.
+    "numpyro": ["numpyro>=0.19"],
+    "blackjax": ["blackjax>=1.2"],
+    "torch": ["torch>=2.4"],
+    "pythae": ["pythae>=0.1.2", "torch>=2.4"],
+    "scvi": ["scvi-tools>=1.3"],
+    # For the comparison sides of experiments.benchmark.
     "bench": ["blackjax>=1.2", "torch>=2.4"],
     "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
     "test": [

@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from aiwae_jax import checks, forces, moves, schedules, weights
+from aiwae_jax import checks, forces, moves, schedules, trees, weights
 from aiwae_jax.moves import hamiltonian as hmc
 from aiwae_jax.schedules import linear_schedule, make_schedule, sigmoid_schedule
 from aiwae_jax.types import ForceFn, LogDensityFn, Move, PyTree
@@ -307,6 +307,7 @@ def reduce_info(info: AISInfo, axis_name: AxisName) -> AISInfo:
     )
 
 
+@trees.of_positions
 def run_chain(
     key: chex.PRNGKey,
     z: chex.Array,
@@ -332,7 +333,7 @@ def run_chain(
 
     Args:
       key: consumed; each temperature folds its index in.
-      z: `[D]` a draw from f_0.
+      z: `[D]` a draw from f_0; or a pytree, as which the log densities then take and z returns.
       log_initial_fn: `[D] -> []`, log f_0, nats.
       log_target_fn: `[D] -> []`, log f_n, nats; need not be normalized.
       betas: `[T]` inverse temperatures, increasing from exactly 0 to exactly 1.

@@ -545,3 +545,25 @@ def test_step_sizes_of_another_shape_are_refused():
             jnp.ones(3),
             with_last_move=False,
         )
+
+
+def test_a_chain_of_pytrees_is_that_of_their_vector():
+    betas = jnp.linspace(0.0, 1.0, 6)
+    tree = {"a": jnp.array([0.3]), "b": jnp.array(-0.4)}
+
+    def of_tree(log_density_fn):
+        return lambda z: log_density_fn(jnp.append(z["a"], z["b"]))
+
+    def force_of_tree(z):
+        return jax.grad(of_tree(log_target))(z)
+
+    flat = ais.run_chain(
+        *(jax.random.key(0), jnp.array([0.3, -0.4]), log_initial, log_target, betas, 0.3),
+        force_fns=(jax.grad(log_target), jax.grad(log_target)),
+    )
+    end, *found = ais.run_chain(
+        *(jax.random.key(0), tree, of_tree(log_initial), of_tree(log_target), betas, 0.3),
+        force_fns=(force_of_tree, force_of_tree),
+    )
+    np.testing.assert_allclose(jnp.append(end["a"], end["b"]), flat[0], rtol=1e-6)
+    chex.assert_trees_all_close(tuple(found), flat[1:], rtol=1e-6)

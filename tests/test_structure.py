@@ -28,14 +28,14 @@ FLOORS = [
         ),
         *("fingerprint", "operations", "options", "parallel"),
     },
-    {"moves", "forces", "paths", "schedules", "ais"},
+    {"moves", "forces", "paths", "schedules", "ais", "trees"},
     {
         *("samplers", "differentiable", "hamiltonian", "objectives", "scores", "methods"),
         "models",
     },
     {"data", "evaluate"},
     {"runs", "train"},
-    {"report", "estimator"},
+    {"report", "estimator", "bridges"},
     {"cli"},
 ]
 # What the installation of the library alone brings; SciPy comes with JAX.
@@ -126,7 +126,7 @@ def test_the_library_needs_only_its_core_packages_to_be_imported():
 def test_no_package_of_the_extras_is_loaded_by_importing_the_library():
     """Orbax and absl are no exception of ours: flax and chex bring them."""
     extras = ("matplotlib", "sklearn", "tensorflow_datasets", "tensorboardX", "scipy.io", "pooch")
-    extras += ("pyarrow", "h5py", "PIL")
+    extras += ("pyarrow", "h5py", "PIL", "numpyro", "blackjax", "torch")
     code = (
         "import sys, aiwae_jax; [getattr(aiwae_jax, name) for name in aiwae_jax.__all__]\n"
         f"print([m for m in {extras} if m in sys.modules])"
@@ -162,8 +162,8 @@ def test_requirements_are_the_extras_of_setup():
     setup = (ROOT / "setup.py").read_text()
     listed = specified((ROOT / "requirements.txt").read_text())
     in_setup = set(re.findall(r'"([A-Za-z_][\w-]*[>~]=[\d.]+)"', setup))
-    # Large, and needed only to have TFDS prepare a data set, and to compare speeds.
-    left_out = ("tensorflow>=", "torch>=", "blackjax>=")
+    # Large, and needed only to have TFDS prepare a data set, to compare speeds, and by bridges.
+    left_out = ("tensorflow>=", "torch>=", "blackjax>=", "pythae>=", "scvi-tools>=")
     assert {name for name in in_setup if not name.startswith(left_out)} == listed
 
 

@@ -28,6 +28,7 @@ from aiwae_jax.evaluate.settings import BINARY_SETTINGS, PAPER_SETTINGS, Plan, S
 from aiwae_jax.evaluate.simulation import simulate
 from aiwae_jax.evaluate.target import Target
 from aiwae_jax.evaluate.tuning import tune
+from aiwae_jax.evaluate.vectors import of_trees
 
 __all__ = [
     "BINARY_SETTINGS",
@@ -59,6 +60,7 @@ __all__ = [
     "log_likelihood_of_missing",
     "mean_and_standard_error",
     "num_gradients",
+    "of_trees",
     "reach_gap",
     "settings_within",
     "simulate",
