@@ -24,9 +24,9 @@ def digest(*parts: PyTree) -> str:
 def sha256(*parts: PyTree) -> str:
     """The SHA-256, in hexadecimal, of all arrays, dataclasses, functions and values in `parts`.
 
-    Of a function it changes with its code and with that of the functions which it closes over or
-    binds, as far as Python shows them. Arrays in closures, globals and attributes are not seen:
-    bind them by `Partial`.
+    Of a function it changes with its code, with the arrays that it closes over or has as defaults,
+    and with the code of functions which it closes over or binds, as far as Python shows them.
+    Globals and attributes of objects are not seen: bind what is in them by `Partial`.
     """
     hashed = hashlib.sha256()
     for part in jax.tree.leaves(parts, is_leaf=lambda part: isinstance(part, Partial)):
@@ -36,15 +36,22 @@ def sha256(*parts: PyTree) -> str:
         if dataclasses.is_dataclass(leaf):
             content = repr(leaf).encode()
         else:
-            if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
-                leaf.dtype, jax.dtypes.prng_key
-            ):
-                leaf = jax.random.key_data(leaf)
-            array = np.asarray(leaf)
-            content = f"{array.dtype}{array.shape}".encode() + array.tobytes()
+            array = _plain(leaf)
+            content = _content_of(array)
         name = jax.tree_util.keystr(path).encode()
         hashed.update(b"%d:%d:" % (len(name), len(content)) + name + content)
     return hashed.hexdigest()
+
+
+def _plain(array: Any) -> np.ndarray:
+    """As NumPy has it; of random keys their numbers."""
+    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    return np.asarray(array)
+
+
+def _content_of(array: np.ndarray) -> bytes:
+    return f"{array.dtype}{array.shape}".encode() + array.tobytes()
 
 
 def _code_of(value: Any, seen: set[int]) -> Any:
@@ -58,6 +65,8 @@ def _code_of(value: Any, seen: set[int]) -> Any:
             return "..."
         seen.add(id(value))
     within = functools.partial(_code_of, seen=seen)
+    if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer):
+        return hashlib.sha256(_content_of(_plain(value))).hexdigest()
     if isinstance(value, functools.partial):  # `Partial` is one
         bound = [*value.args, *(value.keywords[name] for name in sorted(value.keywords))]
         return within(value.func), *map(within, bound)

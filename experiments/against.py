@@ -45,7 +45,7 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
 def _compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> evaluate.Comparison:
     """Pairs what two evaluations found; a difference of NLLs is one of log p(x) the other way."""
     pair = theirs, ours
-    unknown = {"standard_error_test": np.nan, "is_reliable_test": True}  # of earlier versions
+    unknown = {"standard_error_test": np.nan, "is_reliable_test": False}  # of earlier versions
     errors, is_reliable = (
         [each.get(name, np.full(len(each["nll_test"]), value)) for each in pair]
         for name, value in unknown.items()

@@ -57,9 +57,9 @@ def test_chains_make_room_for_temperatures_and_take_what_these_leave(machine):
 
 
 def test_a_time_that_nothing_fits_into_is_refused_before_the_work(machine):
-    smallest = dataclasses.replace(SETTINGS, num_chains=4, num_temperatures=10)
+    smallest = dataclasses.replace(SETTINGS, num_chains=8, num_temperatures=10)
     message = (
-        rf"`seconds`=0.01 are too few for 40 data: 4 chains x 10 .* about {takes(smallest):.3g}"
+        rf"`seconds`=0.01 are too few for 40 data: 8 chains x 10 .* about {takes(smallest):.3g}"
     )
     with pytest.raises(ValueError, match=message):
         evaluate.within(TARGET, X, 0.01, SETTINGS)

@@ -12,7 +12,7 @@ import pytest
 from jax.tree_util import Partial
 
 from aiwae_jax import evaluate
-from aiwae_jax.evaluate import verdicts
+from aiwae_jax.evaluate import findings, verdicts
 
 DELTA = 0.05
 KEY = jax.random.key(0)
@@ -191,15 +191,21 @@ def test_the_slack_is_that_of_the_formula():
     assert evaluate.certificate(loose).num_unreliable == (values < -85.0).sum() > 0
 
 
+WRONG = findings.Finding("constant", 0.5, 0.0, False, "It is off.")
+
+
 def test_where_it_assumes_what_is_not_so_there_is_no_bound_and_a_reason():
     large = np.array([0.0, 2 * verdicts.LARGEST_ROUNDING])
     passed = {"passed": True, "faults": []}
     failed = {"passed": False, "faults": ["log_prob is off by 0.5 nats."]}
     two = likelihood([-1.0, -2.0])
     assert evaluate.certificate(two, check=passed).reason is None
+    assert evaluate.certificate(two, check=findings.Check(())).reason is None
     for found, check, reason in (
         (two._replace(is_unbiased=False), None, "adapted on the reported chains"),
+        (two._replace(is_upper_bound=True), None, "bound log p(x) from above"),
         (two, failed, "the check of the start failed: log_prob is off by 0.5 nats"),
+        (two, findings.Check((WRONG,)), "the check of the start failed: It is off"),
         (two._replace(rounding=large), None, r"1 of 2 data (row 1) are so large"),
         (two._replace(rounding=large * math.nan), None, "2 of 2 data"),
         (likelihood([-1.0, math.nan]), None, r"1 of 2 data (row 1) are no numbers"),

@@ -27,6 +27,9 @@ def test_a_digest_changes_with_arrays_settings_and_code_and_with_nothing_else():
         "other code": (Partial(lambda w, x, z: jnp.prod(w * z), ARRAY), settings),
         "another function inside": (Partial(functools.partial(scaled(3.0)), ARRAY), settings),
         "another one, jitted": (Partial(jax.jit(scaled(4.0)), ARRAY), settings),
+        "an array in a closure": (Partial(scaled(ARRAY), ARRAY), settings),
+        "another array in a closure": (Partial(scaled(ARRAY + 1), ARRAY), settings),
+        "random keys in one": (Partial(scaled(jax.random.key(0)), ARRAY), settings),
         "another default": (Partial(lambda w, x, z, c=2.0: c * jnp.sum(w * z), ARRAY), settings),
     }
     found = {name: fingerprint.digest(*question) for name, question in questions.items()}

@@ -6,7 +6,8 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import evaluate, weights
+from aiwae_jax import distributions, evaluate, weights
+from aiwae_jax.evaluate import verdicts
 
 SETTINGS = evaluate.Settings(num_temperatures=6, num_chains=16, num_pilot_data=4)
 TARGET = evaluate.Target.of(lg.model(), lg.params())
@@ -90,3 +91,23 @@ def test_numbers_take_a_datum_to_its_chains_wherever_it_stands():
 def test_numbers_that_are_no_keys_are_refused(numbers, message):
     with pytest.raises(ValueError, match=message):
         evaluate.log_likelihood(jax.random.key(0), TARGET, X, SETTINGS, numbers=numbers)
+
+
+def test_chains_that_hardly_move_are_not_relied_on_and_agree_with_each_other():
+    assert verdicts.slowest(np.ones(100)) == pytest.approx(1.0)
+    assert verdicts.slowest(np.where(np.arange(100) < 50, 0.8, 0.1)) == pytest.approx(0.1)
+    assert verdicts.slowest(np.full(15, 0.1)) == 1.0  # too few to tell
+
+    narrow = distributions.DiagNormal(jnp.zeros(2), jnp.full(2, 0.5))
+    target = evaluate.Target(
+        lambda x, z: narrow.log_prob(z), lambda x: distributions.standard_normal(2)
+    )
+    settings = evaluate.Settings(num_temperatures=100, num_chains=64, chain_space="latent")
+    x = np.zeros((3, 1), np.float32)
+    plan = evaluate.tune(jax.random.key(0), target, x, settings)
+    too_long = plan._replace(step_sizes=20.0 * plan.step_sizes)
+    found = [evaluate.log_likelihood(jax.random.key(1), target, x, settings, plan=plan)]
+    with pytest.warns(UserWarning, match="acceptance down to 0"):
+        found.append(evaluate.log_likelihood(jax.random.key(1), target, x, settings, plan=too_long))
+    assert [each.is_reliable.all() for each in found] == [True, False]
+    assert not found[1].is_reliable.any()

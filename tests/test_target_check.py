@@ -124,6 +124,21 @@ def test_an_honest_target_passes(start):
     check.raise_if_bad()
 
 
+def test_draws_that_depend_on_each_other_otherwise_than_their_density_says_are_a_fault():
+    class Dependent(distributions.DiagNormal):  # of the right means and scales
+        def sample(self, key):
+            z = jax.random.normal(key, (2,))
+            return jnp.stack([z[0], 0.6 * z[0] + 0.8 * z[1]])
+
+    prior = distributions.standard_normal(2)
+    wrong = Dependent(jnp.zeros(2), jnp.ones(2))
+    for start, is_ok in ((prior, True), (wrong, False)):
+        target = evaluate.Target(lambda x, z: prior.log_prob(z), Partial(lambda q, x: q, start))
+        check = evaluate.check(target, X)
+        assert check.is_ok == is_ok, check
+    assert "how coordinates of z depend on each other" in check.faults[0]
+
+
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_faults_are_caught(name):
     faults, words = PLANTED[name]

@@ -117,7 +117,8 @@ def audit(
       settings: of the chains that estimate log p(x).
       num_steps: of Adam.
       num_step_samples: z of each step.
-      num_samples: z of each ELBO that is reported; a multiple of 50.
+      num_samples: z of q and of the Gaussian for each datum, a multiple of 50: one half chooses
+        between the two, the other is reported.
       learning_rate: of the first step, in standard deviations of q.
       likelihood: that `log_likelihood` has found for the same data; by default it is called here.
       progress_fn: called with (done, in all): first by `log_likelihood`, then with the data.
@@ -171,12 +172,13 @@ def _joined(
 ) -> Audit:
     """Of log weights `[N, num_samples]` under q and under the Gaussian."""
     half = of_gaussian.shape[1] // 2
-    elbo, elbo_se = _mean_of_each(of_q)
+    seen, seen_se = _mean_of_each(of_q[:, :half])
     tried, tried_se = _mean_of_each(of_gaussian[:, :half])
+    elbo, elbo_se = _mean_of_each(of_q[:, half:])
     fresh, fresh_se = _mean_of_each(of_gaussian[:, half:])
-    is_optimized = tried >= elbo
+    is_optimized = tried >= seen
     with np.errstate(invalid="ignore"):
-        is_surely_worse = elbo - tried > _SURE * np.hypot(elbo_se, tried_se)
+        is_surely_worse = seen - tried > _SURE * np.hypot(seen_se, tried_se)
     if is_surely_worse.any():
         warnings.warn(
             f"At {verdicts.rows(is_surely_worse)} q is better than the Gaussian that was "

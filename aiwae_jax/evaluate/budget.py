@@ -17,7 +17,7 @@ from aiwae_jax.types import PyTree
 _SEED = 0  # of the chains where no key is given
 _FEWEST_TEMPERATURES, _MOST_TEMPERATURES = 10, 10_000
 _FEW_TEMPERATURES = 100  # below it chains are better spent on temperatures
-_FEWEST_CHAINS = 4  # that tell their own error
+_FEWEST_CHAINS = 8  # that tell their own error
 
 
 class Pace(NamedTuple):
@@ -131,7 +131,7 @@ def settings_within(
     """Finds the settings of an evaluation that takes `seconds`, by timing a few moves of it.
 
     Chains are those asked for, and of temperatures there are as many as fit, from 10 to 10,000.
-    Where fewer than 100 would fit, chains are halved, to no less than 4, for below that a
+    Where fewer than 100 would fit, chains are halved, to no less than 8, for below that a
     temperature does more than a chain (populations that resample keep theirs); where 10,000 leave
     time, there are more chains.
 

@@ -18,7 +18,6 @@ from aiwae_jax.evaluate import verdicts
 from aiwae_jax.evaluate.likelihood import Likelihood
 
 _FAULTS_NAMED = 3
-_FACTS = ("passed", "faults")  # of a check
 
 
 class Certificate(NamedTuple):
@@ -67,8 +66,7 @@ def certificate(
       look: which look at these data at these parameters it is, from 1 on: the k-th one spends
         `delta` / (k (k + 1)), which is `delta` in all. None for the only one there will ever be,
         of settings chosen elsewhere (by `reach_gap` on simulated data, say), which spends it whole.
-      check: what a check of the start found, with `passed` and `faults`, as an object or a mapping;
-        where it failed there is no bound.
+      check: what `evaluate.check` found, or its `describe()`; where it failed there is no bound.
 
     Raises:
       TypeError: for what is no `Likelihood`, or a `look` that is no integer.
@@ -103,18 +101,21 @@ def certificate(
 
 def _reason(likelihood: Likelihood, check: Any) -> str | None:
     """Why nothing can be certified, if nothing can."""
+    if likelihood.is_upper_bound:
+        return "these chains ran in reverse: their estimates bound log p(x) from above"
     if not likelihood.is_unbiased:
         return "the step sizes were adapted on the reported chains, whose weights are biased"
     if check is not None:
-        found = check if isinstance(check, Mapping) else {n: getattr(check, n) for n in _FACTS}
+        found = check if isinstance(check, Mapping) else check.describe()
         if not found["passed"]:
             faults = "; ".join(str(fault).rstrip(".") for fault in found["faults"][:_FAULTS_NAMED])
             return f"the check of the start failed{': ' if faults else ''}{faults}"
     is_coarse = ~(likelihood.rounding <= verdicts.LARGEST_ROUNDING)
     if is_coarse.any():
         return (
-            f"the log densities of {verdicts.rows(is_coarse)} are so large that neighbouring "
-            f"numbers differ by more than {verdicts.LARGEST_ROUNDING:g} nats"
+            f"the log densities of {verdicts.rows(is_coarse)} are so large, or sums of terms so "
+            f"large, that neighbouring numbers differ by more than {verdicts.LARGEST_ROUNDING:g} "
+            "nats"
         )
     is_none = ~(likelihood.log_likelihood < math.inf)
     if is_none.any():

@@ -43,12 +43,16 @@ _OF_START = Words(
     "score over its own draws is not 0",
     "`sample` and `log_prob` of what `start` returns disagree about the scale of z, or its "
     "gradient has a wrong sign",
+    "`sample` and `log_prob` of what `start` returns disagree about how coordinates of z depend on "
+    "each other",
 )
 _OF_JOINT = Words(
     "`sample`",
     "`sample` does not draw from `log_joint`: the mean of its score in z is not 0",
     "`sample` does not draw from `log_joint`: the scale of z, or what x says of it, is another "
     "(another order of z, other weights), or its gradient has a wrong sign",
+    "`sample` does not draw from `log_joint`: coordinates of z, or what x says of them, depend on "
+    "each other otherwise",
     "`sample` does not draw from `log_joint`: x varies given z more or less than it says",
 )
 

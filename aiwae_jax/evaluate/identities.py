@@ -1,11 +1,13 @@
 """Score identities: what gradients of a log density must average to over its own draws.
 
-For z ~ p, smooth and positive on all of R^D (Stein's identity, for h = 1 and h = z - c), and
-Bartlett's second identity along a direction v:
+For z ~ p, smooth and positive on all of R^D (Stein's identity, for h = 1, h = z_i - c_i and
+h = u·(z - c)), and Bartlett's second identity along a direction v:
 
-    E[∂_i log p] = 0,   E[(z_i - c_i) ∂_i log p] = -1,   E[(v·∇log p)² + vᵀ(∇² log p)v] = 0.
+    E[∂_i log p] = 0,   E[(z_i - c_i) ∂_i log p] = -1,   E[u·(z - c) v·∇log p] = -u·v,
+    E[(v·∇log p)² + vᵀ(∇² log p)v] = 0.
 
-The first sees a mean, the second a scale, and of p(x, z) the third sees the scale of x given z.
+The first sees a mean, the second a scale, the third how coordinates depend on each other, and of
+p(x, z) the fourth sees the scale of x given z.
 None sees a constant factor. A density with an edge or a jump need not obey them.
 """
 
@@ -28,6 +30,7 @@ _LEAST_EFFECTIVE = 50.0  # draws that decide a mean; fewer are a tail that nobod
 _FEWEST_BATCHES = 4
 _NORMAL_IQR = 1.349
 _NUM_PROBED = 4  # coordinates whose edges are looked for
+_NUM_PAIRS = 4  # of directions u and v
 
 
 class Draws(NamedTuple):
@@ -51,12 +54,14 @@ class Words(NamedTuple):
       name: of the density and of its draws.
       shift: what is wrong where the first identity fails.
       scale: where the second does.
-      curvature: where the third does.
+      shear: where the third does.
+      curvature: where the fourth does.
     """
 
     name: str
     shift: str
     scale: str
+    shear: str
     curvature: str = ""
 
 
@@ -96,11 +101,21 @@ def _terms(draws: Draws) -> dict[str, np.ndarray]:
     scales = (draws.z - centre) * draws.score + 1.0
     total = scales.mean(axis=2, keepdims=True)
     found = {"shift": draws.score * scale, "scale": np.concatenate([scales, total], axis=2)}
+    if draws.z.shape[2] > 1:
+        u, v = _directions(draws.z.shape[2])
+        along, scores = (draws.z - centre) / scale, draws.score * scale
+        found["shear"] = (along @ u) * (scores @ v) + (u * v).sum(axis=0)
     if draws.curvature is not None:
         squares, curvatures = draws.curvature[..., :1], draws.curvature[..., 1:]
         unit = squares.mean(axis=1, keepdims=True) + 1e-30
         found["curvature"] = (squares + curvatures) / unit
     return found
+
+
+def _directions(num: int) -> np.ndarray:
+    """Pairs of unit vectors, `[2, D, _NUM_PAIRS]`, the same ones always."""
+    found = np.random.default_rng(0).normal(size=(2, num, _NUM_PAIRS))
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 class _Means(NamedTuple):
@@ -181,6 +196,7 @@ def _verdict(
     of_name = {
         "shift": f"mean of the score of {words.name}",
         "scale": f"scale of {words.name}",
+        "shear": f"dependence between coordinates of {words.name}",
         "curvature": f"curvature of {words.name}",
     }[name]
     # Of what is off the largest, else of all the one that is off by most of its errors.
@@ -194,8 +210,11 @@ def _verdict(
         why = "a few draws of its tail decide it"
         text = f"the {of_name} cannot be told ({measured}): {why}."
         return Finding(of_name, statistic, error, None, text)
+    has_coordinates = name in ("shift", "scale")
     num_coordinates = means.mean.shape[1] - (name == "scale")
     order = np.argsort(-np.abs(means.deviation[row, :num_coordinates]))[:_NUM_PROBED]
+    if name == "shear":
+        order = range(min(witnesses_fn(int(row)).z.shape[-1], 4 * _NUM_PROBED))
     coordinates = [] if name == "curvature" else [int(i) for i in order]
     roughness = smoothness.roughness(
         witnesses_fn(int(row)), coordinates, with_kinks=name == "curvature"
@@ -207,7 +226,7 @@ def _verdict(
         )
         # A kink is common, in priors and in networks, and the other two have seen the scale of z.
         return Finding(of_name, statistic, error, None, text, is_doubtful=name != "curvature")
-    where = "" if name == "curvature" else _place(int(place), num_coordinates, is_off)
+    where = _place(int(place), num_coordinates, is_off) if has_coordinates else ""
     reason = getattr(words, name)
     return Finding(of_name, statistic, error, False, f"{reason} ({measured}{where}).")
 

@@ -41,11 +41,13 @@ class Likelihood(NamedTuple):
       is_unbiased: False if the step sizes were adapted on these very chains.
       is_broken: `[N]` data whose estimates say nothing: more than half of the moves were rejected
         for a non-finite energy, or more than 9 of 10 chains ended with weight zero.
-      rounding: `[N]` by how much neighbouring numbers differ where a datum's log densities lie,
-        nats: no estimate is more exact.
+      rounding: `[N]` by how much neighbouring numbers differ where a datum's log densities lie, or
+        log densities at neighbouring points, nats: no estimate is more exact.
       is_reliable: `[N]` whether an estimate can be relied on, as far as its chains can tell: by
         their standard error, effective sample size, spread, dead chains and rounding, and the
-        thresholds of `Settings`. No verdict sees a mode that no chain found.
+        thresholds of `Settings`; none can where chains hardly move on a part of the path. No
+        verdict sees a mode that no chain found.
+      is_upper_bound: whether the chains ran in reverse, from exact latents.
     """
 
     log_likelihood: np.ndarray
@@ -62,6 +64,7 @@ class Likelihood(NamedTuple):
     is_broken: np.ndarray
     rounding: np.ndarray
     is_reliable: np.ndarray
+    is_upper_bound: bool = False
 
     def of_first(self, num: int) -> "Likelihood":
         """The estimates of the first `num` data; what is of all of them stays as it is."""
@@ -187,6 +190,10 @@ def _joined(
     effective_sample_size = joined(lambda r: r.effective_sample_size)
     is_broken = verdicts.is_broken(num_nonfinite, num_zero, settings.num_chains, num_moves)
     log_weight_variance = joined(lambda r: r.log_weight_variance)
+    acceptance = averaged(lambda r: r.acceptance)
+    is_moving = (
+        verdicts.slowest(acceptance) >= verdicts.LEAST_ACCEPTANCE * settings.target_acceptance
+    )
     is_reliable = verdicts.is_reliable(
         standard_errors, effective_sample_size, log_weight_variance, num_zero, rounding, settings
     )
@@ -196,7 +203,7 @@ def _joined(
         effective_sample_size=effective_sample_size,
         log_weight_variance=log_weight_variance,
         plan=plan if is_frozen else plan._replace(step_sizes=averaged(lambda r: r.step_sizes)),
-        acceptance=averaged(lambda r: r.acceptance),
+        acceptance=acceptance,
         path_sample_size=averaged(lambda r: r.path_sample_size),
         num_nonfinite=int(num_nonfinite.sum()),
         num_zero_weight=int(num_zero.sum()),
@@ -204,7 +211,8 @@ def _joined(
         is_unbiased=is_frozen,
         is_broken=is_broken,
         rounding=rounding,
-        is_reliable=is_reliable & ~is_broken,
+        is_reliable=is_reliable & ~is_broken & is_moving,
+        is_upper_bound=direction < 0,
     )
 
 

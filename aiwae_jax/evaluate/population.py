@@ -29,8 +29,9 @@ class Annealed(NamedTuple):
       effective_sample_size: `[B]` of these, in chains.
       log_weight_variance: `[B]` nats², over their weights that are not zero.
       num_zero_weight: `[B]` chains of weight zero.
-      rounding: `[B]` by how much neighbouring numbers of the chains' dtype differ where log f_0 or
-        log f_n is largest at the end of a chain that counts, nats: no estimate is more exact.
+      rounding: `[B]` nats: by how much neighbouring numbers of the chains' dtype differ where log
+        f_0 or log f_n is largest at the end of a chain that counts, or log f_n at neighbouring
+        points, whatever is more: no estimate is more exact.
       step_sizes: `[T-2]` or `[T-2, D]` as used, or as adapted after each move.
       acceptance: `[T-2]` of the chains whose weight is not zero.
       work_variance: `[T-2]` of log f_n - log f_0 at each β, nats².
@@ -180,12 +181,13 @@ def run(
     # The last weight increment.
     if last_fn is not None:
         last_fn(programs.reweighted(states, course.betas[-1]), x)
-    finished = processes.fetch(programs.finish(states, course.betas[-1], program=program))
+    finished = programs.finish(states, course.betas[-1], x, functions, program=program)
+    finished = processes.fetch(finished)
     finished = jax.tree.map(lambda a: a[:num_data], finished)
-    (common, log_mean_weight), *statistics, largest = finished
+    (common, log_mean_weight), *statistics, largest, roughness = finished
     return Annealed(
         np.float64(common) + log_mean_weight,
         *statistics,
-        np.spacing(largest).astype(np.float64),
+        np.maximum(np.spacing(largest), roughness).astype(np.float64),
         *found,
     )

@@ -218,14 +218,16 @@ def reweighted(states, beta):
 
 
 @partial(jax.jit, static_argnames="program")
-def finish(states, beta, *, program):
+def finish(states, beta, x, functions, *, program):
     """The last weight increment, and each datum's statistics over its independent draws.
 
     The log mean weight comes as two terms, for the host to add in float64.
     """
     per_draw = program.num_chains // program.num_draws
+    is_binary = moves.MOVES[program.move].latents == "binary"  # whose numbers have no neighbours
 
-    def finish_datum(states):
+    def finish_datum(states, x):
+        path = paths.SPACES[program.chain_space](*functions, x)
         states = jax.vmap(lambda state: ais.reweight(ais.recenter(state), beta))(states)
         common, log_weights = states.log_weight_sum.split()
         energies = jnp.stack([states.initial.log_density, states.target.log_density])
@@ -240,6 +242,27 @@ def finish(states, beta, *, program):
             _variance(draws),
             jnp.sum(log_weights == -jnp.inf),
             jnp.max(jnp.where(counts, jnp.abs(energies), 0.0)),
+            0.0 if is_binary else _roughness(path.log_target, states, counts[1]),
         )
 
-    return jax.vmap(finish_datum)(states)
+    return jax.vmap(finish_datum)(states, x)
+
+
+def _roughness(log_density_fn, states, counts):
+    """By how much log f_n of a datum's chains differs between neighbouring numbers, `[]` nats.
+
+    Root mean square, less what its gradient explains: digits that are lost inside of it, where
+    large terms cancel, do not show in the size of the result.
+    """
+    position, force = states.position, states.target.force
+    signs = jnp.where(jnp.arange(position.shape[-1]) % 2 == 0, 1.0, -1.0).astype(position.dtype)
+    found = []
+    for pattern in (jnp.ones_like(signs), signs):
+        towards = jnp.broadcast_to(pattern * jnp.inf, position.shape)
+        neighbours = jnp.nextafter(position, towards)
+        explained = jnp.sum((neighbours - position) * force, axis=-1)
+        values = [jax.vmap(log_density_fn)(each) for each in (neighbours, position)]
+        rest = values[0] - values[1] - explained
+        found.append(jnp.where(counts & jnp.isfinite(rest), jnp.square(rest), 0.0))
+    num = jnp.maximum(jnp.sum(counts), 1).astype(position.dtype)
+    return jnp.sqrt(sum(map(jnp.sum, found)) / (len(found) * num))

@@ -168,7 +168,8 @@ class Settings:
     largest_rounding: float = options.option(
         verdicts.LARGEST_ROUNDING,
         flag="eval_largest_rounding",
-        help="Nats: one whose log densities are so large that neighbouring numbers differ by more "
+        help="Nats: one whose log densities are so large, or sums of terms so large, that "
+        "neighbouring numbers differ by more "
         "is marked likewise. Default 0.05.",
         above=0,
     )

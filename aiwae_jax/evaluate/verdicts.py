@@ -10,6 +10,9 @@ MOST_BROKEN_MOVES = 0.5  # share of a datum's moves that may be rejected for a n
 MOST_DEAD_CHAINS = 0.9  # share of a datum's chains that may end with weight zero
 LARGEST_ERROR = 0.5  # nats, standard error of an estimate that can be relied on
 LARGEST_ROUNDING = 0.05  # nats between neighbouring numbers where a log density lies
+LEAST_ACCEPTANCE = 0.5  # of the wanted one, over any twentieth of the path
+_STRETCH = 20
+_SHORTEST_STRETCH = 10  # moves
 _FEWEST_CHAINS = 4  # that an estimate rests on in effect, and an eighth of all at least
 _NUM_NAMED = 5
 _WHAT_TO_LOOK_AT = (
@@ -70,6 +73,17 @@ def is_reliable(
     )
 
 
+def slowest(acceptance: np.ndarray) -> float:
+    """The smallest mean of `[T-2]` acceptances over a twentieth of the path; 1 of a few moves.
+
+    Chains that hardly move lag behind the temperatures, all alike, and agree with each other.
+    """
+    length = max(_SHORTEST_STRETCH, len(acceptance) // _STRETCH)
+    if len(acceptance) < 2 * length:
+        return 1.0
+    return float(np.convolve(acceptance, np.full(length, 1.0 / length), mode="valid").min())
+
+
 def warn_of_unreliable(found: Any, settings: Any) -> None:
     """Warns, once, of data whose estimates are unreliable for no worse reason than their chains."""
     is_coarse = found.rounding > settings.largest_rounding
@@ -79,8 +93,9 @@ def warn_of_unreliable(found: Any, settings: Any) -> None:
             f"The estimates of {rows(is_bad)} are unreliable, and so is their mean: standard "
             f"errors up to {np.nanmax(found.standard_errors[is_bad]):.2g} nats, effective sample "
             f"sizes down to {found.effective_sample_size[is_bad].min():.1f} of "
-            f"{settings.num_chains} chains. Raise `num_temperatures`, now "
-            f"{settings.num_temperatures:,}, or start from a closer distribution.",
+            f"{settings.num_chains} chains, acceptance down to {slowest(found.acceptance):.2f}. "
+            f"Raise `num_temperatures`, now {settings.num_temperatures:,}, or start from a closer "
+            "distribution.",
             stacklevel=4,
         )
 
@@ -113,7 +128,8 @@ def warn_of_rounding(found: Sequence[Any], settings: Any) -> None:
     is_coarse = rounding > settings.largest_rounding
     if is_coarse.any():
         warnings.warn(
-            f"The log densities of {rows(is_coarse)} are so large that neighbouring numbers differ "
+            f"The log densities of {rows(is_coarse)} are so large, or sums of terms so large, that "
+            "neighbouring numbers differ "
             f"by up to {rounding.max():.2g} nats, which their estimates inherit. Leave constants "
             "out of `log_joint` and add them afterwards, or set JAX_ENABLE_X64=1.",
             stacklevel=4,

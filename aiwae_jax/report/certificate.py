@@ -25,6 +25,10 @@ LEDGER = "looks.json"
 DELTA = 0.05  # that the bound is missed
 _AFTER_A_WHOLE = 1.5 * DELTA  # δ, and the sum of δ/(k(k+1)) from k = 2 on
 _LEDGER_ADVICE = "it counts the looks at this run's data: restore it"
+_OF_NO_CHAIN = (
+    *("largest_error", "least_sample_size", "most_dead_chains", "largest_rounding"),
+    *("num_pilot_data", "num_pilot_chains", "num_pilot_rounds", "conditional_sample_size"),
+)
 _OF_PLAN = "plan_"  # before the fields of a plan in evaluation.npz
 
 
@@ -47,11 +51,18 @@ class Subject(NamedTuple):
     def of(
         cls, params: Params, rows: np.ndarray, settings: Mapping[str, Any], plan: evaluate.Plan
     ) -> "Subject":
-        """Hashes them; `settings` as JSON has them."""
+        """Hashes them; `settings` as JSON has them.
+
+        Settings that change no chain are left out, verdicts' thresholds and what the pilots did,
+        whose plan is hashed itself: with them one could try keys.
+        """
+        of_chains = {name: value for name, value in settings.items() if name not in _OF_NO_CHAIN}
+        if of_chains.get("start", "") is None:
+            of_chains["start"] = "posterior"  # which is the default
         return cls(
             fingerprint.sha256(params.theta, params.phi),
             fingerprint.sha256(rows),
-            _sha256(settings),
+            _sha256(of_chains),
             fingerprint.sha256(_fields_of(plan)),
         )
 
@@ -159,9 +170,18 @@ def state(where: pathlib.Path, evidence: Evidence, check: Mapping[str, Any] | No
         look=None if is_whole and number == 1 else number,
         check=check,
     )
-    if is_whole and number > 1:
+    if is_whole and len(looks) > 1:
         found = found._replace(delta=_AFTER_A_WHOLE)
     return Stated(found, number)
+
+
+def spends(look: int) -> list[tuple[float, float]]:
+    """What look number `look` may spend, and the δ that it is a part of."""
+    each = DELTA / (look * (look + 1))
+    shared = [(each, DELTA)]
+    if look == 1:
+        return [*shared, (DELTA, DELTA), (DELTA, _AFTER_A_WHOLE)]
+    return [*shared, (each, _AFTER_A_WHOLE)]
 
 
 def arrays_of(plan: evaluate.Plan) -> dict[str, np.ndarray]:

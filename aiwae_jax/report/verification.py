@@ -20,7 +20,7 @@ from aiwae_jax.train.run import Run
 
 _STANDARD_ERRORS = 4.0  # within which estimates of another machine lie
 _ADVICE = "it is no certificate"
-_NEEDED = ("nll_test", "standard_error_test")
+_NEEDED = ("nll_test", "standard_error_test", "is_reliable_test")
 _NEEDED += ("plan_betas", "plan_step_sizes", "plan_num_gradients")
 
 
@@ -154,8 +154,14 @@ def verify(
                 f"{path} is of other {name} than are here: the SHA-256 differ."
             )
     nll = arrays["nll_test"]
-    if content["settings"].get("adapt") != "pilot" or not 0 < content["spent"] <= content["delta"]:
+    spends = certificate.spends(content["look"])
+    if content["settings"].get("adapt") != "pilot" or (
+        (content["spent"], content["delta"]) not in spends
+    ):
         raise files.RefusedError(f"{path} is of chains that bound nothing with its probability.")
+    num_unreliable = int((~arrays["is_reliable_test"]).sum())
+    if content["num_unreliable"] != num_unreliable:
+        raise files.RefusedError(f"{path} is of {num_unreliable} unreliable data, not as it says.")
     bound = certificate.bound_of(nll, content["spent"])
     if (len(nll), bound) != (content["num_data"], content["nll_at_most"]):
         raise files.RefusedError(
