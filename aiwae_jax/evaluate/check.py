@@ -63,10 +63,11 @@ def check(target: Target, x: PyTree, *, key: jax.Array | None = None) -> Check:
 
     - At a few draws: values and gradients are finite, and gradients are the slopes of the values.
     - Under z ~ `start(x)`: E[∂_i log q] = 0 and E[(z_i - c) ∂_i log q] = -1 (Stein's identity), so
-      that its draws are those of its density, up to a constant.
+      that its draws are those of its density, up to a constant; and E[u·(z - c) v·∇log q] = -u·v
+      along a few pairs of directions, which sees how coordinates depend on each other.
     - Its constant: exactly, by the Jacobian of `transport`, where there is one; elsewhere log Z by
       short chains between it and a Gaussian that is fitted to its draws.
-    - Under (x, z) ~ `sample`: the same two identities of log p(x, z) in z, and E[(v·∇log p)²] =
+    - Under (x, z) ~ `sample`: the same identities of log p(x, z) in z, and E[(v·∇log p)²] =
       -E[vᵀ(∇² log p)v] (Bartlett), which sees how x varies given z.
 
     Each holds within 5 standard errors, of 10,000 draws for each of 4 data where 1.5 seconds
