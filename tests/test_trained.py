@@ -93,6 +93,19 @@ def test_grey_levels_are_drawn_as_bits_once_by_the_key(bernoulli):
     assert (bernoulli.rows(grey, jax.random.key(4)) != bits).any()
 
 
+def test_levels_of_another_scale_are_refused_and_not_read_as_blank(bernoulli):
+    trained = dataclasses.replace(bernoulli, max_level=255.0)
+    size = trained.data_size
+    fractions = np.linspace(0.0, 1.0, 2 * size, dtype=np.float32).reshape(2, size)
+    bits = (fractions > 0.5).astype(np.uint8)
+    with pytest.raises(ValueError, match="holds fractions up to 1, and the model was trained on"):
+        trained.rows(fractions)
+    with pytest.warns(UserWarning, match="levels 0 and 1 of 255 alone, which are nearly black"):
+        trained.rows(bits)
+    np.testing.assert_array_equal(trained.rows(bits.astype(bool)), bits)
+    assert not trained.rows(np.zeros((1, size), np.uint8)).any()
+
+
 def test_a_row_is_bits_or_levels_whatever_stands_beside_it(bernoulli):
     levels = dataclasses.replace(bernoulli, max_level=255.0)
     width = levels.data_size
@@ -101,7 +114,8 @@ def test_a_row_is_bits_or_levels_whatever_stands_beside_it(bernoulli):
     both = levels.rows(np.concatenate([dark, light]))
     np.testing.assert_array_equal(both[:1], levels.rows(dark))  # floats of 0 and 1 are bits
     np.testing.assert_array_equal(both[0], dark[0])
-    drawn = levels.rows(dark.astype(np.uint8))  # a level of 1 of 255 is nearly always 0
+    with pytest.warns(UserWarning, match="nearly black"):
+        drawn = levels.rows(dark.astype(np.uint8))  # a level of 1 of 255 is nearly always 0
     np.testing.assert_array_equal(drawn, np.zeros((1, width)))
 
 

@@ -9,7 +9,7 @@ from absl import flags as absl_flags
 from aiwae_jax import data, report, train
 from aiwae_jax.cli import command, flags, likelihood
 from aiwae_jax.options import check, option
-from aiwae_jax.report import verification
+from aiwae_jax.report import certificate, verification
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
         fv, argv, "Checks a certificate: aiwae verify RUN/certificate.json", arguments=("FILE",)
     )
     checking, path = flags.make(fv, Checking), pathlib.Path(name).expanduser().absolute()
+    path = path / certificate.NAME if path.is_dir() else path
     number = verification.read(path)["repeat"]["number"]
 
     run_folder = path.parent.parent if path.parent.name == f"repeat_{number}" else path.parent

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -170,6 +171,27 @@ def _draw(key: chex.PRNGKey, rows: chex.Array, *, max_level: float | None) -> ch
 def as_floats(rows: chex.Array) -> chex.Array:
     """The same numbers in JAX's floating-point type."""
     return jnp.asarray(rows).astype(jax.dtypes.canonicalize_dtype(float))
+
+
+def check_scale(x: np.ndarray, max_level: float) -> None:
+    """Refuses fractions, and warns of bits, where levels go beyond 1: they would be blank.
+
+    Raises:
+      DataError: for the former.
+    """
+    known = x[np.isfinite(x)]
+    if max_level <= 1.0 or not known.any() or known.min() < 0.0 or known.max() > 1.0:
+        return
+    if ((known > 0.0) & (known < 1.0)).any():
+        raise DataError(
+            f"`x` holds fractions up to 1, and the model was trained on levels up to "
+            f"{max_level:g}: multiply them by {max_level:g}."
+        )
+    warnings.warn(
+        f"`x` holds levels 0 and 1 of {max_level:g} alone, which are nearly black; if they are "
+        "bits, pass floats or booleans.",
+        stacklevel=4,
+    )
 
 
 def binarize(key: chex.PRNGKey, levels: chex.Array, max_level: float) -> chex.Array:

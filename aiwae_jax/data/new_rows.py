@@ -59,6 +59,9 @@ def _chosen(path: pathlib.Path, content: Content, columns: Sequence[str]) -> Con
         raise DataError(
             f"{path} has no column {missing[0]!r}, one of the {len(columns)} that are needed."
         )
+    twice = [name for name in columns if content.columns.count(name) > 1]
+    if twice:
+        raise DataError(f"{path} has several columns {twice[0]!r}, of which one is needed.")
     places = [content.columns.index(name) for name in columns]
     categories = {n: c for n, c in (content.categories or {}).items() if n in columns}
     return content._replace(

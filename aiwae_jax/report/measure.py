@@ -299,7 +299,7 @@ def measure(
     # What evaluation.npz holds beside the images.
     arrays = {
         "betas": chosen.plan.betas,
-        "step_sizes": likelihood.plan.step_sizes,
+        "step_sizes": _of_moves(likelihood.plan.step_sizes),
         "acceptance": likelihood.acceptance,
         "path_sample_size": likelihood.path_sample_size,
         "activity": activity,
@@ -313,6 +313,13 @@ def measure(
     of_test = likelihood.of_first(num)
     evidence = certificate.Evidence(subject, chains, of_test, chunk_size, is_chosen_elsewhere)
     return Measured(entries, arrays, evidence)
+
+
+def _of_moves(step_sizes: np.ndarray) -> np.ndarray:
+    """One step size of each move, `[T-2]`: of `[T-2, D]` the geometric mean over coordinates."""
+    if step_sizes.ndim == 1:
+        return step_sizes
+    return np.exp(np.log(step_sizes).mean(axis=1))
 
 
 def _describe_chains(

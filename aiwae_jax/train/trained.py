@@ -13,7 +13,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from aiwae_jax import checks, evaluate
-from aiwae_jax.data.dataset import DataError, as_floats, binarize
+from aiwae_jax.data.dataset import DataError, as_floats, binarize, check_scale
 from aiwae_jax.evaluate.of_missing import check_removed
 from aiwae_jax.runs import progress
 from aiwae_jax.train import export, imputation, of_rows
@@ -83,7 +83,8 @@ class Trained:
         Args:
           x: `[N, X]`; 0s and 1s may be integers. Of a model of grey levels uint8 are levels in
             [0, `max_level`], as in a data set; so are rows of other numbers in which any is neither
-            0 nor 1, and rows of 0s and 1s are bits.
+            0 nor 1, and rows of 0s and 1s are bits. Where levels go beyond 1, fractions
+            alone are refused, and uint8 up to 1 warned of.
           key: that draws levels as bits, each row with a key of its own.
 
         Raises:
@@ -97,6 +98,7 @@ class Trained:
             is_levels = ~(np.isin(found, (0, 1)) | is_gap).all(axis=1)
             is_levels |= getattr(x, "dtype", None) == np.uint8
         if is_levels.any():
+            check_scale(found, self.max_level)
             keys = jax.random.split(_or_default(key), len(found))
             draw = jax.vmap(partial(binarize, max_level=self.max_level))
             with np.errstate(invalid="ignore"):
