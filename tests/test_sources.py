@@ -200,3 +200,22 @@ def test_a_large_file_is_said_to_be_read(tmp_path, capsys):
         sources.say_reading(where)
         captured = capsys.readouterr()
         assert (captured.err, captured.out) == (line, "")
+
+
+def test_numbers_in_another_spelling_are_no_categories_though_some_repeat(tmp_path):
+    path = tmp_path / "spelt.csv"
+    for spell in ("2024-01-{:02}".format, "{}.5%".format, "1,{:03}.25".format):
+        rows = [f'{number}.5,"{spell(max(number, 1))}"' for number in range(28)]  # one twice
+        path.write_text("\n".join(["income,when", *rows]))
+        with pytest.raises(data.DataError, match=r"column 'when' holds text, 27 .* in 28 rows"):
+            data.from_file(path)
+    path.write_text("\n".join(["income,town", *(f"{n}.5,town {n % 9}" for n in range(28))]))
+    assert len(data.from_file(path).categories["town"]) == 9
+
+
+def test_what_a_file_is_taken_for_is_said(tmp_path):
+    path = tmp_path / "plain.csv"
+    path.write_text("\n".join(f"{n}.5,{n * n}.25" for n in range(20)))
+    assert "columns: 2, without names" in sources.describe(data.from_file(path))
+    path.write_text("\n".join(["income,town", *(f"{n}.5,{'abc'[n % 3]}" for n in range(28))]))
+    assert sources.describe(data.from_file(path)).endswith("categories: town (3)")

@@ -12,6 +12,7 @@ from aiwae_jax.options import check, option
 from aiwae_jax.parallel import processes
 
 _LARGE = 50e6  # bytes, of which text takes some seconds
+_MOST_NAMED = 10  # columns of categories
 _NAMES = ", ".join(data.NAMES)
 WHAT = f"one of {_NAMES}, or a file of yours: {data.KNOWN_FILES}"
 
@@ -130,7 +131,14 @@ def _size(where: str | os.PathLike) -> str:
 def describe(dataset: data.Dataset) -> str:
     """Says which data they are, and what their values are taken for."""
     what = "rows" if dataset.image_shape is None else "images"
-    return (
+    words = (
         f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test {what} "
         f"({dataset.source})\nvalues: {dataset.in_words()}"
     )
+    if dataset.image_shape is None and dataset.columns is None:
+        words += f"\ncolumns: {dataset.train.shape[1]}, without names"
+    if dataset.categories:
+        counts = [f"{name} ({len(each)})" for name, each in dataset.categories.items()]
+        more = ", ..." if len(counts) > _MOST_NAMED else ""
+        words += f"\ncategories: {', '.join(counts[:_MOST_NAMED])}{more}"
+    return words

@@ -18,6 +18,7 @@ TEST_SHARE = 0.2  # where nothing is said
 _SPLIT_SEED = 0  # the split is the data's, the same for every seed of training
 _NAMED = {"label": "labels", "layer": "layers"}
 _MOST_CATEGORIES = 256
+_FEW_CATEGORIES = 10
 
 
 def split_rows(num_rows: int, test_share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -200,12 +201,18 @@ def _check_categories(path: pathlib.Path, content: Content) -> None:
     """Refuses words that are names of rows, or free text, and no categories."""
     num_rows = len(content.rows)
     for name, words in (content.categories or {}).items():
-        if len(words) > _MOST_CATEGORIES or len(words) == num_rows > 1:
+        # Dates, percentages, thousands with a comma: with a digit in each, and mostly different.
+        is_spelt = len(words) > max(_FEW_CATEGORIES, num_rows / 2) and all(map(_has_digit, words))
+        if is_spelt or len(words) > _MOST_CATEGORIES or len(words) == num_rows > 1:
             raise DataError(
                 f"{path}: column {name!r} holds text, {len(words)} different ones in {num_rows} "
                 f"rows ({words[0]!r} say), which is no number and no category; leave the column "
                 "out, or make it the `label`."
             )
+
+
+def _has_digit(word: str) -> bool:
+    return any(character.isdigit() for character in word)
 
 
 def _with_labels(path: pathlib.Path, content: Content) -> Content:

@@ -15,11 +15,11 @@ errors of five runs, and of what they stated. `PYTHONPATH=. python results/evide
 makes this page anew, and with `--without_rivals` only ours.
 """
 _AFTER = """
-What it says: our stated errors are of the size of the errors in every row, and where plans are too coarse the
-verdict is "unreliable"; BlackJAX's are up to 12 times too small there. Where the path is easy, BlackJAX has the
-smaller errors at equal gradients: a single datum's pilots take four fifths of ours, where it has ten to a hundred
-times as many particles. The aim for the sharp rows (0.1 nats at five times the gradients by hand) is *not*
-reached.
+What it says: our stated errors are of the size of the errors in every row, and where plans are too
+coarse the verdict is "unreliable"; BlackJAX's are up to 12 times too small there. Where the path is
+easy, BlackJAX has the smaller errors at equal gradients: a single datum's pilots take four fifths
+of ours, where it has ten to a hundred times as many particles. The aim for the sharp rows (0.1 nats
+at five times the gradients by hand) is *not* reached.
 
 What each had to be given, the same for all rows:
 
