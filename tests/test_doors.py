@@ -505,7 +505,6 @@ def test_the_default_space_names_what_a_store_keeps_as_the_choice_does():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"z": {"a": jnp.zeros(2)}}, r"`z` must be an array \[D\] of floats, got dict"),
         ({"z": jnp.zeros(())}, r"`z` must be a vector \[D\], one particle, got shape \[\]"),
         ({"z": jnp.zeros(1)}, r"`log_initial_fn` fails with z of shape \[1\]"),
         ({"z": jnp.zeros(2, int)}, r"`z` must be of floats.*got int32\[2\]"),

@@ -89,6 +89,7 @@ def test_estimates_by_a_frozen_plan_are_unbiased_and_vary_less(plan):
     np.testing.assert_allclose(stated, found.log_likelihood.std(), rtol=0.3)
 
 
+@pytest.mark.slow
 def test_a_resampling_that_forgets_the_mean_weight_is_caught(plan, monkeypatch):
     monkeypatch.setattr(weights, "log_mean_exp", jnp.max)
     jax.clear_caches()

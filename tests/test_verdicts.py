@@ -99,7 +99,7 @@ def test_an_initial_whose_density_is_not_that_of_its_draws_is_found_out():
         assert not enclose(sample_fn, initial=initial, settings=settings).is_possible
 
 
-@pytest.mark.parametrize("num_temperatures", [3, 20])
+@pytest.mark.parametrize("num_temperatures", [3, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("initial", [POSTERIOR, PRIOR])
 def test_exact_draws_are_never_called_impossible(initial, num_temperatures):
     """In 100 to 500 replicates of each of three sizes, cut from one run."""

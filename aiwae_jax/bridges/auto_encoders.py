@@ -92,7 +92,7 @@ def pythae(folder: str | os.PathLike) -> Trained:
         be run, and what `torch` refuses.
     """
     folder = pathlib.Path(folder)
-    config = json.loads((folder / "model_config.json").read_text())
+    config = json.loads((folder / "model_config.json").read_text(encoding="utf-8"))
     if config["name"] != "VAEConfig":
         raise ValueError(f"`folder` must hold a VAE of pythae, got {config['name']!r}.")
     for part in ("encoder", "decoder"):

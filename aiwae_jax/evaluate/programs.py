@@ -255,14 +255,14 @@ def _roughness(log_density_fn, states, counts):
     large terms cancel, do not show in the size of the result.
     """
     position, force = states.position, states.target.force
-    signs = jnp.where(jnp.arange(position.shape[-1]) % 2 == 0, 1.0, -1.0).astype(position.dtype)
-    found = []
-    for pattern in (jnp.ones_like(signs), signs):
-        towards = jnp.broadcast_to(pattern * jnp.inf, position.shape)
-        neighbours = jnp.nextafter(position, towards)
-        explained = jnp.sum((neighbours - position) * force, axis=-1)
-        values = [jax.vmap(log_density_fn)(each) for each in (neighbours, position)]
-        rest = values[0] - values[1] - explained
-        found.append(jnp.where(counts & jnp.isfinite(rest), jnp.square(rest), 0.0))
-    num = jnp.maximum(jnp.sum(counts), 1).astype(position.dtype)
-    return jnp.sqrt(sum(map(jnp.sum, found)) / (len(found) * num))
+    signs = jnp.where(jnp.arange(position.shape[-1]) % 2 == 0, jnp.inf, -jnp.inf)
+    patterns = jnp.stack([jnp.full_like(signs, jnp.inf), signs]).astype(position.dtype)
+    towards = jnp.broadcast_to(patterns[:, None], (2, *position.shape))
+    neighbours = jnp.nextafter(jnp.broadcast_to(position, towards.shape), towards)
+    points = jnp.concatenate([position[None], neighbours])
+    values = jax.vmap(jax.vmap(log_density_fn))(points)
+    explained = jnp.sum((neighbours - position[None]) * force[None], axis=-1)
+    rest = values[1:] - values[:1] - explained
+    squares = jnp.where(counts[None] & jnp.isfinite(rest), jnp.square(rest), 0.0)
+    num = jnp.maximum(2 * jnp.sum(counts), 1).astype(position.dtype)
+    return jnp.sqrt(jnp.sum(squares) / num)
