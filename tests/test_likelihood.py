@@ -383,7 +383,7 @@ def test_adapting_on_the_reported_chain_biases_where_tuned_and_frozen_does_not(m
 
     assert abs(z_score(settings, 20_000, chunk_size=1000)) < 4.0
     quick = lambda rule, acceptance, target: acceptance - target  # noqa: E731
-    monkeypatch.setattr(population, "_log_step_size_change", quick)
+    monkeypatch.setattr(programs, "_log_step_size_change", quick)
     jax.clear_caches()
     start = evaluate.Plan(np.linspace(0.0, 1.0, 20), np.full(18, 0.9), 0)
     try:

@@ -110,7 +110,7 @@ def compiled_functions(module):
     return {name: fn for name, fn in vars(module).items() if isinstance(fn, jax.stages.Wrapped)}
 
 
-ANNEALING, OF_POSTERIOR = map(compiled_functions, (population, posterior))
+ANNEALING, OF_POSTERIOR = map(compiled_functions, (programs, posterior))
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def lowered(monkeypatch):
 
         return call
 
-    for module, functions in ((population, ANNEALING), (posterior, OF_POSTERIOR)):
+    for module, functions in ((programs, ANNEALING), (posterior, OF_POSTERIOR)):
         for name, fn in functions.items():
             monkeypatch.setattr(module, name, lowering(name, fn))
     return modules
@@ -143,7 +143,9 @@ def anneal(functions, space, *options):
     course = population.Course(np.linspace(0.0, 1.0, 3), np.full(1, 0.1))
     chunk = population.Chunk(np.arange(4), IMAGES, 4)
     functions = evaluate.Target(*functions).functions
-    population.run(jax.random.key(0), functions, chunk, course, program)
+    population.run(
+        *(jax.random.key(0), functions, chunk, course, program), last_fn=lambda *ends: None
+    )
 
 
 def functions_of(model, log_joint):
@@ -158,7 +160,7 @@ def functions_of(model, log_joint):
 def test_annealing_lowers_with_forces_in_every_precision(lowered, space, persistence, precision):
     anneal(functions_of(VAE, forces.log_joint_fn(VAE, precision)), space, persistence)
     assert lowered.keys() == ANNEALING.keys()
-    assert ("bf16" in lowered["_anneal"]) == (precision == "bfloat16")
+    assert ("bf16" in lowered["anneal"]) == (precision == "bfloat16")
 
 
 @pytest.mark.parametrize("move", ["langevin", "gibbs", "informed"])
