@@ -83,7 +83,7 @@ def certificate(
     spent = delta
     if look is not None:
         look = checks.integer("look", look, least=1)
-        spent = delta / (look * (look + 1))
+        spent = spent_by(look, delta)
     estimates = np.asarray(likelihood.log_likelihood, np.float64)
     slack = math.log(1.0 / spent) / len(estimates)
     reason = _reason(likelihood, check)
@@ -97,6 +97,11 @@ def certificate(
             )
     num_unreliable = int((~likelihood.is_reliable).sum())
     return Certificate(bound, delta, spent, slack, len(estimates), num_unreliable, reason)
+
+
+def spent_by(look: int, delta: float) -> float:
+    """What the `look`-th look may fail with; over all looks these are `delta`."""
+    return delta / (look * (look + 1))
 
 
 def _reason(likelihood: Likelihood, check: Any) -> str | None:

@@ -212,13 +212,13 @@ def _verdict(
         return Finding(of_name, statistic, error, None, text)
     has_coordinates = name in ("shift", "scale")
     num_coordinates = means.mean.shape[1] - (name == "scale")
-    order = np.argsort(-np.abs(means.deviation[row, :num_coordinates]))[:_NUM_PROBED]
-    if name == "shear":
-        order = range(min(witnesses_fn(int(row)).z.shape[-1], 4 * _NUM_PROBED))
-    coordinates = [] if name == "curvature" else [int(i) for i in order]
-    roughness = smoothness.roughness(
-        witnesses_fn(int(row)), coordinates, with_kinks=name == "curvature"
-    )
+    witnesses, coordinates = witnesses_fn(int(row)), []
+    if has_coordinates:
+        order = np.argsort(-np.abs(means.deviation[row, :num_coordinates]))
+        coordinates = [int(i) for i in order[:_NUM_PROBED]]
+    elif name == "shear":
+        coordinates = list(range(min(witnesses.z.shape[-1], 4 * _NUM_PROBED)))
+    roughness = smoothness.roughness(witnesses, coordinates, with_kinks=name == "curvature")
     if roughness:
         text = (
             f"The {of_name} is {measured}, which need not hold here, for {roughness}: whether its "

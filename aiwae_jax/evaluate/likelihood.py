@@ -191,9 +191,7 @@ def _joined(
     is_broken = verdicts.is_broken(num_nonfinite, num_zero, settings.num_chains, num_moves)
     log_weight_variance = joined(lambda r: r.log_weight_variance)
     acceptance = averaged(lambda r: r.acceptance)
-    is_moving = (
-        verdicts.slowest(acceptance) >= verdicts.LEAST_ACCEPTANCE * settings.target_acceptance
-    )
+    is_moving = verdicts.is_moving(acceptance, settings)
     is_reliable = verdicts.is_reliable(
         standard_errors, effective_sample_size, log_weight_variance, num_zero, rounding, settings
     )

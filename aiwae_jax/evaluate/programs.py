@@ -107,6 +107,11 @@ def _variance(values):
     return jnp.sum(squares) / jnp.maximum(num - 1.0, 1.0)
 
 
+def _reweight(states, beta):
+    """A datum's K chains with their weight increment to `beta`."""
+    return jax.vmap(lambda state: ais.reweight(ais.recenter(state), beta))(states)
+
+
 class Data(NamedTuple):
     """Data of a chunk, as `anneal` takes them."""
 
@@ -166,7 +171,7 @@ def anneal(states, step_size, data, functions, stretch, *, program):
                 knots = jnp.arange(NUM_KNOTS, dtype=dtype)
                 own = own * jnp.exp(jnp.interp(places[i], knots, log_factors.astype(dtype)))
             if program.resampling:
-                states = jax.vmap(lambda state: ais.reweight(ais.recenter(state), betas[i]))(states)
+                states = _reweight(states, betas[i])
                 states = resampling.resample(
                     *(keys, stretch.first + i, states),
                     *(program.num_populations, program.resampling),
@@ -214,7 +219,7 @@ def anneal(states, step_size, data, functions, stretch, *, program):
 @jax.jit
 def reweighted(states, beta):
     """All chains with their weight increment to `beta`."""
-    return jax.vmap(jax.vmap(lambda state: ais.reweight(ais.recenter(state), beta)))(states)
+    return jax.vmap(lambda states: _reweight(states, beta))(states)
 
 
 @partial(jax.jit, static_argnames="program")
@@ -228,7 +233,7 @@ def finish(states, beta, x, functions, *, program):
 
     def finish_datum(states, x):
         path = paths.SPACES[program.chain_space](*functions, x)
-        states = jax.vmap(lambda state: ais.reweight(ais.recenter(state), beta))(states)
+        states = _reweight(states, beta)
         common, log_weights = states.log_weight_sum.split()
         energies = jnp.stack([states.initial.log_density, states.target.log_density])
         counts = (log_weights > jnp.max(log_weights) - _NEGLIGIBLE)[None] & jnp.isfinite(energies)

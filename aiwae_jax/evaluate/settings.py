@@ -221,20 +221,14 @@ class Settings:
             chain_space=self.chain_space or "base",
             momentum_persistence=self.momentum_persistence,
             move=self.move,
-            **self._of_populations(num_chains),
+            resampling=0.0 if num_chains else self.resampling,  # pilots never do
+            num_populations=self.num_populations,
         )
 
-    def _of_populations(self, num_chains: int | None) -> dict[str, float]:
-        """Of the program; pilots, which have another number of chains, do not resample."""
-        if num_chains or not self.resampling:
-            return {}
-        return {"resampling": self.resampling, "num_populations": self.num_populations}
 
-
+OF_VERDICTS = ("largest_error", "least_sample_size", "most_dead_chains", "largest_rounding")
 _VERDICT = {
-    field.name: field.default
-    for field in dataclasses.fields(Settings)
-    if field.name in ("largest_error", "least_sample_size", "most_dead_chains", "largest_rounding")
+    field.name: field.default for field in dataclasses.fields(Settings) if field.name in OF_VERDICTS
 }
 DEFAULT_SETTINGS = Settings()
 PAPER_SETTINGS = Settings(

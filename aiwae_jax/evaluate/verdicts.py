@@ -10,7 +10,7 @@ MOST_BROKEN_MOVES = 0.5  # share of a datum's moves that may be rejected for a n
 MOST_DEAD_CHAINS = 0.9  # share of a datum's chains that may end with weight zero
 LARGEST_ERROR = 0.5  # nats, standard error of an estimate that can be relied on
 LARGEST_ROUNDING = 0.05  # nats between neighbouring numbers where a log density lies
-LEAST_ACCEPTANCE = 0.5  # of the wanted one, over any twentieth of the path
+_LEAST_ACCEPTANCE = 0.5  # of the wanted one, over any twentieth of the path
 _STRETCH = 20
 _SHORTEST_STRETCH = 10  # moves
 _FEWEST_CHAINS = 4  # that an estimate rests on in effect, and an eighth of all at least
@@ -82,6 +82,11 @@ def slowest(acceptance: np.ndarray) -> float:
     if len(acceptance) < 2 * length:
         return 1.0
     return float(np.convolve(acceptance, np.full(length, 1.0 / length), mode="valid").min())
+
+
+def is_moving(acceptance: np.ndarray, settings: Any) -> bool:
+    """Tells whether chains accept half of what is wanted on every stretch of the path."""
+    return slowest(acceptance) >= _LEAST_ACCEPTANCE * settings.target_acceptance
 
 
 def warn_of_unreliable(found: Any, settings: Any) -> None:

@@ -147,9 +147,7 @@ def _build(
 ) -> Likelihood:
     options = dict(part.options)
     if part.name == "categorical" and "num_classes" not in options:
-        codes = np.where(
-            np.isnan(rows), 0.0, rows
-        )  # which are refused later, where they may not be
+        codes = np.where(np.isnan(rows), 0.0, rows)  # gaps are refused elsewhere, if they are
         classes.categorical(2**30).check(codes, name="train", columns=columns)
         most = codes.max(axis=0).astype(int) + 1
         options["num_classes"] = np.maximum(np.maximum(most, num_classes), 2).tolist()

@@ -16,6 +16,8 @@ import jax
 import numpy as np
 
 from aiwae_jax import evaluate, fingerprint
+from aiwae_jax.evaluate.certificate import spent_by
+from aiwae_jax.evaluate.settings import OF_VERDICTS
 from aiwae_jax.report import environment
 from aiwae_jax.runs import config, files
 from aiwae_jax.types import Params
@@ -26,7 +28,7 @@ DELTA = 0.05  # that the bound is missed
 _AFTER_A_WHOLE = 1.5 * DELTA  # δ, and the sum of δ/(k(k+1)) from k = 2 on
 _LEDGER_ADVICE = "it counts the looks at this run's data: restore it"
 _OF_NO_CHAIN = (
-    *("largest_error", "least_sample_size", "most_dead_chains", "largest_rounding"),
+    *OF_VERDICTS,
     *("num_pilot_data", "num_pilot_chains", "num_pilot_rounds", "conditional_sample_size"),
 )
 _OF_PLAN = "plan_"  # before the fields of a plan in evaluation.npz
@@ -177,7 +179,7 @@ def state(where: pathlib.Path, evidence: Evidence, check: Mapping[str, Any] | No
 
 def spends(look: int) -> list[tuple[float, float]]:
     """What look number `look` may spend, and the δ that it is a part of."""
-    each = DELTA / (look * (look + 1))
+    each = spent_by(look, DELTA)
     shared = [(each, DELTA)]
     if look == 1:
         return [*shared, (DELTA, DELTA), (DELTA, _AFTER_A_WHOLE)]
