@@ -149,6 +149,17 @@ def check_columns(x: Any, *, name: str, num_columns: int) -> None:
         raise ValueError(f"`{name}` must have shape [rows, {num_columns}], got {list(x.shape)}.")
 
 
+def check_known_columns(rows: np.ndarray, *, name: str, columns: Sequence[str] | None) -> None:
+    """Raises ValueError for a column of `rows` `[N, X]` in which every value is missing."""
+    is_empty = np.isnan(rows).all(axis=0)
+    if is_empty.any():
+        first = int(np.flatnonzero(is_empty)[0])
+        raise ValueError(
+            f"`{name}` must have a value in every column, got none in "
+            f"{name_of_column(first, columns)}; leave it out."
+        )
+
+
 def check_levels(levels: Any, max_level: float, *, name: str) -> None:
     """Refuses grey levels that are no probabilities when divided by `max_level`.
 

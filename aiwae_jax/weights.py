@@ -103,6 +103,21 @@ def normalize(log_weights: chex.Array) -> chex.Array:
     return weights / jnp.where(is_any, jnp.sum(weights), 1.0)
 
 
+def pick(marks: chex.Array, log_weights: chex.Array) -> chex.Array:
+    """Picks particles at `marks` `[S]` in [0, 1) of their cumulated weights: their places `[S]`.
+
+    Uniform marks pick each with the probability of its weight. None whose weight is zero is picked,
+    whatever rounding does.
+
+    >>> pick(jnp.array([0.1, 0.6, 0.99]), jnp.log(jnp.array([1.0, 1.0, 0.0]))).tolist()
+    [0, 1, 1]
+    """
+    shares = normalize(log_weights)
+    ends = jnp.cumsum(shares)
+    last = len(shares) - 1 - jnp.argmax(shares[::-1] > 0.0)
+    return jnp.minimum(jnp.searchsorted(ends, marks * ends[-1], side="right"), last)
+
+
 def effective_sample_size(log_weights: chex.Array) -> chex.Array:
     """Kish's effective sample size 1 / Σ_k w̃_k², `[]` in [1, K]; 0 when every weight is zero.
 

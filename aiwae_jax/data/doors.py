@@ -126,12 +126,11 @@ def check(dataset: Dataset) -> None:
             f"{size}."
         )
     rows = np.asarray(dataset.train)
-    if dataset.missing and np.isnan(rows).all(axis=0).any():
-        first = int(np.flatnonzero(np.isnan(rows).all(axis=0))[0])
-        raise DataError(
-            "`train` must have a value in every column, got none in "
-            f"{support.name_of_column(first, _names(dataset.columns, rows))}; leave it out."
-        )
+    if dataset.missing:
+        try:
+            support.check_known_columns(rows, name="train", columns=_names(dataset.columns, rows))
+        except ValueError as error:
+            raise DataError(str(error)) from None
     highest = np.nanmax(rows)
     if highest == np.nanmin(rows):
         raise DataError(f"`train` must not be blank, but each of its values is {highest:g}.")

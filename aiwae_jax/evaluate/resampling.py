@@ -61,8 +61,5 @@ def resample(
 def _ancestors(uniform: chex.Array, log_weights: chex.Array) -> chex.Array:
     """`[n]` places of a population's chains by systematic resampling: E[copies] = n·w̃."""
     size = log_weights.shape[0]
-    shares = weights.normalize(log_weights)
-    ends = jnp.cumsum(shares)
-    marks = (uniform + jnp.arange(size, dtype=uniform.dtype)) / size * ends[-1]
-    last = size - 1 - jnp.argmax(shares[::-1] > 0.0)  # rounding must not pick a weight of zero
-    return jnp.minimum(jnp.searchsorted(ends, marks, side="right"), last)
+    marks = (uniform + jnp.arange(size, dtype=uniform.dtype)) / size
+    return weights.pick(marks, log_weights)

@@ -244,12 +244,7 @@ def standardize(
     """
     is_missing = np.isnan(train)
     base.check(np.where(is_missing, 0.0, train), name="train", columns=columns)
-    if is_missing.all(axis=0).any():
-        first = int(np.flatnonzero(is_missing.all(axis=0))[0])
-        raise ValueError(
-            "`train` must have a value in every column, got none in "
-            f"{support.name_of_column(first, columns)}; leave it out."
-        )
+    support.check_known_columns(train, name="train", columns=columns)
     loc, spread = moments(train)
     is_constant = np.nanmax(train, axis=0) == np.nanmin(train, axis=0)
     if is_constant.any():

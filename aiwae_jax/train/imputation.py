@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from aiwae_jax import weights
 from aiwae_jax.evaluate import chunks
 from aiwae_jax.evaluate.particles import WeightedLatents
 
@@ -48,13 +49,12 @@ def _of_rows(keys, z, log_weights, likelihood, ends, *, num_draws, num_kept):
         which_key, draw_key = jax.random.split(key)
         # Equal weights where all are zero; such a row is not reliable.
         log_weights = jnp.where(jnp.max(log_weights) == -jnp.inf, 0.0, log_weights)
-        shares = jnp.cumsum(jax.nn.softmax(log_weights))
-        places = jax.random.uniform(which_key, (num_draws,), shares.dtype, maxval=shares[-1])
-        which = jnp.minimum(jnp.searchsorted(shares, places, side="right"), len(shares) - 1)
+        marks = jax.random.uniform(which_key, (num_draws,), log_weights.dtype)
+        which = weights.pick(marks, log_weights)
         draw_keys = jax.random.split(draw_key, num_draws)
         draws = jax.vmap(lambda key, z: likelihood(z).sample(key))(draw_keys, z[which])
         means = jax.vmap(lambda z: likelihood(z).mean())(z)
-        mean = jnp.sum(jax.nn.softmax(log_weights)[:, None] * means, axis=0)
+        mean = jnp.sum(weights.normalize(log_weights)[:, None] * means, axis=0)
         low, high = jnp.quantile(draws, ends.astype(draws.dtype), axis=0, method="nearest")
 
         # A mean of categories' numbers would mean nothing.
