@@ -190,8 +190,7 @@ def table(
     found = [line(name, nats, num_cells, more) for name, (nats, more) in others.items()]
     for name in _METHODS:
         own = folder / whole.name / name.replace(", ", "-")
-        bounds = {each: trained(name, each, left, 0, own, epochs).stopping.value for each in sizes}
-        best = max(bounds, key=bounds.get)
+        best = tables.best_of(sizes, lambda each: trained(name, each, left, 0, own, epochs))  # noqa: B023
         each = [
             measured(
                 *(trained(name, best, left, seed, own, epochs), test, left.test, seed),

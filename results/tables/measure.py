@@ -158,6 +158,11 @@ def line(name: str, values: np.ndarray, more: str = "") -> dict:
     return {"name": name, "nll": mean, "nll_se": error, "over_seeds": over_seeds, "more": more}
 
 
+def best_of(sizes: Sequence[tuple], train_fn: Callable[[tuple], train.Run]) -> tuple:
+    """The sizes whose training has the largest bound on held-out rows."""
+    return max(sizes, key=lambda each: train_fn(each).stopping.value)
+
+
 def compare(
     name: str,
     sizes: Sequence[tuple],
@@ -174,8 +179,7 @@ def compare(
       measure_fn: `(run, seed)` -> as `measure`.
       num_seeds: of the sizes that were chosen.
     """
-    bounds = {each: train_fn(each, 0).stopping.value for each in sizes}
-    best = max(bounds, key=bounds.get)
+    best = best_of(sizes, lambda each: train_fn(each, 0))
     found = [measure_fn(train_fn(best, seed), seed) for seed in range(num_seeds)]
     gaps = ", ".join(
         f"{f['gap']:.3f} ± {f['gap_se']:.3f} ({f['start']}, T={f['num_temperatures']})"
