@@ -234,8 +234,8 @@ def log_likelihood(
     that exp of the estimates is unbiased for p(x) (unless `settings.adapt` is "paper").
 
     Args:
-      key: consumed. Estimates depend on a datum's number, not on `chunk_size` (except with
-        `adapt="paper"`, whose step size follows the chunk).
+      key: consumed. Estimates depend on a datum's number and not, beyond rounding, on `chunk_size`
+        (except with `adapt="paper"`, whose step size follows the chunk).
       target: log p(x, z), and what the chains start from. Without a `transport` there they live in
         latent space, which warns unless the settings ask for it.
       x: pytree of data with leading axis N.
