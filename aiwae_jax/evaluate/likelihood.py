@@ -193,7 +193,13 @@ def _joined(
     acceptance = averaged(lambda r: r.acceptance)
     is_moving = verdicts.is_moving(acceptance, settings)
     is_reliable = verdicts.is_reliable(
-        standard_errors, effective_sample_size, log_weight_variance, num_zero, rounding, settings
+        standard_errors,
+        effective_sample_size,
+        log_weight_variance,
+        num_zero,
+        rounding,
+        plan.tail_index,
+        settings,
     )
     return Likelihood(
         log_likelihood=direction * joined(lambda r: r.log_mean_weight),

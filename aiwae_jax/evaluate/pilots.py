@@ -55,6 +55,7 @@ class Found(NamedTuple):
       scales: `[S, D]` (`[S]` of binary latents) step sizes but for that factor.
       acceptance: `[B, S]` mean over a datum's chains that still count; NaN where none does.
       work_variance: `[B, S]` of log f_n - log f_0, likewise, nats²; NaN where fewer than two do.
+      work: `[B, S, K]` log f_n - log f_0 of every chain, nats.
       deviations: `[S, D]` of the chains' positions, each datum's around its own mean.
       num_nonfinite: moves rejected for a non-finite energy.
     """
@@ -64,12 +65,13 @@ class Found(NamedTuple):
     scales: np.ndarray
     acceptance: np.ndarray
     work_variance: np.ndarray
+    work: np.ndarray
     deviations: np.ndarray
     num_nonfinite: int
 
 
 _OF_MOVES = ("betas", "scales", "deviations")
-_OF_DATA = ("log_step_sizes", "acceptance", "work_variance")
+_OF_DATA = ("log_step_sizes", "acceptance", "work_variance", "work")
 
 
 class _Carry(NamedTuple):
@@ -103,6 +105,7 @@ class _Seen(NamedTuple):
     scales: chex.Array
     acceptance: chex.Array
     work_variance: chex.Array
+    work: chex.Array
     deviations: chex.Array
     num_nonfinite: chex.Array
 
@@ -189,15 +192,17 @@ def _advance(carry, data, functions, stretch, *, program):
                 scales=seen.scales.at[i].set(scales),
                 acceptance=seen.acceptance.at[i].set(own),
                 work_variance=seen.work_variance.at[i].set(work_variance),
+                work=seen.work.at[i].set(states.target.log_density - states.initial.log_density),
                 deviations=seen.deviations.at[i].set(jnp.sqrt(means[2:])),
                 num_nonfinite=seen.num_nonfinite + jnp.sum(info.num_nonfinite, dtype=jnp.int32),
             )
             return _Carry(states, followed, *means[:2], means[2:]), seen
 
         zeros = jnp.zeros_like(stretch.betas)
-        rows = jnp.zeros((*zeros.shape, carry.states.position.shape[-1]), dtype)
+        num_chains, size = carry.states.position.shape
+        work, rows = (jnp.zeros((*zeros.shape, num), dtype) for num in (num_chains, size))
         nothing = _Seen(
-            zeros, zeros, jnp.zeros_like(stretch.scales), zeros, zeros, rows, jnp.int32(0)
+            zeros, zeros, jnp.zeros_like(stretch.scales), zeros, zeros, work, rows, jnp.int32(0)
         )
         return jax.lax.fori_loop(0, stretch.num_moves, body, (carry, nothing))
 

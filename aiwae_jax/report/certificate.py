@@ -65,7 +65,7 @@ class Subject(NamedTuple):
             fingerprint.sha256(params.theta, params.phi),
             fingerprint.sha256(rows),
             _sha256(of_chains),
-            fingerprint.sha256(_fields_of(plan)),
+            fingerprint.sha256(plan.of_chains),
         )
 
     @property
@@ -188,7 +188,7 @@ def spends(look: int) -> list[tuple[float, float]]:
 
 def arrays_of(plan: evaluate.Plan) -> dict[str, np.ndarray]:
     """A plan as evaluation.npz has it, for `plan_of`."""
-    return {f"{_OF_PLAN}{name}": array for name, array in _fields_of(plan).items()}
+    return {f"{_OF_PLAN}{name}": array for name, array in plan.of_chains.items()}
 
 
 def plan_of(arrays: Mapping[str, np.ndarray]) -> evaluate.Plan:
@@ -266,10 +266,6 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 def bound_of(nll: np.ndarray, spent: float) -> float:
     """The bound that estimates `[N]` give, nats."""
     return float(np.asarray(nll, np.float64).mean()) + math.log(1.0 / spent) / len(nll)
-
-
-def _fields_of(plan: evaluate.Plan) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value) for name, value in plan._asdict().items()}
 
 
 def _sha256(content: Mapping[str, Any]) -> str:
