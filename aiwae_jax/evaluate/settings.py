@@ -271,6 +271,8 @@ class Plan(NamedTuple):
         they are known again.
       log_factors: `[M, NUM_KNOTS]` logarithms of these factors, at places evenly spread over the
         moves.
+      persistences: `[T-2]` of each move's momentum, where the pilots saw that chains do better with
+        less of it than the settings say; else empty.
       tail_index: of log f_n - log f_0 on the last fifth of the pilots' path, see `tails.index`; NaN
         where nobody measured it.
       is_level: whether the pilots found all weight increments of about the same variance, and
@@ -282,14 +284,16 @@ class Plan(NamedTuple):
     num_gradients: int
     rows: np.ndarray = np.zeros(0, "<U16")
     log_factors: np.ndarray = np.zeros((0, programs.NUM_KNOTS))
+    persistences: np.ndarray = np.zeros(0)
     tail_index: float = float("nan")
     is_level: bool = True
 
     @property
     def of_chains(self) -> dict[str, np.ndarray]:
         """The fields that say how chains move, and what finding them took, by name."""
+        left_out = OF_PILOTS if len(self.persistences) else (*OF_PILOTS, "persistences")
         fields = self._asdict().items()
-        return {name: np.asarray(value) for name, value in fields if name not in OF_PILOTS}
+        return {name: np.asarray(value) for name, value in fields if name not in left_out}
 
 
 OF_PILOTS = ("tail_index", "is_level")  # what they saw, of which no chain knows

@@ -190,10 +190,6 @@ def _tuned(
     profile = _searched(team, search_key, indices, schedule[1:-1], pilots.SEARCH)
     if is_adaptive and not (profile.increments() <= _MOST_INCREMENT).all():
         profile = _searched(team, climb_key, indices, schedule[:0], pilots.CLIMB)
-    elif profile.is_varied:
-        again_key = jax.random.fold_in(search_key, 1)
-        rule = pilots.SEARCH
-        profile = _searched(team, again_key, indices, schedule[1:-1], rule, is_varied=True)
 
     # Further ones check, with frozen step sizes: near the integrator's stability limit the
     # acceptance falls off a cliff, and a step size that is right on average is wrong for good.
@@ -216,11 +212,12 @@ def _tuned(
         )
     else:
         betas = _fixed_schedule(settings, settings.num_temperatures)
-    step_sizes = profile.step_sizes(betas[1:-1])
+    persistences = profile.persistences_at(betas[1:-1])
     return Plan(
         betas,
-        pilots.vary(step_sizes) if profile.is_varied else step_sizes,
+        pilots.vary(profile.step_sizes(betas[1:-1]), profile.least_factor),
         0,
+        persistences=np.zeros(0) if persistences is None else persistences,
         tail_index=checked.tail_index,
         is_level=checked.is_level,
     )
@@ -248,8 +245,6 @@ def _searched(
     indices: np.ndarray,
     betas: np.ndarray,
     rule: pilots.Rule,
-    *,
-    is_varied: bool = False,
 ) -> profiles.Profile:
     """The profile at given temperatures, or of a climb, whose step sizes follow the acceptance."""
     betas = np.concatenate([np.zeros(profiles.NUM_WARM_UP_MOVES), betas])
@@ -257,7 +252,7 @@ def _searched(
         betas,
         team.ones(len(betas)),
         rule,
-        is_varied=is_varied or rule.is_climbing,
+        least_factor=pilots.LEAST_FACTOR if rule.is_climbing else 1.0,
         log_step_size=np.log(_INITIAL_STEP_SIZE),
         most_moves=profiles.NUM_WARM_UP_MOVES + _MOST_MOVES if rule.is_climbing else 0,
     )
@@ -298,7 +293,8 @@ def _checked(
         betas,
         team.in_shape(scales),
         pilots.CHECK,
-        is_varied=profile.is_varied,
+        least_factor=profile.least_factor,
+        persistences=profile.persistences_at(betas),
         log_factors=own,
     )
     found = team.send(key, indices, course)
@@ -311,12 +307,12 @@ def _checked(
     log_step_sizes = log_step_sizes + missed.reshape(-1, *[1] * (log_step_sizes.ndim - 1))
     own_missed = np.minimum(profiles.smooth_mean(acceptance.T).T - settings.target_acceptance, 0.0)
     own = np.where(is_odd[:, None], own[:, kept] + np.nan_to_num(own_missed) - missed, 0.0)
-    new = profiles.Profile(
-        betas[kept],
-        log_step_sizes,
-        profiles.mean(found.work_variance)[kept],
-        own,
-        profile.is_varied,
+    new = profile._replace(
+        betas=betas[kept],
+        log_step_sizes=log_step_sizes,
+        work_variance=profiles.mean(found.work_variance)[kept],
+        log_factors=own,
+        persistences=profile.persistences_at(betas[kept]),
     )
 
     # Level: no stretch of the path is coarser than the others by much, or all are fine.
