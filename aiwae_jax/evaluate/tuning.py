@@ -9,6 +9,7 @@ on even temperatures, or climb where these are too coarse for the path; then pil
 sizes check what was found, and what is not level yet is mended and checked again.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -25,7 +26,9 @@ from aiwae_jax.types import PyTree
 
 _PILOT_TEMPERATURES = (100, 500)  # at least, at most
 _MOST_MOVES = 2000  # of a climb
-_FEWEST_CHAINS = 64  # of all pilot data together
+_MOST_OF_FEW = 250  # pilot temperatures where a share of the chains is all that there is
+_FEWEST_CHAINS = 32  # of all pilot data together
+_MANY_CHAINS = 64  # likewise, whose means tell what happens between more temperatures
 _INITIAL_STEP_SIZE = 0.1
 _LINEAR_SHARE = 0.2  # of an adaptive schedule, so that no stretch of the path is left bare
 _MOST_INCREMENT = 1.0  # nats², variance between two pilot temperatures that still show the path
@@ -68,7 +71,7 @@ def num_pilot_moves(settings: Settings, num_data: int) -> int:
     if settings.adapt == "paper":
         return 0
     num_pilot_data, num_chains = pilot_sizes(settings, num_data)
-    num_moves = profiles.NUM_WARM_UP_MOVES + _num_pilot_temperatures(settings) - 2
+    num_moves = profiles.NUM_WARM_UP_MOVES + _num_pilot_temperatures(settings, num_data) - 2
     scan = own_steps.num_scan_moves(settings, num_data)
     return num_chains * (2 * num_pilot_data * num_moves + scan)
 
@@ -79,8 +82,12 @@ def pilot_sizes(settings: Settings, num_data: int) -> tuple[int, int]:
     return num_pilot_data, max(settings.num_pilot_chains, _FEWEST_CHAINS // num_pilot_data)
 
 
-def _num_pilot_temperatures(settings: Settings) -> int:
-    return int(np.clip(settings.num_temperatures, *_PILOT_TEMPERATURES))
+def _num_pilot_temperatures(settings: Settings, num_data: int) -> int:
+    """As many as are asked for, within limits: pilots of few data are not to cost the most."""
+    least, most = _PILOT_TEMPERATURES
+    if math.prod(pilot_sizes(settings, num_data)) < _MANY_CHAINS:
+        most = _MOST_OF_FEW
+    return int(np.clip(settings.num_temperatures, least, most))
 
 
 @calls.of_target
@@ -183,7 +190,7 @@ def _tuned(
     settings = team.work.settings
     search_key, climb_key, check_key = jax.random.split(key, 3)
     is_adaptive = settings.schedule == "adaptive"
-    num_temperatures = _num_pilot_temperatures(settings)
+    num_temperatures = _num_pilot_temperatures(settings, team.num_data)
 
     # The first pass searches. Where its temperatures are too coarse for the path, pilots climb.
     schedule = _fixed_schedule(settings, num_temperatures)
