@@ -19,7 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import checks, data, evaluate, likelihoods, methods, models, recipe, train
+from aiwae_jax import (
+    checks,
+    data,
+    evaluate,
+    likelihoods,
+    methods,
+    models,
+    recipe,
+    row_weights,
+    train,
+)
 from aiwae_jax.evaluate.target import STARTS
 from aiwae_jax.report import starts
 from aiwae_jax.runs import extras, progress
@@ -114,8 +124,14 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
         self.folder = folder
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> "AIWAE":
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "AIWAE":
         """Trains the model on rows `X` `[N, X]`; `y` is not looked at.
+
+        Args:
+          X: `[N, X]`.
+          y: anything.
+          sample_weight: `[N]`, at least 0, what each row counts for; only ratios matter, and a row
+            of weight 0 is left out.
 
         Raises:
           ValueError: for rows or settings that cannot be.
@@ -124,8 +140,13 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
         self._check()
         rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2).astype(np.float32)
         names = getattr(self, "feature_names_in_", None)
-        dataset = data.from_arrays(rows, rows[:1], columns=names, name="X")
-        written = self._describe(rows, names)
+        if sample_weight is not None:
+            sample_weight = row_weights.checked("sample_weight", sample_weight, len(rows))
+            rows, sample_weight = (each[sample_weight > 0.0] for each in (rows, sample_weight))
+        dataset = data.from_arrays(
+            rows, rows[:1], train_weights=sample_weight, columns=names, name="X"
+        )
+        written = self._describe(rows, names, sample_weight)
         model = _rebuilt(written)
         seed = int(check_random_state(self.random_state).randint(2**31))
         with self._shown(), self._in_folder() as folder:
@@ -158,7 +179,9 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
             )
         checks.integer("batch_size", self.batch_size, least=1)
 
-    def _describe(self, rows: np.ndarray, names: np.ndarray | None) -> str:
+    def _describe(
+        self, rows: np.ndarray, names: np.ndarray | None, weights: np.ndarray | None = None
+    ) -> str:
         """How the model of these rows is built, as JSON.
 
         Raises:
@@ -174,7 +197,7 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
             self.latent_size,
             likelihood=likelihood,
             hidden_sizes=tuple(self.hidden_sizes),
-            mean=rows.mean(axis=0, dtype=np.float64).astype(np.float32),
+            mean=np.average(rows.astype(np.float64), axis=0, weights=weights).astype(np.float32),
             columns=None if names is None else tuple(map(str, names)),
         )
         return json.dumps(model.built_by.to_json())
@@ -266,10 +289,16 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
         """
         return self.log_likelihood(X).log_likelihood
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """Mean log p(x) of the rows of `X` `[N, X]`, nats; `y` is not looked at."""
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log p(x) of the rows of `X` `[N, X]`, nats; `y` is not looked at.
+
+        With `sample_weight` `[N]`, at least 0, it is the weighted mean.
+        """
         del y
-        return float(self.score_samples(X).mean())
+        scores = self.score_samples(X)
+        if sample_weight is not None:
+            sample_weight = row_weights.checked("sample_weight", sample_weight, len(scores))
+        return evaluate.mean_and_standard_error(scores, sample_weight)[0]
 
     def transform(self, X: Any) -> np.ndarray:
         """Means of q(z|x) `[N, D]` of rows `X` `[N, X]`."""

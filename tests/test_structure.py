@@ -26,7 +26,7 @@ FLOORS = [
             "checks",
             "support",
         ),
-        *("fingerprint", "operations", "options", "parallel"),
+        *("fingerprint", "operations", "options", "parallel", "row_weights"),
     },
     {"moves", "forces", "paths", "schedules", "ais", "trees"},
     {

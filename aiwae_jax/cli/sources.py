@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import Any
 
-from aiwae_jax import data
+from aiwae_jax import data, row_weights
 from aiwae_jax.cli.flags import UsageError, names_of
 from aiwae_jax.options import check, option
 from aiwae_jax.parallel import processes
@@ -48,6 +48,12 @@ class Reading:
         help="Of a file: what empty cells and NaN are, which are refused where it is not given. "
         "at_random: not observed, for no reason that lies in what they would have held; the model "
         "is then of what was observed.",
+    )
+
+    weights: str | None = option(
+        None,
+        help="Of a table: the column that says what each row counts for, in training and in means, "
+        "and is no data.",
     )
 
     def __post_init__(self):
@@ -135,6 +141,13 @@ def describe(dataset: data.Dataset) -> str:
         f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test {what} "
         f"({dataset.source})\nvalues: {dataset.in_words()}"
     )
+    for part in ("train", "test"):
+        weights = getattr(dataset, f"{part}_weights")
+        if weights is not None:
+            number = row_weights.effective_number(weights)
+            words += (
+                f"\nweights: the {len(weights)} {part} {what} count as {number:.4g} of one weight"
+            )
     if dataset.image_shape is None and dataset.columns is None:
         words += f"\ncolumns: {dataset.train.shape[1]}, without names"
     if dataset.categories:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import support
+from aiwae_jax import row_weights, support
 from aiwae_jax.data import kinds
 
 
@@ -38,11 +38,15 @@ class Dataset(NamedTuple):
       columns: X names of the columns, or None for what has none (pixels).
       categories: column -> the names of its codes 0, 1, ..., of columns that held words.
       origin: what `reload` needs to load it again, or None.
-      train_index: `[N]` the rows of the file that training rows are, where it was split here.
+      train_index: `[N]` the rows of the file that training rows are, where it was split here; or of
+        the arrays, where some of their rows have weight 0.
       test_index: `[M]` likewise.
       label_names: the names of the labels' codes 0, 1, ..., where labels are codes.
       missing: what NaN is, one of `finite.MISSING`: "at_random", a value that was not observed;
         None of data that are all there.
+      train_weights: `[N]` positive, what each training row counts for in objectives and means; or
+        None, where all count alike.
+      test_weights: `[M]` likewise, in means.
     """
 
     name: str
@@ -62,11 +66,17 @@ class Dataset(NamedTuple):
     test_index: np.ndarray | None = None
     label_names: tuple[str, ...] | None = None
     missing: str | None = None
+    train_weights: np.ndarray | None = None
+    test_weights: np.ndarray | None = None
 
     def mean_image(self) -> np.ndarray:
         """Mean training row `[X]`, of what is there; in [0, 1], of bits and grey levels."""
         rows = np.asarray(self.train)
-        if self.missing and np.isnan(rows).any():
+        if self.train_weights is not None:
+            is_there = ~np.isnan(rows)
+            weights = row_weights.relative(self.train_weights)[:, None] * is_there
+            mean = np.sum(weights * np.where(is_there, rows, 0.0), axis=0) / weights.sum(axis=0)
+        elif self.missing and np.isnan(rows).any():
             mean = np.nanmean(rows, axis=0, dtype=np.float64)
         else:
             mean = self.train.mean(axis=0, dtype=np.float64)
@@ -148,8 +158,20 @@ class Dataset(NamedTuple):
             "sha256": digest.hexdigest(),
         }
         names = ("columns", "categories", "origin", "missing")
-        more = {name: getattr(self, name) for name in names}
+        more = {name: getattr(self, name) for name in names} | {"weights": self._describe_weights()}
         return found | {name: value for name, value in more.items() if value is not None}
+
+    def _describe_weights(self) -> dict[str, Any] | None:
+        """The checksum of all weights, and how many rows of one weight would say as much."""
+        of_parts = {"train": self.train_weights, "test": self.test_weights}
+        there = {part: weights for part, weights in of_parts.items() if weights is not None}
+        if not there:
+            return None
+        digest = hashlib.sha256()
+        for part, weights in there.items():
+            digest.update(part.encode() + np.ascontiguousarray(weights, np.float64).tobytes())
+        numbers = {part: row_weights.effective_number(weights) for part, weights in there.items()}
+        return {"sha256": digest.hexdigest(), "effective_rows": numbers}
 
     def differences(self, described: Mapping[str, Any]) -> list[str]:
         """How the data differ from what an earlier `describe` said of them, in words."""
@@ -158,6 +180,10 @@ class Dataset(NamedTuple):
         found = []
         if here["sha256"] != described["sha256"]:
             found.append(f"data: {title} of another content")
+        there, own = (each.get("weights") or {} for each in (described, here))
+        if there.get("sha256") != own.get("sha256"):
+            words = ["other" if each else "no" for each in (there, own)]
+            found.append("data: {} weights of rows there, {} here".format(*words))
         for name in ("train_images", "test_images", "max_level"):
             if name in described and described[name] != here[name]:
                 found.append(f"data: {name} {described[name]} there, {here[name]} here")

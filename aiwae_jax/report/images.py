@@ -65,7 +65,7 @@ class Images(NamedTuple):
         return np.concatenate([self.test, self.train])
 
     def identity(self, dataset: data.Dataset) -> dict[str, np.ndarray]:
-        """Says which image each number of evaluation.npz is of, and its label if there is one.
+        """Says which image each number of evaluation.npz is of, its label and weight if it has any.
 
         Of labels that are codes it has the names, too, so that the file needs no other.
         """
@@ -77,7 +77,13 @@ class Images(NamedTuple):
                 found[f"label_{part}"] = np.asarray(labels)[index]
         if dataset.label_names is not None:
             found["label_names"] = np.array(dataset.label_names)
-        return found
+        return found | self.weights_of(dataset)
+
+    def weights_of(self, dataset: data.Dataset) -> dict[str, np.ndarray]:
+        """What each image counts for in means, of parts whose images do not count alike."""
+        weights = {"test": dataset.test_weights, "train": dataset.train_weights}
+        indices = {"test": self.test_index, "train": self.train_index}
+        return {f"weight_{p}": w[indices[p]] for p, w in weights.items() if w is not None}
 
 
 def _choose(key: jax.Array, num_there: int, num: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import data, evaluate
+from aiwae_jax import data, evaluate, row_weights
 from aiwae_jax.evaluate.check import check
 from aiwae_jax.report import certificate, starts
 from aiwae_jax.report.evaluation import Evaluation
@@ -203,6 +203,7 @@ def measure(
     # The images, and the model that sees them.
     keys, images = keys_of(evaluation), choose_images(dataset, evaluation, validation_share)
     both, num = images.both, len(images.test)
+    weights = images.weights_of(dataset)
     noun = "rows" if dataset.image_shape is None else "images"
     if evaluation.num_examples > num:
         print(
@@ -239,7 +240,9 @@ def measure(
         chosen = _choose(keys, target, both, evaluation, watch, **options)
         names = ("start", "force_precision")
         chains = dataclasses.asdict(chosen.settings) | {n: getattr(evaluation, n) for n in names}
-        subject = certificate.Subject.of(params, images.test, chains, chosen.plan)
+        subject = certificate.Subject.of(
+            *(params, images.test, chains, chosen.plan), weights.get("weight_test")
+        )
         likelihood = evaluate.log_likelihood(
             *(subject.key(), target, both, chosen.settings),
             plan=chosen.plan,
@@ -282,11 +285,15 @@ def measure(
     # Their means, and what else report.json says.
     entries: dict[str, Any] = {}
     for name, values in per_image.items():
-        entries[name], entries[f"{name}_se"] = evaluate.mean_and_standard_error(values)
+        own = weights.get("weight_train" if name.endswith("_train") else "weight_test")
+        entries[name], entries[f"{name}_se"] = evaluate.mean_and_standard_error(values, own)
     entries["generalization_gap"] = entries["nll_test"] - entries["nll_train"]
     entries["generalization_gap_se"] = math.hypot(entries["nll_test_se"], entries["nll_train_se"])
     entries["active_units"] = num_active
     entries["num_examples"] = num
+    if weights:
+        numbers = {name: row_weights.effective_number(each) for name, each in weights.items()}
+        entries["effective_rows"] = {n.removeprefix("weight_"): each for n, each in numbers.items()}
     entries["check"] = checked.describe()
     entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {
@@ -311,7 +318,9 @@ def measure(
     arrays = images.identity(dataset) | per_image | quality | arrays
     is_chosen_elsewhere = evaluation.target_gap is not None
     of_test = likelihood.of_first(num)
-    evidence = certificate.Evidence(subject, chains, of_test, chunk_size, is_chosen_elsewhere)
+    evidence = certificate.Evidence(
+        *(subject, chains, of_test, chunk_size, is_chosen_elsewhere), weights.get("weight_test")
+    )
     return Measured(entries, arrays, evidence)
 
 

@@ -62,6 +62,8 @@ def _notes(report: dict[str, Any], description: Description) -> list[str]:
     ]
     if "bits_per_dim" in report:
         lines.append(f"Bits per dimension: {text.bits_words(report)}.")
+    if weighted := text.weighted_sentence(report, data):
+        lines.append(f"{weighted[0].upper()}{weighted[1:]}.")
     if bound := text.bound_sentence(report, data):
         lines.append(f"{bound[0].upper()}{bound[1:]}.")
     lines += [f"{note[0].upper()}{note[1:]}." for note in description.notes]

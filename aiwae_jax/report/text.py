@@ -136,6 +136,7 @@ def table(report: dict[str, Any], description: Description) -> str:
     if "bits_per_dim" in report:
         ours = number(report["bits_per_dim"], report["bits_per_dim_se"], digits=3)
         lines.append(f"{BITS:20}{ours:>20}  {bits_words(report)}")
+    lines += filter(None, [weighted_sentence(report, description.data)])
     lines += filter(None, [bound_sentence(report, description.data)])
     lines += description.notes
     lines += _gap_lines(report, description.data)
@@ -206,10 +207,22 @@ def bound_sentence(report: dict[str, Any], data: str) -> str | None:
         return None
     if report["nll_at_most"] is None:
         return f"no bound of the NLL: {report['nll_at_most_reason']}"
+    weighted = ", weighted" if "test" in report.get("effective_rows", {}) else ""
     return (
         f"NLL at most {up(report['nll_at_most'])} with probability "
         f"{100 * (1 - report['nll_at_most_delta']):g}% (over the sampler's randomness; of these "
-        f"{report['num_examples']} {data})"
+        f"{report['num_examples']} {data}{weighted})"
+    )
+
+
+def weighted_sentence(report: dict[str, Any], data: str) -> str | None:
+    """Says of which rows the means are weighted, and how many they are worth; None of no rows."""
+    if "effective_rows" not in report:
+        return None
+    parts = [f"{number:.1f} ({part})" for part, number in report["effective_rows"].items()]
+    return (
+        f"means are weighted: the {report['num_examples']} {data} count as {' and '.join(parts)} "
+        "of one weight"
     )
 
 

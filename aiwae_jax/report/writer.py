@@ -174,7 +174,7 @@ def measured(
         content["stopping"] = dataclasses.asdict(measurable.stopping)
     content |= bits_per_dim(
         *(result.arrays["nll_test"], measurable.dataset),
-        *(measurable.model, measurable.params.theta),
+        *(measurable.model, measurable.params.theta, result.arrays.get("weight_test")),
     )
     stated = certificate.state(where, result.evidence, content.get("check"))
     content |= stated.entries() | more_fn(content)

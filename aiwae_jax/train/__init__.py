@@ -34,6 +34,7 @@ from aiwae_jax.train.trained import Trained
 from aiwae_jax.train.trainer import NonFiniteError
 from aiwae_jax.train.validation import Split, split, training_part
 from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
+from aiwae_jax.train.weighting import Weighted, weighted
 
 __all__ = [
     "Imputed",
@@ -53,6 +54,7 @@ __all__ = [
     "Trained",
     "Trouble",
     "Watch",
+    "Weighted",
     "adam",
     "all_finite",
     "average_weights",
@@ -72,4 +74,5 @@ __all__ = [
     "stage_ends",
     "training_part",
     "troubles",
+    "weighted",
 ]

@@ -14,6 +14,7 @@ from aiwae_jax import data
 from aiwae_jax.operations import operations
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
+from aiwae_jax.train import weighting
 from aiwae_jax.train.legs import (
     Leg,
     Stretch,
@@ -251,8 +252,9 @@ def build(
         )
         for step, stretch in zip(steps, stretches, strict=True)
     ]
-    rows = sharding.put(dataset.train, on_each_device)
-    like_rows = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+    rows = sharding.put(weighting.of_training(dataset), on_each_device)
+    like_rows, _ = weighting.parts(rows)  # shapes do not follow from weights
+    like_rows = jax.ShapeDtypeStruct(like_rows.shape, like_rows.dtype)
 
     def init(key: jax.Array) -> LoopState:
         state, first = init_state(key, model, phases, optimizers), 0
