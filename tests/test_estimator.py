@@ -33,7 +33,11 @@ def quick(**changed):
 
 
 # At most five, each with its reason.
-EXPECTED_FAILURES = {}
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": "A row that is repeated is met by other "
+    "random numbers each time, in other batches: only the mean gradient is that of a weight, which "
+    "test_row_weights.py compares."
+}
 
 
 @pytest.mark.slow
