@@ -39,10 +39,13 @@ class Table(NamedTuple):
 
     Attributes:
       columns: names and values, all of one length; two may have one name.
+      num_worst: how many of the first rows are the least likely ones; the others are the most
+        likely.
       num_left_out: columns of the data that are not among them.
     """
 
     columns: list[tuple[str, list[Any]]]
+    num_worst: int
     num_left_out: int
 
 
@@ -54,7 +57,6 @@ def table(shown: Shown) -> Table | None:
     places = np.concatenate([chosen.worst, chosen.best])
     index = shown.images.test_index[places]
     found = [
-        ("", ["highest NLL"] * len(chosen.worst) + ["lowest NLL"] * len(chosen.best)),
         ("row", _rows_of(shown, index).tolist()),
         ("NLL", chosen.nll[places].tolist()),
     ]
@@ -66,7 +68,7 @@ def table(shown: Shown) -> Table | None:
         codes = (shown.dataset.categories or {}).get(name)
         values = shown.images.test[places, column].tolist()
         found.append((name, [codes[int(v)] if codes and v == v else v for v in values]))
-    return Table(found, max(0, num_columns - _MOST_COLUMNS))
+    return Table(found, len(chosen.worst), max(0, num_columns - _MOST_COLUMNS))
 
 
 def _rows_of(shown: Shown, index: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from aiwae_jax.report import text
 
-SOUND, CARE, FAULT = "sound", "with care", "not to be relied on"
+SOUND, CARE, FAULT = "sound", "to be read with care", "not to be relied on"
 _WIDE_GAP = 0.5  # nats: the upper end of a gap that is as large as an error that is unreliable
 
 
@@ -27,12 +27,6 @@ class Headline(NamedTuple):
         """All parts as one sentence."""
         return "; ".join(self.parts) + "."
 
-    @property
-    def line(self) -> str:
-        """Verdict, reasons and sentence, as a terminal shows them."""
-        why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
-        return f"{self.verdict}{why}: {self.sentence}"
-
 
 def of(report: Mapping[str, Any], data: str) -> Headline:
     """Makes it of a report.json.
@@ -45,6 +39,18 @@ def of(report: Mapping[str, Any], data: str) -> Headline:
     verdict = FAULT if faults else CARE if cares else SOUND
     parts = [_nll(report, data), _gap(report, data), _unreliable(report, data), _baseline(report)]
     return Headline(verdict, faults + cares, [part for part in parts if part])
+
+
+def line(report: Mapping[str, Any], otherwise: str = text.NO_NOUN) -> str:
+    """Verdict, its reasons and the sentence, as a terminal shows them.
+
+    Args:
+      report: what report.json says.
+      otherwise: what data are called that do not say what they are.
+    """
+    found = of(report, text.noun(report["data"], otherwise))
+    why = f" ({'; '.join(found.reasons)})" if found.reasons else ""
+    return f"{found.verdict}{why}: {found.sentence}"
 
 
 def _nll(report: Mapping[str, Any], data: str) -> str:

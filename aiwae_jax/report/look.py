@@ -19,7 +19,7 @@ h3 { font-size: .95rem; margin: 0 0 .5rem; }
 .headline { --tone: var(--good); background: var(--card); border: 1px solid var(--line);
   border-left: 5px solid var(--tone); border-radius: 8px; padding: .9rem 1.1rem; margin: 1.3rem 0; }
 .headline.care { --tone: var(--care); } .headline.bad { --tone: var(--bad); }
-.headline p { margin: 0; font-size: 1.12rem; max-width: 62rem; }
+.headline p { margin: 0; font-size: 1.12rem; }
 .headline .verdict { font-size: .82rem; font-weight: 650; letter-spacing: .02em;
   color: var(--tone); margin-bottom: .3rem; }
 .note { color: var(--faint); font-size: .9rem; max-width: 62rem; margin: .5rem 0; }
@@ -33,6 +33,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .32rem .8rem; text-align: right; white-space: nowrap; font-weight: 400; }
 th:first-child { text-align: left; padding-left: 0; white-space: normal; }
 thead th { color: var(--faint); border-bottom: 1px solid var(--line); font-size: .85rem; }
+th.group { color: var(--faint); font-weight: 650; font-size: .85rem; padding-top: .8rem; }
+.figures + h3 { margin-top: 1.6rem; }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 .figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.1rem; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px;

@@ -35,14 +35,22 @@ def section(name: str, heading: str, *parts: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of escaped cells, whose first column names the rows; wide ones can be scrolled."""
+    return grouped(head, {"": rows})
+
+
+def grouped(head: Sequence[str], groups: Mapping[str, Iterable[Sequence[str]]]) -> str:
+    """A table of rows in groups, each under its own heading where it has one."""
     heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows
-    )
+    bodies = []
+    for heading, rows in groups.items():
+        wide = f'<th class="group" colspan="{len(head)}" scope="rowgroup">{words(heading)}</th>'
+        body = [f"<tr>{wide}</tr>"] if heading else []
+        for first, *rest in rows:
+            cells = "".join(f"<td>{cell}</td>" for cell in rest)
+            body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+        bodies.append(f"<tbody>{''.join(body)}</tbody>")
     return (
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>{"".join(bodies)}</table></div>'
     )
 
 

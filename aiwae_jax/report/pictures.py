@@ -61,17 +61,17 @@ PICTURES = {
         "NLL of single {noun}",
         "Histogram of the NLL of single {noun}, of the test and of the training set",
     ),
+    "latents.png": Picture(
+        of_data.latents,
+        "data",
+        "Map of the latents",
+        "Test {noun} as points in a plane of their latent means",
+    ),
     "extremes.png": Picture(
         of_images.best_and_worst,
         "data",
         "Least and most likely",
         "A row of the test images of the highest NLL, and a row of those of the lowest",
-    ),
-    "latents.png": Picture(
-        of_data.latents,
-        "latents",
-        "Map of the latents",
-        "Test {noun} as points in a plane of their latent means",
     ),
     "traversals.png": Picture(
         of_images.traversals,

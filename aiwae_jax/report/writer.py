@@ -16,6 +16,7 @@ from aiwae_jax.report import (
     certificate,
     contents,
     drawing,
+    headline,
     images,
     measure,
     per_datum,
@@ -287,7 +288,7 @@ def write(
             *(claim, repeat, measurable, evaluation, interruption), with_parquet=with_parquet
         )
         if processes.is_primary():
-            print(text.table(content, text.describe(content)))
+            print(text.table(content, text.describe(content)), headline.line(content), sep="\n")
             print(f"report and pictures: {run.folder}")
         processes.wait_for_all()
     return content

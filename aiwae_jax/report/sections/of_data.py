@@ -23,7 +23,9 @@ def rows(page: Page) -> str:
     said = "The test rows that the model finds least and most likely, with their NLL in nats."
     if page.rows.num_left_out:
         said += f" {page.rows.num_left_out} further columns are left out."
-    return markup.table(names, list(zip(*columns, strict=True))) + markup.notes([said])
+    cells, num = list(zip(*columns, strict=True)), page.rows.num_worst
+    groups = {"Highest NLL": cells[:num], "Lowest NLL": cells[num:]}
+    return "<h3>Least and most likely</h3>" + markup.grouped(names, groups) + markup.notes([said])
 
 
 def _short(value: Any) -> str:
