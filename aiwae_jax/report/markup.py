@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-_WIDE = 1.9  # width by height, from which on a picture takes the whole width of the page
+_WIDE = 1.6  # width by height, from which on a picture takes the whole width of the page
 
 
 def words(value: Any) -> str:

@@ -11,7 +11,8 @@ from aiwae_jax.report.shown import Shown, draw_latents
 
 _SEED = 0
 NUM = 10  # columns, and rows of samples
-NUM_UNITS = 8  # of which each is a row
+NUM_AGAIN = 4  # rows of reconstructions
+NUM_UNITS = 6  # of which each is a row
 NUM_PAIRS = 6
 _SHARE = 0.02  # of the data that a unit's extremes leave out at either end
 
@@ -55,8 +56,11 @@ def _latents_of_test(shown: Shown, num: int) -> np.ndarray:
 
 
 def _again(shown: Shown) -> Grid:
-    images = shown.images.test[:NUM]
-    return Grid(_latents_of_test(shown, len(images)), images, num_columns=len(images))
+    """Of as many test images as fill rows."""
+    num_columns = min(NUM, len(shown.images.test))
+    num = num_columns * min(NUM_AGAIN, len(shown.images.test) // num_columns)
+    images = shown.images.test[:num]
+    return Grid(_latents_of_test(shown, num), images, num_columns)
 
 
 def _traversals(shown: Shown) -> Grid | None:
@@ -146,12 +150,13 @@ def reconstructions(shown: Shown, path: pathlib.Path) -> bool:
     """Draws test images above what the model makes of their latents."""
     if not shown.has_means:
         return False
-    again = shown.once(_all).images["again"]
+    found = shown.once(_all)
+    again, num_columns = found.images["again"], found.grids["again"].num_columns
     first = shown.shades(shown.images.test[: len(again)])
-    labels = "test image", "reconstruction"
-    title = "test images and their reconstructions"
-    together = np.concatenate([first, again])
-    return _draw(shown, path, together, title, num_columns=len(again), row_labels=labels)
+    rows = [each.reshape(-1, num_columns, each.shape[1]) for each in (first, again)]
+    pairs = np.stack(rows, axis=1).reshape(-1, again.shape[1])  # a row, and below it its own
+    title = "test images, and below each its reconstruction"
+    return _draw(shown, path, pairs, title, num_columns=num_columns)
 
 
 def traversals(shown: Shown, path: pathlib.Path) -> bool:

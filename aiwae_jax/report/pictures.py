@@ -41,7 +41,7 @@ PICTURES = {
         of_images.reconstructions,
         "model",
         "Reconstructions",
-        "A row of test images, and under each the model's reconstruction of it",
+        "Rows of test images, and below each row the model's reconstructions of it",
     ),
     "learning_curves.png": Picture(
         of_training.learning_curves,
@@ -133,7 +133,7 @@ def captions(
         "size of their weights. Dashed: the acceptance that they are steered to.",
         "samples.png": "Mean images of p(x|z) for z from the prior"
         f"{given if model.is_conditional else ''}.",
-        "reconstructions.png": f"{seen} and the mean of p(x|z) at {how} of {of_z}.",
+        "reconstructions.png": f"{seen} and below each row the mean of p(x|z) at {how} of {of_z}.",
         "nll_histogram.png": f"How many {noun} have which NLL; a lower one is more likely. Dashed: "
         "the means.",
         "extremes.png": "The test images that the model finds least and most likely, with the NLL "

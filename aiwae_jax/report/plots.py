@@ -111,7 +111,7 @@ def learning_curves(
     which = [("all epochs", np.full(len(epochs), True))]
     if len(epochs) >= _NUM_EPOCHS_OF_TWO_PANELS:
         which.append(("the last half", is_late))
-    drawn = figure(4.6 * len(which) if len(which) > 1 else 5.6, 3.3)
+    drawn = figure(*((9.2, 3.3) if len(which) > 1 else (5.6, 3.6)))
     panels = drawn.subplots(1, len(which), squeeze=False)[0]
     for axes, (name, is_in) in zip(panels, which, strict=True):
         for curve, colour in zip(curves, (BLUE, ORANGE, GREEN), strict=False):
@@ -180,18 +180,18 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
         row[0].plot(places, moves.acceptance, color=BLUE, **style)
         row[0].axhline(moves.target, linestyle="--", color=INK, linewidth=1)
         row[0].set(title="acceptance", ylim=(0, 1.04), ylabel=name)
-        row[1].set_title("step size")
         if moves.step_sizes is None:
-            _say(row[1], "these moves have none")
+            _say(row[1], "moves without a step size")
         else:
             row[1].plot(places, moves.step_sizes, color=ORANGE, **style)
-            row[1].set(ylim=(0, 1.1 * np.nanmax([*moves.step_sizes, 1e-12])))
-        row[2].set_title("effective sample size so far")
+            top = 1.1 * np.nanmax([*moves.step_sizes, 1e-12])
+            row[1].set(title="step size", ylim=(0, top))
         if moves.sample_sizes is None:
-            _say(row[2], "not recorded")
+            _say(row[2], "no weights were recorded")
         else:
             row[2].plot(places, moves.sample_sizes, color=GREEN, **style)
-            row[2].set(ylim=(0, 1.1 * max([*moves.sample_sizes, 1.0])))
+            top = 1.1 * max([*moves.sample_sizes, 1.0])
+            row[2].set(title="effective sample size so far", ylim=(0, top))
         for axes in row:
             axes.set_xlabel(axis)
             axes.grid()
@@ -200,9 +200,9 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
 
 
 def _say(axes, words: str) -> None:
-    """Words in the place of a curve, without a scale that would be of nothing."""
-    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=INK)
-    axes.set(xticks=[], yticks=[])
+    """Words in the place of a curve, without a frame that would be of nothing."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center")
+    axes.set_axis_off()
 
 
 @styled
