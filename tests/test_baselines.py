@@ -106,7 +106,9 @@ def test_every_column_is_of_its_own_kind_and_what_is_not_known_has_none():
     mixed = likelihoods.columns(
         {
             "b": likelihoods.negative_binomial(),
-            "c,a": likelihoods.masked(likelihoods.standardized(likelihoods.normal(), 0.0, 1.0)),
+            "c,a": likelihoods.masked(
+                likelihoods.standardized(likelihoods.normal(), np.zeros(2), np.ones(2))
+            ),
         },
         names,
     )

@@ -66,9 +66,9 @@ def _nll(report: Mapping[str, Any], data: str) -> str:
 
 def _gap(report: Mapping[str, Any], data: str) -> str:
     if "bidirectional_gap" not in report:
-        return "no gap between bounds was measured"
+        return "no gap between lower and upper bound was measured"
     gap = text.number(report["bidirectional_gap"], report["bidirectional_gap_se"], digits=3)
-    return f"bounds of simulated {data} lie {gap} nats apart"
+    return f"gap between lower and upper bound {gap} nats on simulated {data}"
 
 
 def _num_unreliable(report: Mapping[str, Any]) -> tuple[int, int] | None:

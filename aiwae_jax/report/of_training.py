@@ -31,7 +31,8 @@ def curves_of(records: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, list[pl
     has_bound = any(name.endswith(_BOUND) for record in records for name in record)
     end = _BOUND if has_bound else _OBJECTIVE
     training = _floats([_first(record, end) for record in records])
-    curves = [plots.Curve("training", training)]
+    label = "training" if has_bound else "training, what it climbs"
+    curves = [plots.Curve(label, training)]
     for column, (sign, label) in _VALIDATION.items():
         values = sign * _floats([record.get(column) for record in records])
         curves.append(plots.Curve(label, values))
@@ -57,7 +58,7 @@ def learning_curves(shown: Shown, path: pathlib.Path) -> bool:
     if not curves:
         return False
     one = shown.noun.removesuffix("s")
-    what = f"bound of log p(x), nats for each {one}" if is_bound else f"log p(x, z), nats an {one}"
+    what = f"{'bound of log p(x), ' if is_bound else ''}nats for each {one}"
     plots.learning_curves(
         path,
         epochs,

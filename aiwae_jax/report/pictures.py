@@ -150,7 +150,7 @@ def _of_learning(records: Sequence[dict[str, Any]], noun: str, *, with_best: boo
     _, curves, is_bound = of_training.curves_of(records)
     what = "The model's lower bound of log p(x); higher is better"
     if not is_bound:
-        what = "The mean log p(x, z) that the training climbs; it is no bound of log p(x)"
+        what = "What the training climbs, which is no bound of log p(x)"
     found = [f"{what}. Training: averages over each epoch"]
     if len(curves) > 1:
         found.append(f"Validation: training {noun} that were held out")
