@@ -57,6 +57,7 @@ dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 52rem) { .figures { grid-template-columns: minmax(0, 1fr); }
   body { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.35rem; }
+  figure.wide img { width: 42rem; max-width: none; }
   .headline p { font-size: 1.02rem; } th, td { padding: .3rem .5rem; } figure { padding: .7rem; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .35rem; } }
 @media print { .button, button { display: none; } figure { break-inside: avoid; } }

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-_WIDE = 1.6  # width by height, from which on a picture takes the whole width of the page
+_WIDE = 1400  # pixels from which on a picture takes the whole width of the page
 
 
 def words(value: Any) -> str:
@@ -58,11 +58,12 @@ def figure(path: pathlib.Path, *, heading: str, alt: str, caption: str) -> str:
     """A picture in the page itself."""
     content = path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])
-    kind = ' class="wide"' if width > _WIDE * height else ""
+    kind = ' class="wide"' if width >= _WIDE else ""
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     return (
         f"<figure{kind}><h3>{words(heading)}</h3>"
-        f'<img alt="{words(alt)}" width="{width}" height="{height}" src="{source}">'
+        f'<div class="scroll"><img alt="{words(alt)}" width="{width}" height="{height}" '
+        f'src="{source}"></div>'
         f"<figcaption>{words(caption)}</figcaption></figure>"
     )
 

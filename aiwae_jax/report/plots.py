@@ -48,8 +48,9 @@ def image_grid(
     for i, image in enumerate(np.asarray(images)):
         top, left = gap + (i // num_columns) * tall, gap + (i % num_columns) * wide
         canvas[top : top + height, left : left + width] = image.reshape(image_shape)
-    inches = 0.6 * num_columns + (1.2 if row_labels else 0.2), 0.6 * num_rows * tall / wide + 0.4
-    drawn = figure(*inches)
+    inch = 0.82 if under else 0.6  # of each image, whose words need room
+    beside = 0.2 + 0.09 * max(map(len, row_labels), default=0)
+    drawn = figure(inch * num_columns + beside, inch * num_rows * tall / wide + 0.4)
     axes = drawn.subplots()
     if colours:  # without a colour of its own for what is no image
         is_there = np.isfinite(canvas).all(axis=-1, keepdims=True)

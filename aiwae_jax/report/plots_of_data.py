@@ -26,7 +26,7 @@ def histogram(
     """
     known = {label: each[np.isfinite(each)] for label, each in values.items()}
     known = {label: each for label, each in known.items() if len(each)}
-    drawn = figure(5.6, 3.6)
+    drawn = figure(5.6, 4.0)
     axes = drawn.subplots()
     joined = np.concatenate(list(known.values()))
     edges = np.histogram_bin_edges(joined, bins=min(40, max(5, round(len(joined) ** 0.5))))
@@ -62,7 +62,7 @@ def scatter(
       labels: `[N]` codes or numbers; a few different ones are named, many numbers are a scale.
       names: of the codes.
     """
-    drawn = figure(5.6, 4.4)
+    drawn = figure(5.6, 4.0)
     axes = drawn.subplots()
     style = {"s": 260 / len(points) ** 0.5, "linewidths": 0, "alpha": 0.8}
     found = None if labels is None else np.unique(labels)
