@@ -11,7 +11,17 @@ import pytest
 from test_contents import shown as content_of
 
 from aiwae_jax import data, likelihoods, models
-from aiwae_jax.report import extremes, headline, of_data, of_training, page, pictures, text
+from aiwae_jax.evaluate import grid
+from aiwae_jax.report import (
+    extremes,
+    headline,
+    of_data,
+    of_training,
+    page,
+    pictures,
+    plots,
+    text,
+)
 from aiwae_jax.report import images as evaluated
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import tables
@@ -292,6 +302,27 @@ def test_early_epochs_are_drawn_with_the_rest_and_parts_begin_where_they_do(monk
     legs = [{"epoch": e, "leg": int(e > 2)} for e in (1, 2, 3, 4)]
     assert of_training.beginnings(legs, ("vae", "aiwae")) == {"1: vae": 0.0, "2: aiwae": 2}
     assert of_training.beginnings(legs[:2], ("vae", "aiwae")) == {}
+
+
+def test_a_panel_of_a_posterior_contains_the_ellipse_of_q(tmp_path, monkeypatch):
+    drawn, make = [], plots.figure
+    monkeypatch.setattr(plots, "figure", lambda *size: drawn.append(make(*size)) or drawn[-1])
+    axis = np.linspace(-1.0, 1.0, 21)
+    density = np.exp(-20.0 * (axis[:, None] ** 2 + axis[None, :] ** 2))
+    density /= density.sum() * 0.01
+    panel = {
+        "posterior": grid.GridPosterior((axis, axis), density, 0.0),
+        "q_mean": np.array([3.0, -2.0]),
+        "q_stddev": np.array([0.5, 1.5]),
+        "particles": np.zeros((3, 2)),
+    }
+    plots.posteriors(tmp_path / "x.png", {("T=5", "K=1"): panel}, ["T=5"], ["K=1"], "a title")
+    (axes,) = drawn[0].axes
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert left < -0.5
+    assert right > 3.5
+    assert bottom < -3.5
+    assert top > 0.5
 
 
 def test_what_is_drawn_again_is_the_same(of_images, tmp_path):

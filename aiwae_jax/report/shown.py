@@ -123,11 +123,19 @@ class Shown:
         order = np.argsort(-activity, kind="stable")
         return order[activity[order] > ACTIVE]
 
+    @property
+    def test_images(self) -> np.ndarray:
+        """Those of the test set that were evaluated, `[N, X]`."""
+        return self.images.test
+
+    def mean_image(self, z: jax.Array, x: jax.Array) -> jax.Array:
+        """The mean of what is modelled of x `[X]`, beside the part of x that is given."""
+        return of_rows.beside_what_is_given(self.model.likelihood(self.theta, z), x)
+
     def means_of(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Mean images `[N, X]` of p(x|z) at `z` `[N, D]`, below the part of `x` that is given."""
+        """Mean images `[N, X]` of p(x|z) at `z` `[N, D]`, beside what is given of `x` `[N, X]`."""
         function = Partial(self.model.likelihood, self.theta)
-        found = of_rows.in_pieces("pictures", of_rows.means, function, np.asarray(z))
-        return np.concatenate([np.asarray(x)[:, : x.shape[1] - found.shape[1]], found], axis=1)
+        return of_rows.in_pieces("pictures", _means, function, (np.asarray(z), np.asarray(x)))
 
     @functools.cached_property
     def labels(self) -> np.ndarray | None:
@@ -141,6 +149,13 @@ class Shown:
             return ""
         label, names = self.labels[index], self.dataset.label_names
         return str(label if names is None else names[int(label)])
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(None, 0))
+def _means(likelihood, rows):
+    z, x = rows
+    return of_rows.beside_what_is_given(likelihood(z), x)
 
 
 def noun_of(dataset: data.Dataset) -> str:
