@@ -152,6 +152,7 @@ def describe(report: dict[str, Any]) -> Description:
         + ([cost.line(report["cost"])] if "cost" in report else []),
         shlex.join(command),
         noun(report["data"], "images"),
+        tuple(part.rpartition(":")[0] for part in (training["curriculum"] or "").split(",")),
     )
 
 

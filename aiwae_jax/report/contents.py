@@ -90,6 +90,16 @@ class _Check(TypedDict):
     faults: list[str]
 
 
+class _Baseline(TypedDict):
+    """A density without latents, on the same test data."""
+
+    name: str
+    nll_test: Measured
+    nll_test_se: Measured
+    difference: Measured
+    difference_se: Measured
+
+
 class _Bidirectional(TypedDict):
     num_simulated: int
     target_gap: NotRequired[float]
@@ -123,6 +133,7 @@ class _Report(_Means):
     bidirectional_gap: NotRequired[Measured]
     bidirectional_gap_se: NotRequired[Measured]
     bidirectional_gap_upper_end: NotRequired[Measured]
+    baselines: NotRequired[list[_Baseline]]
     bits_per_dim: NotRequired[Measured]
     bits_per_dim_se: NotRequired[Measured]
     num_levels: NotRequired[int]

@@ -30,6 +30,7 @@ class Description(NamedTuple):
       notes: what a reader of the numbers must know, a sentence each.
       command: that does the same again; empty where there is none.
       data: what the data are called, of which there are several.
+      parts: what the methods of a curriculum are called, in their order.
     """
 
     title: str
@@ -37,19 +38,23 @@ class Description(NamedTuple):
     notes: list[str]
     command: str = ""
     data: str = "data"
+    parts: tuple[str, ...] = ()
 
 
 def describe(report: Mapping[str, Any]) -> Description:
     """Says what a run of the library's own was, from how its method and model were built."""
     config, title = report["config"], report["data"]["title"]
     method = _words(config.get("method"), "a method of your own")
-    if legs := config.get("legs"):
-        own = [f"{_words(leg['method'], 'phases of your own')}: {leg['share']:g}" for leg in legs]
+    legs = config.get("legs") or []
+    parts = tuple(_words(leg["method"], "phases of your own") for leg in legs)
+    if legs:
+        shares = [f"{leg['share']:.0%}" for leg in legs]
+        own = [f"{part} ({share})" for part, share in zip(parts, shares, strict=True)]
         method = " then ".join(own)
     model = _words(config.get("model"), "a model of your own")
     notes = weight_notes(report) + likelihood_notes(config.get("model"))
     heads = f"{title}: {method}", f"{title}, {method}, {model}"
-    return Description(*heads, notes, data=noun(report["data"]))
+    return Description(*heads, notes, data=noun(report["data"]), parts=parts)
 
 
 def noun(described: Mapping[str, Any], otherwise: str = NO_NOUN) -> str:
@@ -106,15 +111,27 @@ def likelihood_words(recipe: Mapping[str, Any]) -> str:
     return f"{name} (scale {scale})" if scale is not None else name
 
 
+# Arguments of builders as people write them; what else begins with num_ or latent_ by its name.
+_LETTERS = {
+    "num_particles": "K={}",
+    "num_temperatures": "T={}",
+    "num_leapfrog_steps": "L={}",
+    "latent_size": "{} latents",
+    "num_layers": "{} layers",
+    "num_moves": "{} moves",
+}
+
+
 def _words(recipe: Mapping[str, Any] | None, otherwise: str) -> str:
+    """A method or a model in a few words: how its builder is called, and its sizes."""
     if not recipe:
         return otherwise
     said = [
-        f"{name}={value}"
+        _LETTERS.get(name, f"{name.removeprefix('num_').replace('_', ' ')}={{}}").format(value)
         for name, value in recipe["arguments"].items()
         if name.startswith(("num_", "latent_")) and value is not None
     ]
-    return " ".join([recipe["builder"].rpartition(".")[2], *said])
+    return " ".join([recipe["builder"].rpartition(".")[2].replace("_", " "), *said])
 
 
 def table(report: dict[str, Any], description: Description) -> str:
