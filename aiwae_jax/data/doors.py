@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import support
-from aiwae_jax.data import finite, rounding
+from aiwae_jax.data import conditions, finite, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 
 _NUM_COLOURS = 3
@@ -29,6 +29,7 @@ def from_arrays(
     title: str | None = None,
     source: str = "arrays",
     missing: str | None = None,
+    condition: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Makes a data set of your own arrays, and looks at it.
 
@@ -50,6 +51,8 @@ def from_arrays(
       missing: "at_random", where NaN is a value that was not observed, in arrays of floats of
         whatever kind of data; a model then needs a likelihood that is `likelihoods.masked`. By
         default NaN is refused.
+      condition: names of columns that a model is given, and does not model, or "label" for the
+        labels; see `condition_on`. By default all columns are modelled.
 
     Raises:
       DataError: for arrays that could not be trained on or measured.
@@ -87,8 +90,13 @@ def from_arrays(
         label_names=None if label_names is None else tuple(map(str, label_names)),
         missing=missing,
     )
-    check(dataset)
-    return dataset
+    if condition is None:
+        check(dataset)
+        return dataset
+    # Looked at before, for the modelled columns need not be the data's last word; and after.
+    conditioned = conditions.condition_on(dataset, condition)
+    check(conditioned)
+    return conditioned
 
 
 def image_shape_of(rows: np.ndarray) -> tuple[int, ...] | None:
@@ -110,6 +118,9 @@ def check(dataset: Dataset) -> None:
     if not isinstance(dataset, Dataset):
         raise TypeError(f"`dataset` must be a `data.Dataset`, got {type(dataset).__name__}.")
     finite.check_missing(dataset.missing)
+    if dataset.condition:
+        conditions.check(dataset)
+        dataset = dataset.modelled
     max_level = dataset.max_level
     is_positive = _is_number(max_level) and 0.0 < max_level < math.inf
     if max_level is not None and not is_positive:

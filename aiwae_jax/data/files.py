@@ -60,6 +60,7 @@ def from_file(
     layer: str | None = None,
     name: str | None = None,
     missing: str | None = None,
+    condition: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Makes a data set of a file or a folder, and looks at it.
 
@@ -74,6 +75,7 @@ def from_file(
       layer: of .h5ad, one of `layers` in the place of `X`, or "raw".
       name: a word for it, by default the file's.
       missing: as in `from_arrays`: "at_random", where empty cells and NaN were not observed.
+      condition: as in `from_arrays`: columns, or "label" for the labels of the file.
 
     Returns:
       The data set; where it was split here it has `train_index` and `test_index`.
@@ -113,10 +115,12 @@ def from_file(
             name=name or _name(path),
             source="; ".join([str(path), how, *first.said]),
             missing=missing,
+            condition=condition,
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     asked = {"test_share": test_share, "label": label, "layer": layer, "missing": missing}
+    asked["condition"] = ",".join(dataset.condition) or None
     origin = {"file": str(path)} | {n: value for n, value in asked.items() if value is not None}
     return dataset._replace(origin=origin, **index)
 

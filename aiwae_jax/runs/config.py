@@ -28,6 +28,7 @@ class Data(TypedDict):
     columns: NotRequired[list[str]]
     categories: NotRequired[dict[str, list[str]]]
     origin: NotRequired[dict | None]
+    condition: NotRequired[list[str]]
 
 
 class _Recipe(TypedDict):
