@@ -168,7 +168,12 @@ def _column(dataset: Dataset, name: str) -> tuple[dict[str, np.ndarray], tuple[s
             f"columns {columns}, {labels}."
         )
     for part, of_part in values.items():
-        _check_column(of_part, name, part, words)
+        if np.shape(of_part) != (len(getattr(dataset, part)),):
+            raise DataError(
+                f"`{part}_labels` must have shape [{len(getattr(dataset, part))}], one for each "
+                f"row of `{part}`; got {list(np.shape(of_part))}."
+            )
+        _check_column(np.asarray(of_part), name, part, words)
     if words is None:
         values, words = _coded(values, name)
     if len(words or ()) == 1 or (not words and np.ptp(values["train"]) == 0):
@@ -212,6 +217,38 @@ def codes_of(values: Sequence[Any], words: Sequence[str], name: str, where: str)
             )
         found.append(known[word])
     return np.array(found)
+
+
+def behind(
+    rows: np.ndarray,
+    labels: np.ndarray | None,
+    words: Sequence[str] | None,
+    where: str,
+) -> np.ndarray:
+    """New rows `[N, X - 1]` with their labels behind them, as the condition of a run.
+
+    Args:
+      rows: the rows.
+      labels: `[N]`, words or numbers as a file has them.
+      words: names of the classes by which a model was trained; None of a number.
+      where: the file.
+
+    Raises:
+      DataError: for rows without labels, or a class that is not known.
+    """
+    if labels is None:
+        raise DataError(
+            f"{where} has no labels, and the model is given the label of each row: a column of "
+            "them is named by `label`."
+        )
+    missing = [not value if isinstance(value, str) else value != value for value in labels]
+    if any(missing):
+        raise DataError(
+            f"{where}, row {missing.index(True)}: the label is missing, and the model is given it; "
+            "fill it in, or leave out its row."
+        )
+    given = codes_of(list(labels), words, LABEL, where) if words else np.asarray(labels)
+    return beside(rows, given[:, None], are_codes=bool(words))
 
 
 def value_of(value: Any, name: str, words: Sequence[str] | None) -> float:

@@ -90,13 +90,10 @@ def from_arrays(
         label_names=None if label_names is None else tuple(map(str, label_names)),
         missing=missing,
     )
-    if condition is None:
-        check(dataset)
-        return dataset
-    # Looked at before, for the modelled columns need not be the data's last word; and after.
-    conditioned = conditions.condition_on(dataset, condition)
-    check(conditioned)
-    return conditioned
+    if condition is not None:
+        dataset = conditions.condition_on(dataset, condition)
+    check(dataset)
+    return dataset
 
 
 def image_shape_of(rows: np.ndarray) -> tuple[int, ...] | None:
