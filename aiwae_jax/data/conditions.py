@@ -263,9 +263,7 @@ def value_of(value: Any, name: str, words: Sequence[str] | None) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise ValueError(
-            f"`condition` must have a number for {name!r}, got {value!r}."
-        ) from None
+        raise ValueError(f"`condition` must have a number for {name!r}, got {value!r}.") from None
 
 
 def classes_of(described: Mapping[str, Any]) -> dict[str, tuple[str, ...] | None]:

@@ -196,8 +196,8 @@ def check_given(data_size: int, given: Condition) -> int:
     num = checks.integer("data_size", data_size, least=1) - given.num_given
     if num < 1:
         raise ValueError(
-            f"`data_size` must be above the {given.num_given} columns of the `condition`, which are "
-            f"among them; got {data_size}."
+            f"`data_size` must be above the {given.num_given} columns of the `condition`, which "
+            f"are among them; got {data_size}."
         )
     return num
 

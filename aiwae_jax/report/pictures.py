@@ -5,15 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from aiwae_jax import data, moves
-from aiwae_jax.report import plots
+from aiwae_jax.report import conditions, plots
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import files, metrics
 from aiwae_jax.samplers import TARGET_ACCEPTANCE
+from aiwae_jax.train.of_rows import beside_what_is_given
 from aiwae_jax.types import Model, PyTree
 
 _SEED = 0
@@ -57,10 +57,10 @@ class Shown(NamedTuple):
 
     def shades(self, images) -> np.ndarray:
         """Shades in [0, 1]: of levels that a model sees as they are, the share of white."""
-        images = np.asarray(images)
+        images = np.asarray(images)[..., : self.dataset.num_modelled]
         if self.dataset.max_level is not None:
             return images
-        train = self.dataset.train
+        train = self.dataset.modelled.train
         low, high = min(float(train.min()), 0.0), max(float(train.max()), 1.0)
         return np.clip((images - low) / (high - low), 0.0, 1.0)
 
@@ -70,9 +70,8 @@ class Shown(NamedTuple):
         return self.dataset.name in data.NAMES
 
     def mean_image(self, z, x):
-        """The mean of what is modelled of x, below the part of x that is given."""
-        mean = self.model.likelihood(self.theta, z).mean()
-        return jnp.concatenate([x[: x.size - mean.size], mean])
+        """The mean of what is modelled of x, beside the part of x that is given."""
+        return beside_what_is_given(self.model.likelihood(self.theta, z), x)
 
 
 def _samples(shown: Shown, path: pathlib.Path) -> bool:
@@ -92,7 +91,8 @@ def _samples(shown: Shown, path: pathlib.Path) -> bool:
     images = shown.test_images[:_NUM]
     # Each of a conditional model's columns is of one test image.
     contexts = np.resize(images, (_NUM, images.shape[1]))
-    given = " for the upper halves of test images" if model.is_conditional else ""
+    of_what = "conditions" if model.num_given else "upper halves"
+    given = f" for the {of_what} of test images" if model.is_conditional else ""
     plots.image_grid(
         path,
         shown.shades(np.swapaxes(samples(keys, contexts), 0, 1).reshape(_NUM * _NUM, -1)),
@@ -197,6 +197,7 @@ _DRAW: dict[str, Callable[[Shown, pathlib.Path], bool]] = {
     "reconstructions.png": _reconstructions,
     "learning_curves.png": _learning_curves,
     "acceptance.png": _acceptance,
+    **conditions.DRAW,
 }
 NAMES = tuple(_DRAW)
 # Arrays of evaluation.npz that are drawn.
@@ -226,7 +227,8 @@ def captions(
         learning += f"; and the validation of training {noun} that were held out"
     if with_best:
         learning += ". Dashed: the epoch of the best weights"
-    given = ", given the upper half of one test image in each column"
+    of_what = "condition" if model.num_given else "upper half"
+    given = f", given the {of_what} of one test image in each column"
     of_z = "q(z|x)" if start == "posterior" else "the prior"
     how = "a sample" if model.latents == "binary" else "the mean"
     seen = "Test images, drawn as bits once," if dataset.max_level is not None else "Test images"
@@ -237,6 +239,7 @@ def captions(
         "samples.png": "Mean images of p(x|z) for z from the prior"
         f"{given if model.is_conditional else ''}.",
         "reconstructions.png": f"{seen} and the mean of p(x|z) at {how} of {of_z}.",
+        **conditions.captions(),
     }
 
 

@@ -203,6 +203,33 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
     figure.savefig(path, dpi=120)
 
 
+def confusion(
+    path: str | os.PathLike, counts: np.ndarray, names: Sequence[str], *, title: str
+) -> None:
+    """Draws how many of each class (rows) were taken for which (columns).
+
+    Args:
+      path: where the PNG goes.
+      counts: `[K, K]`.
+      names: of the K classes.
+      title: above the figure.
+    """
+    size = 1.6 + 0.4 * len(names)
+    figure = _figure(size, size)
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues", vmin=0)
+    places = np.arange(len(names))
+    axes.set_xticks(places, names, rotation=90 if max(map(len, names)) > 2 else 0)
+    axes.set_yticks(places, names)
+    for row, column in np.argwhere(counts):
+        is_dark = counts[row, column] > 0.6 * np.max(counts)
+        style = {"ha": "center", "va": "center", "color": "white" if is_dark else "black"}
+        axes.text(column, row, f"{counts[row, column]}", fontsize=8, **style)
+    axes.set(xlabel="taken for", ylabel="class")
+    axes.set_title(title, fontsize=10)
+    figure.savefig(path, dpi=120)
+
+
 def _say(axes, words: str) -> None:
     """Words in the place of a curve, without a scale that would be of nothing."""
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="gray")

@@ -99,7 +99,7 @@ class Classified(NamedTuple):
 
     @property
     def is_sure(self) -> np.ndarray:
-        """`[N]` whether the margin is beyond two standard errors, of estimates that are reliable."""
+        """`[N]` whether margins are beyond two standard errors, of estimates that are reliable."""
         rows, two = np.arange(len(self.log_likelihood)), self._best_two
         is_reliable = self.is_reliable[rows, two[0]] & self.is_reliable[rows, two[1]]
         return is_reliable & (self.margins > 2.0 * self.margin_errors)
