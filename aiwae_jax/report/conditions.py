@@ -103,7 +103,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
         column, num = bayes["column"], bayes["num_rows"]
         found.append(
             f"Bayes accuracy of {column} {bayes['accuracy']:.3f} ± {bayes['accuracy_se']:.3f} on "
-            f"{num} test data: of {len(bayes['names'])} classes the one of the largest p(c) p(x|c), "
+            f"{num} test data: of {len(bayes['names'])} classes that of the largest p(c) p(x|c), "
             "by annealed estimates, with the shares of the training rows for p(c); "
             f"{num - bayes['num_sure']} of them are decided by less than two standard errors"
         )
@@ -210,7 +210,7 @@ DRAW: dict[str, Callable[[Any, pathlib.Path], bool]] = {
 def captions() -> dict[str, str]:
     """What the pictures show, by their names."""
     return {
-        "condition_samples.png": "Mean images of p(x|z, c), a row for each condition: down a column "
+        "condition_samples.png": "Mean images of p(x|z, c), a row for each condition; in a column "
         "z is the same draw from the prior.",
         "condition_traversals.png": "The same along the latent of the most activity, from -2.5 to "
         "2.5 standard deviations of the prior, the other latents at 0.",

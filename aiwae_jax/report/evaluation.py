@@ -50,8 +50,8 @@ class Evaluation(evaluate.Settings):
     num_classified: int = options.option(
         50,
         flag="eval_classified",
-        help="Test data whose class is found by Bayes' rule, of a model that is given a class: each "
-        "is annealed in every class. 0 leaves it out. Default 50.",
+        help="Test data whose class is found by Bayes' rule, of a model that is given one: each is "
+        "annealed in every class. 0 leaves it out. Default 50.",
         at_least=0,
     )
     seed: int = options.option(
