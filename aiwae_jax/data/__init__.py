@@ -4,6 +4,7 @@
 at, and a stand-in is named as one.
 """
 
+from aiwae_jax.data.conditions import condition_of, condition_on
 from aiwae_jax.data.dataset import DataError, Dataset, as_floats, binarize
 from aiwae_jax.data.doors import check, from_arrays, with_weights
 from aiwae_jax.data.fetching import cache_folder
@@ -25,6 +26,8 @@ __all__ = [
     "binarize",
     "cache_folder",
     "check",
+    "condition_of",
+    "condition_on",
     "from_arrays",
     "from_file",
     "load",

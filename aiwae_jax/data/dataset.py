@@ -47,6 +47,8 @@ class Dataset(NamedTuple):
       train_weights: `[N]` positive, what each training row counts for in objectives and means; or
         None, where all count alike.
       test_weights: `[M]` likewise, in means.
+      condition: names of the last columns, which a model is given and does not model; codes, where
+        `categories` has their names. `conditions.condition_on` puts them there.
     """
 
     name: str
@@ -68,6 +70,32 @@ class Dataset(NamedTuple):
     missing: str | None = None
     train_weights: np.ndarray | None = None
     test_weights: np.ndarray | None = None
+    condition: tuple[str, ...] = ()
+
+    @property
+    def num_given(self) -> int:
+        """How many of the last columns are the condition."""
+        return len(self.condition)
+
+    @property
+    def num_modelled(self) -> int:
+        """How many columns are modelled: all but those."""
+        return self.train.shape[1] - self.num_given
+
+    @property
+    def modelled(self) -> "Dataset":
+        """The columns that are modelled, by themselves."""
+        if not self.condition:
+            return self
+        num = self.num_modelled
+        categories = {n: c for n, c in (self.categories or {}).items() if n not in self.condition}
+        return self._replace(
+            train=self.train[:, :num],
+            test=self.test[:, :num],
+            columns=self.columns and self.columns[:num],
+            categories=categories or None,
+            condition=(),
+        )
 
     def mean_image(self) -> np.ndarray:
         """Mean training row `[X]`, of what is there; in [0, 1], of bits and grey levels."""
@@ -80,11 +108,14 @@ class Dataset(NamedTuple):
             mean = np.nanmean(rows, axis=0, dtype=np.float64)
         else:
             mean = self.train.mean(axis=0, dtype=np.float64)
-        return (mean / (self.max_level or 1.0)).astype(np.float32)
+        mean[: self.num_modelled] /= self.max_level or 1.0
+        return mean.astype(np.float32)
 
     @property
     def values(self) -> kinds.Values:
-        """What the numbers of all rows are, column by column."""
+        """What the numbers of all rows are, column by column, of those that are modelled."""
+        if self.condition:
+            return self.modelled.values
         return kinds.look(self.train).join(kinds.look(self.test))
 
     @property
@@ -96,6 +127,8 @@ class Dataset(NamedTuple):
         return self._kind(self.values)
 
     def _kind(self, values: kinds.Values) -> str:
+        if self.condition:
+            return self.modelled._kind(values)
         if self.categories:
             return "categories" if len(self.categories) == self.train.shape[1] else "mixed"
         is_image = self.image_shape is not None
@@ -106,7 +139,9 @@ class Dataset(NamedTuple):
 
     @property
     def kinds_of_columns(self) -> tuple[str, ...]:
-        """The kind of every column by itself."""
+        """The kind of every column by itself, of those that are modelled."""
+        if self.condition:
+            return self.modelled.kinds_of_columns
         named = self.categories or {}
         columns = self.columns or [""] * self.train.shape[1]
         return kinds.kinds_of_columns(self.values, [name in named for name in columns])
@@ -138,7 +173,8 @@ class Dataset(NamedTuple):
     @property
     def batch_fn(self) -> Callable[[chex.PRNGKey, chex.Array], chex.Array]:
         """`batch_fn(key, rows)`, what a model sees of them: levels as bits, all else as floats."""
-        return functools.partial(_draw, max_level=self.max_level)
+        options = {"num_given": self.num_given} if self.condition else {}
+        return functools.partial(_draw, max_level=self.max_level, **options)
 
     def describe(self) -> dict[str, Any]:
         """Describes the data for the files of a run; the checksum is of the arrays themselves."""
@@ -159,6 +195,8 @@ class Dataset(NamedTuple):
         }
         names = ("columns", "categories", "origin", "missing")
         more = {name: getattr(self, name) for name in names} | {"weights": self._describe_weights()}
+        if self.condition:
+            more["condition"] = list(self.condition)
         return found | {name: value for name, value in more.items() if value is not None}
 
     def _describe_weights(self) -> dict[str, Any] | None:
@@ -190,8 +228,15 @@ class Dataset(NamedTuple):
         return found
 
 
-def _draw(key: chex.PRNGKey, rows: chex.Array, *, max_level: float | None) -> chex.Array:
-    return as_floats(rows) if max_level is None else binarize(key, rows, max_level)
+def _draw(
+    key: chex.PRNGKey, rows: chex.Array, *, max_level: float | None, num_given: int = 0
+) -> chex.Array:
+    if max_level is None:
+        return as_floats(rows)
+    if not num_given:
+        return binarize(key, rows, max_level)
+    bits = binarize(key, rows[..., :-num_given], max_level)
+    return jnp.concatenate([bits, as_floats(rows[..., -num_given:])], axis=-1)
 
 
 def as_floats(rows: chex.Array) -> chex.Array:

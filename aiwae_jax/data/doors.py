@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import row_weights, support
-from aiwae_jax.data import finite, rounding
+from aiwae_jax.data import conditions, finite, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 
 _NUM_COLOURS = 3
@@ -31,6 +31,7 @@ def from_arrays(
     missing: str | None = None,
     train_weights: np.ndarray | None = None,
     test_weights: np.ndarray | None = None,
+    condition: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Makes a data set of your own arrays, and looks at it.
 
@@ -54,6 +55,8 @@ def from_arrays(
         default NaN is refused.
       train_weights: `[N]`, see `with_weights`; or None.
       test_weights: `[M]`, likewise.
+      condition: names of columns that a model is given, and does not model, or "label" for the
+        labels; see `condition_on`. By default all columns are modelled.
 
     Raises:
       DataError: for arrays that could not be trained on or measured.
@@ -91,6 +94,8 @@ def from_arrays(
         label_names=None if label_names is None else tuple(map(str, label_names)),
         missing=missing,
     )
+    if condition is not None:
+        dataset = conditions.condition_on(dataset, condition)
     check(dataset)
     if train_weights is None and test_weights is None:
         return dataset
@@ -163,6 +168,9 @@ def check(dataset: Dataset) -> None:
     if not isinstance(dataset, Dataset):
         raise TypeError(f"`dataset` must be a `data.Dataset`, got {type(dataset).__name__}.")
     finite.check_missing(dataset.missing)
+    if dataset.condition:
+        conditions.check(dataset)
+        dataset = dataset.modelled
     max_level = dataset.max_level
     is_positive = _is_number(max_level) and 0.0 < max_level < math.inf
     if max_level is not None and not is_positive:

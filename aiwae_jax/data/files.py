@@ -61,6 +61,7 @@ def from_file(
     name: str | None = None,
     missing: str | None = None,
     weights: str | None = None,
+    condition: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Makes a data set of a file or a folder, and looks at it.
 
@@ -78,6 +79,7 @@ def from_file(
       weights: of a table, the column of numbers that says what each row counts for, and is no data;
         see `with_weights`. An .npz file may have them beside its rows, as `train_weights` and
         `test_weights`, or `weights`.
+      condition: as in `from_arrays`: columns, or "label" for the labels of the file.
 
     Returns:
       The data set; where it was split here it has `train_index` and `test_index`.
@@ -121,11 +123,13 @@ def from_file(
             missing=missing,
             train_weights=parts["train"].weights,
             test_weights=parts["test"].weights,
+            condition=condition,
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     asked = {"test_share": test_share, "label": label, "layer": layer, "missing": missing}
     asked |= {"weights": weights}
+    asked["condition"] = ",".join(dataset.condition) or None
     origin = {"file": str(path)} | {n: value for n, value in asked.items() if value is not None}
     kept = {n: getattr(dataset, n) for n in index}  # without the rows of weight 0
     index = {n: rows if kept[n] is None else rows[kept[n]] for n, rows in index.items()}

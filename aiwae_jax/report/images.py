@@ -12,6 +12,7 @@ from aiwae_jax.train.validation import split
 
 _KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 _STARTS_TAG = 0x737461
+_CLASSES_TAG = 0x636C61
 
 
 class Keys(NamedTuple):
@@ -30,6 +31,7 @@ class Keys(NamedTuple):
     gap: jax.Array
     bound: jax.Array
     starts: jax.Array
+    classes: jax.Array
 
 
 def keys_of(evaluation: Evaluation) -> Keys:
@@ -38,8 +40,9 @@ def keys_of(evaluation: Evaluation) -> Keys:
     The tag keeps them apart from a training's keys, whose seed may be the same number.
     """
     root = jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG)
-    *split, _ = Keys._fields  # of which no key depends on how many came later
-    return Keys(*jax.random.split(root, len(split)), jax.random.fold_in(root, _STARTS_TAG))
+    *split, _, _ = Keys._fields  # of which no key depends on how many came later
+    later = (jax.random.fold_in(root, tag) for tag in (_STARTS_TAG, _CLASSES_TAG))
+    return Keys(*jax.random.split(root, len(split)), *later)
 
 
 class Images(NamedTuple):

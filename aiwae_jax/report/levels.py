@@ -35,7 +35,7 @@ def bits_per_dim(
     num_levels = _num_levels(dataset, model, theta)
     if num_levels is None:
         return {}
-    num_dims = dataset.test.shape[1]
+    num_dims = dataset.num_modelled
     mean, error = evaluate.mean_and_standard_error(
         np.asarray(nll) / (num_dims * math.log(2.0)), weights
     )
@@ -54,7 +54,8 @@ def _num_levels(dataset: Dataset, model: Model, theta: PyTree) -> int | None:
     found = []
 
     def look(key, x):
-        found.append(model.likelihood(theta, model.prior(theta, x).sample(key)))
+        likelihood = model.likelihood(theta, model.prior(theta, x).sample(key))
+        found.append(likelihood.given(x).base if model.num_given else likelihood)
         return 0.0
 
     jax.eval_shape(look, jax.random.key(0), dataset.batch_fn(jax.random.key(0), dataset.test[0]))

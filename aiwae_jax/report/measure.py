@@ -12,7 +12,7 @@ import numpy as np
 
 from aiwae_jax import data, evaluate, row_weights
 from aiwae_jax.evaluate.check import check
-from aiwae_jax.report import certificate, starts
+from aiwae_jax.report import certificate, conditions, starts
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.images import Keys, choose_images, keys_of
 from aiwae_jax.runs import progress
@@ -266,6 +266,13 @@ def measure(
             num_samples=evaluation.num_bound_samples,
             progress_fn=watch.titled(f"L_{evaluation.num_bound_samples}"),
         )
+        in_classes = images.test[: evaluation.num_classified]
+        classified = conditions.classify(
+            *(keys.classes, target, in_classes, dataset, chosen.settings),
+            plan=chosen.plan,
+            progress_fn=watch.titled(f"{len(in_classes)} {noun} in all classes"),
+            **options,
+        )
     num_active, activity = evaluate.active_units(target_fn(), jnp.asarray(images.all_test))
 
     # Per image, of both sets.
@@ -295,6 +302,8 @@ def measure(
         numbers = {name: row_weights.effective_number(each) for name, each in weights.items()}
         entries["effective_rows"] = {n.removeprefix("weight_"): each for n, each in numbers.items()}
     entries["check"] = checked.describe()
+    of_classes, class_arrays = conditions.of_report(classified, in_classes, dataset)
+    entries |= of_classes
     entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {
         "seconds": time.monotonic() - began,
@@ -315,7 +324,7 @@ def measure(
     if chosen.gap is not None:
         arrays["simulated_lower_bound"] = chosen.gap.forward.log_likelihood
         arrays["simulated_upper_bound"] = chosen.gap.reverse.log_likelihood
-    arrays = images.identity(dataset) | per_image | quality | arrays
+    arrays = images.identity(dataset) | per_image | quality | arrays | class_arrays
     is_chosen_elsewhere = evaluation.target_gap is not None
     of_test = likelihood.of_first(num)
     evidence = certificate.Evidence(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiwae_jax.likelihoods import BUILDERS, REAL, is_given_library
+from aiwae_jax.report import conditions
 
 NO_NOUN = "data"  # of reports of earlier versions, which do not say what they are of
 # key in report.json -> (name in the paper, whether it has a standard error)
@@ -52,7 +53,7 @@ def describe(report: Mapping[str, Any]) -> Description:
         own = [f"{part} ({share})" for part, share in zip(parts, shares, strict=True)]
         method = " then ".join(own)
     model = _words(config.get("model"), "a model of your own")
-    notes = weight_notes(report) + likelihood_notes(config.get("model"))
+    notes = weight_notes(report) + likelihood_notes(config.get("model")) + conditions.notes(report)
     heads = f"{title}: {method}", f"{title}, {method}, {model}"
     return Description(*heads, notes, data=noun(report["data"]), parts=parts)
 

@@ -29,6 +29,7 @@ class Data(TypedDict):
     categories: NotRequired[dict[str, list[str]]]
     origin: NotRequired[dict | None]
     weights: NotRequired[dict]
+    condition: NotRequired[list[str]]
 
 
 class _Recipe(TypedDict):

@@ -5,6 +5,7 @@
 a loop on the device. Both say once, by `warnings.warn`, when data, gradients or moves go wrong.
 """
 
+from aiwae_jax.train.classes import Classified
 from aiwae_jax.train.fitting import fit
 from aiwae_jax.train.imputation import Imputed
 from aiwae_jax.train.learning_rates import make_schedule, paper_learning_rate
@@ -37,6 +38,7 @@ from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
 from aiwae_jax.train.weighting import Weighted, weighted
 
 __all__ = [
+    "Classified",
     "Imputed",
     "Kept",
     "Leg",

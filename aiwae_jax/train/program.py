@@ -157,6 +157,12 @@ def _check_support(model: Model, phases: Sequence[Phase], dataset: data.Dataset)
             f"`model` takes no missing values, and {dataset.title} may have them: give it "
             "`likelihoods.masked(...)`, or a model of your own `takes_missing=True`."
         )
+    if dataset.num_given != model.num_given:
+        raise ValueError(
+            f"`model` must be given the {dataset.num_given} columns of the condition of "
+            f"{dataset.title}, its last ones, and is given {model.num_given}: build it with "
+            "`condition=data.condition_of(dataset)`."
+        )
     if dataset.max_level is not None:
         return  # bits by construction
     for check in {phase.sampler.check_data for phase in phases} - {None}:
