@@ -259,7 +259,13 @@ def value_of(value: Any, name: str, words: Sequence[str] | None) -> float:
       ValueError: for what is no number.
     """
     if words:
-        return float(codes_of([value], words, name, "`condition`")[0])
+        word = str(value) if isinstance(value, str) or value != np.rint(value) else word_of(value)
+        if word not in words:
+            raise DataError(
+                f"`condition` must be one of {', '.join(map(repr, words))} for {name!r}, got "
+                f"{word!r}."
+            )
+        return float(words.index(word))
     try:
         return float(value)
     except (TypeError, ValueError):
