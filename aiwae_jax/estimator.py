@@ -73,8 +73,8 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
       epochs: passes over the data.
       batch_size: B, or all rows where there are fewer.
       learning_rate: the highest one; by default the optimizer's.
-      missing: "at_random", where NaN in X is a value that was not observed; log-likelihoods are then
-        of what a row has. By default NaN is refused.
+      missing: "at_random", where NaN in X is a value that was not observed; log-likelihoods are
+        then of what a row has. By default NaN is refused.
       start: what the chains of `score_samples` start from: "posterior", "prior", or "tighter", the
         one that a trial on simulated data shows to be the better.
       evaluation: settings of these chains; by default those of `evaluate.Settings` with 200

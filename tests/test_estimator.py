@@ -117,7 +117,7 @@ def test_rows_with_gaps_are_scored_by_what_they_have(rows):
     gaps = np.where(np.random.default_rng(0).random(rows.shape) < 0.2, np.nan, rows)
     with pytest.raises(ValueError, match="Input X contains NaN"):
         quick().fit(gaps)
-    estimator = quick(missing="at_random").fit(gaps)
+    estimator = quick(missing="at_random", start="prior").fit(gaps)
     assert "likelihoods.masked" in json.dumps(estimator.model_)
     scores = estimator.score_samples(gaps)
     np.testing.assert_array_equal(estimator.score_samples(gaps[::-1]), scores[::-1])
