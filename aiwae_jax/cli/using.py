@@ -98,6 +98,7 @@ class Rows:
                 columns=columns[:-1] if columns and is_given_total else columns,
                 categories=facts.get("categories"),
                 missing=facts.get("missing"),
+                image_shape=facts.get("image_shape"),
             )
 
         sources.say_reading(self.data)

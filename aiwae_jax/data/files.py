@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.data import finite, readers, rounding
+from aiwae_jax.data import columns, finite, readers, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.doors import from_arrays, image_shape_of
 from aiwae_jax.data.readers import labels
@@ -60,6 +60,8 @@ def from_file(
     layer: str | None = None,
     name: str | None = None,
     missing: str | None = None,
+    only: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
 ) -> Dataset:
     """Makes a data set of a file or a folder, and looks at it.
 
@@ -74,6 +76,8 @@ def from_file(
       layer: of .h5ad, one of `layers` in the place of `X`, or "raw".
       name: a word for it, by default the file's.
       missing: as in `from_arrays`: "at_random", where empty cells and NaN were not observed.
+      only: of a table, names of the columns that are data, beside `label`; by default all.
+      drop: of a table, names of columns that are no data: numbers of rows, names, dates.
 
     Returns:
       The data set; where it was split here it has `train_index` and `test_index`.
@@ -88,6 +92,7 @@ def from_file(
     if test_share is not None:
         _check_share(test_share)
     parts = read(path, label=label, layer=layer)
+    parts = {part: columns.chosen(path, content, only, drop) for part, content in parts.items()}
     shape = image_shape_of(next(iter(parts.values())).rows)
     parts = {part: _entering(path, content, missing) for part, content in parts.items()}
     first = next(iter(parts.values()))
@@ -117,6 +122,7 @@ def from_file(
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     asked = {"test_share": test_share, "label": label, "layer": layer, "missing": missing}
+    asked |= {n: each and list(each) for n, each in (("only", only), ("drop", drop))}
     origin = {"file": str(path)} | {n: value for n, value in asked.items() if value is not None}
     return dataset._replace(origin=origin, **index)
 
@@ -190,9 +196,9 @@ def settled(path: pathlib.Path, content: Content, missing: str | None = None) ->
     Raises:
       DataError: for rows that are no numbers, or with the place of the first that is none.
     """
-    columns = content.columns
-    rows = rounding.narrow(flat(path, content), str(path), columns)
-    options = {"missing": missing, "columns": columns, "place_fn": content.place}
+    names = content.columns
+    rows = rounding.narrow(flat(path, content), str(path), names)
+    options = {"missing": missing, "columns": names, "place_fn": content.place}
     finite.check(rows, str(path), **options)
     return content._replace(rows=rows)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from aiwae_jax.data import files
 from aiwae_jax.data.dataset import DataError
+from aiwae_jax.data.doors import image_shape_of
 from aiwae_jax.data.readers.content import Content
 
 
@@ -19,6 +20,7 @@ def read_rows(
     columns: Sequence[str] | None = None,
     categories: Mapping[str, Sequence[str]] | None = None,
     missing: str | None = None,
+    image_shape: Sequence[int] | None = None,
 ) -> Content:
     """Reads all rows of a file, without a split: of new data, to be scored, say.
 
@@ -30,18 +32,27 @@ def read_rows(
       categories: column -> names of its codes, as the model was trained on them; any other column
         must hold numbers.
       missing: as in `from_file`.
+      image_shape: (height, width) or (height, width, 3), of the images that are wanted.
 
     Returns:
       The content; its rows `[N, X]`.
 
     Raises:
-      DataError: for a file that cannot be read, lacks a column, or has a category that is new.
+      DataError: for a file that cannot be read, lacks a column, has a category that is new, or
+        images of another shape.
     """
     path = files.absolute(path)
     parts = files.read(path, only=columns, label=label, layer=layer)
     if "all" not in parts:
         raise DataError(f"{path} holds training and test data; new rows are one array.")
     found = parts["all"]
+    shape = image_shape_of(found.rows)
+    if None not in (shape, image_shape) and tuple(shape) != tuple(image_shape):
+        here, wanted = (" x ".join(map(str, each)) for each in (shape, image_shape))
+        raise DataError(
+            f"{path} holds images of {here}, and {wanted} are needed: scale or turn them, or hand "
+            "over rows that are flat."
+        )
     if columns is not None and found.columns is not None:
         found = _chosen(path, found, columns)
     if categories or found.categories:
