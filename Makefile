@@ -12,7 +12,7 @@ SAMPLE ?= 1
 # PyTorch for `make bridges`; a CPU build is smaller: make bridges TORCH=torch==2.13.0+cpu
 TORCH  ?= torch
 
-.PHONY: run test slow faults long oldest newest bridges docs wheel benchmark lint format clean
+.PHONY: run test slow faults long oldest newest bridges docs wheel benchmark lint types format clean
 run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
@@ -61,10 +61,14 @@ docs: $(STAMP)
 	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# The library as a wheel, installed with what it says it needs into an empty environment, and used
-# away from the checkout.
+# The library as an sdist, and the wheel that is made of that, looked at as an index would; then the
+# wheel installed with what it says it needs into an empty environment, and used away from the checkout.
 wheel: $(STAMP)
-	rm -rf dist .wheel && $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	$(BIN)/python $(PIP) -e '.[dev]'
+	rm -rf dist .wheel && $(BIN)/python -m build -o dist . > /dev/null
+	$(BIN)/twine check --strict dist/* && $(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/cffconvert --validate -i CITATION.cff
+	$(BIN)/hadolint Dockerfile
 	$(PYTHON) -m venv .wheel
 	.wheel/bin/python $(PIP) --no-compile dist/*.whl
 	cd .wheel && bin/python ../examples/own_density.py && bin/python ../tests/away.py without
@@ -80,6 +84,11 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
+# What a type checker says to those who call the library, and of the rooms that pyproject.toml names.
+types: $(STAMP)
+	$(BIN)/python $(PIP) -e '.[dev]'
+	$(BIN)/mypy
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -94,4 +103,4 @@ $(STAMP): setup.py
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) docs/_build build dist .wheel .oldest .newest .bridges .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) docs/_build build dist .wheel .oldest .newest .bridges .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -13,6 +13,7 @@ from aiwae_jax.parallel import processes
 
 _LARGE = 50e6  # bytes, of which text takes some seconds
 _MOST_NAMED = 10  # columns of categories
+_LISTS = ("only", "drop")  # of names, parted by commas
 _NAMES = ", ".join(data.NAMES)
 WHAT = f"one of {_NAMES}, or a file of yours: {data.KNOWN_FILES}"
 
@@ -41,6 +42,16 @@ class Reading:
     )
     layer: str | None = option(
         None, help="Of .h5ad: one of its layers in the place of X, or `raw` for raw/X."
+    )
+    only: str | None = option(
+        None,
+        flag="columns",
+        help="Of a table: the columns that are data, age,income; all others are left out.",
+    )
+    drop: str | None = option(
+        None,
+        flag="drop_columns",
+        help="Of a table: columns that are no data and are left out, id,name,date.",
     )
     missing: str | None = option(
         None,
@@ -119,6 +130,9 @@ def load(
     ):
         name = str(elsewhere)
     options = {field: getattr(reading, field) for field in FLAGS}
+    for field in _LISTS:
+        if options[field] is not None:
+            options[field] = [name.strip() for name in options[field].split(",")]
     where = resolve(name, options, argument)
     if where in data.NAMES:
         return data.load(where, data_dir, condition=reading.condition)

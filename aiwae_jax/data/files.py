@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.data import finite, readers, rounding
+from aiwae_jax.data import columns, finite, readers, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.doors import from_arrays, image_shape_of
 from aiwae_jax.data.readers import labels, tables
@@ -62,6 +62,8 @@ def from_file(
     missing: str | None = None,
     weights: str | None = None,
     condition: str | Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
 ) -> Dataset:
     """Makes a data set of a file or a folder, and looks at it.
 
@@ -80,6 +82,9 @@ def from_file(
         see `with_weights`. An .npz file may have them beside its rows, as `train_weights` and
         `test_weights`, or `weights`.
       condition: as in `from_arrays`: columns, or "label" for the labels of the file.
+      only: of a table, names of the columns that are data, beside `label` and
+        `weights`; by default all.
+      drop: of a table, names of columns that are no data: numbers of rows, names, dates.
 
     Returns:
       The data set; where it was split here it has `train_index` and `test_index`.
@@ -94,9 +99,10 @@ def from_file(
     if test_share is not None:
         _check_share(test_share)
     parts = read(path, label=label, layer=layer)
-    shape = image_shape_of(next(iter(parts.values())).rows)
     if weights is not None:
         parts = {part: _with_weights(path, content, weights) for part, content in parts.items()}
+    parts = {part: columns.chosen(path, content, only, drop) for part, content in parts.items()}
+    shape = image_shape_of(next(iter(parts.values())).rows)
     parts = {part: _entering(path, content, missing) for part, content in parts.items()}
     first = next(iter(parts.values()))
     index: dict[str, np.ndarray] = {}
@@ -130,6 +136,7 @@ def from_file(
     asked = {"test_share": test_share, "label": label, "layer": layer, "missing": missing}
     asked |= {"weights": weights}
     asked["condition"] = ",".join(dataset.condition) or None
+    asked |= {n: each and list(each) for n, each in (("only", only), ("drop", drop))}
     origin = {"file": str(path)} | {n: value for n, value in asked.items() if value is not None}
     kept = {n: getattr(dataset, n) for n in index}  # without the rows of weight 0
     index = {n: rows if kept[n] is None else rows[kept[n]] for n, rows in index.items()}
@@ -225,9 +232,9 @@ def settled(path: pathlib.Path, content: Content, missing: str | None = None) ->
     Raises:
       DataError: for rows that are no numbers, or with the place of the first that is none.
     """
-    columns = content.columns
-    rows = rounding.narrow(flat(path, content), str(path), columns)
-    options = {"missing": missing, "columns": columns, "place_fn": content.place}
+    names = content.columns
+    rows = rounding.narrow(flat(path, content), str(path), names)
+    options = {"missing": missing, "columns": names, "place_fn": content.place}
     finite.check(rows, str(path), **options)
     return content._replace(rows=rows)
 

@@ -309,7 +309,7 @@ def measure(
         "seconds": time.monotonic() - began,
         "num_zero_weight_bound_samples": bound.num_zero_weight,
         "gradients_of_pilots_search_and_gap": chosen.num_gradients,
-        **_describe_chains(likelihood, chosen.settings),
+        **describe_chains(likelihood, chosen.settings),
     }
 
     # What evaluation.npz holds beside the images.
@@ -340,9 +340,7 @@ def _of_moves(step_sizes: np.ndarray) -> np.ndarray:
     return np.exp(np.log(step_sizes).mean(axis=1))
 
 
-def _describe_chains(
-    likelihood: evaluate.Likelihood, settings: evaluate.Settings
-) -> dict[str, Any]:
+def describe_chains(likelihood: evaluate.Likelihood, settings: evaluate.Settings) -> dict[str, Any]:
     """Says how the chains of the NLL went, and what they took."""
     rates = likelihood.acceptance
     # A Gibbs sweep takes no gradient.

@@ -25,18 +25,16 @@ def histogram(
 
     Args:
       path: where the PNG goes.
-      values: label -> `[N]`; the first is filled, others are outlines.
+      values: label -> `[N]`, finite; the first is filled, others are outlines.
       title: above the figure.
-      means: label -> that of the finite ones.
+      means: label -> what to call their mean.
       unit: of the axis.
     """
-    known = {label: each[np.isfinite(each)] for label, each in values.items()}
-    known = {label: each for label, each in known.items() if len(each)}
     drawn = figure(5.6, 4.0)
     axes = drawn.subplots()
-    joined = np.concatenate(list(known.values()))
+    joined = np.concatenate(list(values.values()))
     edges = np.histogram_bin_edges(joined, bins=min(40, max(5, round(len(joined) ** 0.5))))
-    for i, ((label, each), colour) in enumerate(zip(known.items(), (BLUE, ORANGE), strict=False)):
+    for i, ((label, each), colour) in enumerate(zip(values.items(), (BLUE, ORANGE), strict=False)):
         style = {"color": colour, "label": f"{label}, mean {means[label]:.2f}"}
         kind = {"histtype": "stepfilled", "alpha": 0.55} if not i else {"histtype": "step"}
         axes.hist(each, bins=edges, linewidth=1.4, **kind, **style)

@@ -107,15 +107,15 @@ class RunSteps:
         self._is_checked = False
 
     # Methods, and no attributes, which `functools.wraps` would hand on to what is not the same.
-    def lower(self, *args, **kwargs) -> jax.stages.Lowered:
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """As of `jax.jit`."""
         return self._run.lower(*args, **kwargs)
 
-    def trace(self, *args, **kwargs) -> jax.stages.Traced:
+    def trace(self, *args: Any, **kwargs: Any) -> jax.stages.Traced:
         """As of `jax.jit`."""
         return self._run.trace(*args, **kwargs)
 
-    def eval_shape(self, *args, **kwargs) -> PyTree:
+    def eval_shape(self, *args: Any, **kwargs: Any) -> PyTree:
         """As of `jax.jit`."""
         return self._run.eval_shape(*args, **kwargs)
 

@@ -35,6 +35,8 @@ from aiwae_jax.train.validation import Validation, epochs_between, training_part
 from aiwae_jax.train.watch import TrainInfo
 from aiwae_jax.types import BuiltMethod, Method, Model, Phase
 
+_MOST_OF_A_REASON = 300  # characters
+
 
 class Program(NamedTuple):
     """Everything that training and evaluation share.
@@ -170,6 +172,29 @@ def _check_support(model: Model, phases: Sequence[Phase], dataset: data.Dataset)
             check(np.asarray(data.as_floats(getattr(dataset, name))), name=name)
 
 
+def _check_fits(model: Model, dataset: data.Dataset) -> None:
+    """Refuses a model that cannot take a row of the data, before there is a folder.
+
+    Raises:
+      ValueError: with what it failed with; nothing is computed.
+    """
+    num = dataset.train.shape[1]
+
+    def log_joint(key: jax.Array, x: jax.Array) -> jax.Array:
+        params = model.init(key)
+        return model.log_joint(params.theta, x, model.posterior(params.phi, x).sample(key))
+
+    like_row = jax.eval_shape(data.as_floats, jax.ShapeDtypeStruct((num,), np.float32))
+    try:
+        jax.eval_shape(log_joint, jax.random.key(0), like_row)
+    except Exception as error:  # of any kind: it is the caller's own function
+        reason = " ".join(str(error).split())[:_MOST_OF_A_REASON] or type(error).__name__
+        raise ValueError(
+            f"`model` cannot take a row of {num} numbers, which those of {dataset.title} are: "
+            f"{reason.rstrip('.')}."
+        ) from error
+
+
 def _on_mesh(method: Method, mesh: Mesh) -> Method:
     """The same phases, whose particles are split over the mesh."""
     phases = (p._replace(sampler=sharding.over_particles(p.sampler, mesh)) for p in method)
@@ -225,6 +250,7 @@ def build(
     legs = tuple(leg._replace(method=_on_mesh(leg.method, mesh)) for leg in legs)
     phases = tuple(phase for leg in legs for phase in leg.method)
     _check_support(model, phases, whole)
+    _check_fits(model, whole)
     _check_kl_warmup(legs, stretches, settings, ends[-1])
     start = start_of(method)
 

@@ -6,6 +6,7 @@ differentiates its objective with respect to the parameters it moves, and applie
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -153,15 +154,15 @@ class TrainStep:
         self._is_checked = False
 
     # Methods, and no attributes, which `functools.wraps` would hand on to what is not the same.
-    def lower(self, *args, **kwargs) -> jax.stages.Lowered:
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """As of `jax.jit`."""
         return self._step.lower(*args, **kwargs)
 
-    def trace(self, *args, **kwargs) -> jax.stages.Traced:
+    def trace(self, *args: Any, **kwargs: Any) -> jax.stages.Traced:
         """As of `jax.jit`."""
         return self._step.trace(*args, **kwargs)
 
-    def eval_shape(self, *args, **kwargs) -> PyTree:
+    def eval_shape(self, *args: Any, **kwargs: Any) -> PyTree:
         """As of `jax.jit`."""
         return self._step.eval_shape(*args, **kwargs)
 
