@@ -29,7 +29,7 @@ import jupytext
 import nbclient
 from traitlets.config import Config
 
-_PROGRESS = re.compile(r".*\b\d+%  .*(left|took) .*|.*\b\d+%  \w+ left|\s*")
+_PROGRESS = re.compile(r".{1,40} +\d+%  .*|\s*")  # `runs.progress`
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -39,18 +39,19 @@ class NotebookError(Exception):
 
 def _output_of(cell: Any, where: str) -> tuple[str, list[bytes]]:
     """The text of one executed cell, and its pictures."""
-    texts, pictures = [], []
+    text, errors, pictures = "", "", []
     for output in cell.outputs:
         if output.output_type == "stream" and output.name == "stderr":
-            lines = _ESCAPES.sub("", output.text).splitlines()
-            if said := [line for line in lines if not _PROGRESS.fullmatch(line)]:
-                raise NotebookError(f"{where} warns:\n" + "\n".join(said))
+            errors += output.text  # a line may come in pieces
         elif output.output_type == "stream":
-            texts.append(_ESCAPES.sub("", output.text))
+            text += output.text
         elif "image/png" in output.data:
             pictures.append(base64.b64decode(output.data["image/png"]))
         else:
-            texts.append(output.data["text/plain"])
+            text += f"{output.data['text/plain']}\n"
+    lines = _ESCAPES.sub("", errors).splitlines()
+    if said := [line for line in lines if not _PROGRESS.fullmatch(line)]:
+        raise NotebookError(f"{where} warns:\n" + "\n".join(said))
     for picture in pictures:
         if len(picture) > cells.LARGEST_PICTURE:
             raise NotebookError(
@@ -59,7 +60,7 @@ def _output_of(cell: Any, where: str) -> tuple[str, list[bytes]]:
             )
     if pictures and not cell.metadata.get("alt"):
         raise NotebookError(f"{where} draws without an `:alt:` that says what is seen.")
-    return "\n".join(text.rstrip() for text in texts), pictures
+    return _ESCAPES.sub("", text).rstrip(), pictures
 
 
 def run(text: str, name: str, timeout: float) -> list[tuple[str, list[bytes]]]:
@@ -81,13 +82,18 @@ def run(text: str, name: str, timeout: float) -> list[tuple[str, list[bytes]]]:
     if [cell.source.rstrip() for cell in code_cells] != cells.of_text(text):
         raise NotebookError(f"{name}: Jupytext finds other cells than this documentation.")
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(cells.FOLDER / "matplotlibrc", folder)
+        at_work = pathlib.Path(folder, "work")
+        at_work.mkdir()
+        shutil.copy(cells.FOLDER / "matplotlibrc", at_work)
+        # By files of this user's, where ports would be open to everybody on the machine.
+        transport = {"transport": "ipc", "ip": str(pathlib.Path(folder, "kernel"))}
         client = nbclient.NotebookClient(
             notebook,
             timeout=timeout,
+            startup_timeout=timeout,
             kernel_name="python3",
-            config=Config({"KernelManager": {"transport": "ipc"}}),  # nobody else can listen
-            resources={"metadata": {"path": folder}},
+            config=Config({"KernelManager": transport}),
+            resources={"metadata": {"path": str(at_work)}},
         )
         try:
             client.execute()
@@ -146,6 +152,7 @@ def main() -> int:
             on=datetime.datetime.now(datetime.UTC).date().isoformat(),
             seconds=seconds,
             seconds_of_computing=computing,
+            is_compiled_before="JAX_COMPILATION_CACHE_DIR" in os.environ,
             machine=machine,
             python=platform.python_version(),
             jax=jax.__version__,

@@ -56,10 +56,11 @@ def _say_how_it_was_made(app: Sphinx, doctree: nodes.document) -> None:
         )
     if not (made := cells.read_outputs(name)["made"]):
         return
+    compiled = " of programs compiled before" if made["is_compiled_before"] else ""
     text = (
         f"A notebook in text, docs/{docname}.md; Jupyter opens it. Outputs by make notebooks on "
         f"{made['on']}: {made['seconds']} s, of which {made['seconds_of_computing']} s of "
-        f"computing, on {made['machine']}, JAX {made['jax']}."
+        f"computing{compiled}, on {made['machine']}, JAX {made['jax']}."
     )
     title = next(iter(doctree.findall(nodes.title)), None)
     if title is not None:
