@@ -12,7 +12,8 @@ SAMPLE ?= 1
 # PyTorch for `make bridges`; a CPU build is smaller: make bridges TORCH=torch==2.13.0+cpu
 TORCH  ?= torch
 
-.PHONY: run test slow faults long oldest newest bridges docs wheel benchmark lint types format clean
+.PHONY: run test slow faults long oldest newest bridges docs notebooks wheel benchmark lint types
+.PHONY: format clean
 run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
@@ -60,6 +61,12 @@ docs: $(STAMP)
 	$(BIN)/python $(PIP) -e '.[docs]'
 	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# Executes docs/notebooks, 5 to 10 minutes on two cores, and keeps their outputs for `make docs`,
+# which executes nothing. Some of them: make notebooks NOTEBOOKS='sure table'
+notebooks: $(STAMP)
+	$(BIN)/python $(PIP) -e '.[notebooks]'
+	$(BIN)/python docs/notebooks/execute.py $(NOTEBOOKS)
 
 # The library as an sdist, and the wheel that is made of that, looked at as an index would; then the
 # wheel installed with what it says it needs into an empty environment, and used away from the checkout.

@@ -48,6 +48,14 @@ EXTRAS = {
     # For the comparison sides of experiments.benchmark.
     "bench": ["blackjax>=1.2", "torch>=2.4"],
     "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
+    # To execute docs/notebooks; showing them takes "docs" alone.
+    "notebooks": [
+        "ipykernel>=6.29",
+        "ipywidgets>=8",
+        "jupytext>=1.16",
+        "nbclient>=0.10",
+        "numpyro>=0.19",
+    ],
     "test": [
         "equinox>=0.13.1",
         "h5py>=3.11",
