@@ -163,7 +163,14 @@ def test_requirements_are_the_extras_of_setup():
     listed = specified((ROOT / "requirements.txt").read_text())
     in_setup = set(re.findall(r'"([A-Za-z_][\w-]*[>~]=[\d.]+)"', setup))
     # Large, and needed only to have TFDS prepare a data set, to compare speeds, and by bridges.
-    left_out = ("tensorflow>=", "torch>=", "blackjax>=", "pythae>=", "scvi-tools>=")
+    left_out = (
+        "tensorflow>=",
+        "torch>=",
+        "blackjax>=",
+        "tfp-nightly>=",
+        "pythae>=",
+        "scvi-tools>=",
+    )
     assert {name for name in in_setup if not name.startswith(left_out)} == listed
 
 

@@ -1,78 +1,58 @@
 """BlackJAX's adaptive tempered SMC with HMC, a population of particles for each image.
 
-It chooses each temperature by the effective sample size on the way, resamples before each move, and
+It chooses each temperature by the effective sample size on the way, resamples before its moves, and
 from q takes q's variances as its inverse mass matrix. Temperatures that follow from the particles
-themselves leave its estimate consistent, not unbiased.
+themselves leave its estimate consistent, not unbiased. How many gradients it takes follows from how
+many moves it makes at each temperature.
 """
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax.parallel import sharding
-from experiments.benchmark.peers.bounds import Bounds
+from experiments.benchmark.peers.bounds import Bounds, Moves
 from experiments.benchmark.peers.problem import Problem
 
-
-class Budget(NamedTuple):
-    """What decides how many gradients it takes.
-
-    Attributes:
-      target_ess: share of the particles that each step down leaves effective: the nearer to 1, the
-        more temperatures.
-      num_moves: of HMC at each.
-    """
-
-    target_ess: float
-    num_moves: int
-
-    def __str__(self) -> str:
-        return f"ESS {self.target_ess:g}, {self.num_moves} moves"
+TARGET_ESS = 0.9  # share of the particles that a step between temperatures leaves effective
 
 
-def side(
-    problem: Problem, budget: Budget, setting: tuple[float, int], *, start: str
-) -> Callable[[], Bounds]:
-    """A call that estimates log p(x) of all images.
-
-    Args:
-      problem: what is measured; its chains are the particles.
-      budget: see `Budget`.
-      setting: step size, in standard deviations of the start, and leapfrog steps.
-      start: "prior" or "posterior".
-    """
+@functools.partial(jax.jit, static_argnames=("num_chains", "num_moves", "num_leapfrog_steps"))
+def _log_likelihood(
+    functions: tuple[Callable, Callable],
+    x: chex.Array,
+    keys: chex.PRNGKey,
+    step_size: chex.Array,
+    *,
+    num_chains: int,
+    num_moves: int,
+    num_leapfrog_steps: int,
+) -> chex.Array:
+    """Log evidence `[N]` of each image's population."""
     import blackjax
     from blackjax.smc import extend_params, resampling
 
-    target = problem.target(start)
-    step_size, num_leapfrog_steps = setting
+    log_joint, start = functions
+    step = functools.partial(blackjax.hmc.build_kernel(), num_integration_steps=num_leapfrog_steps)
 
-    def of_one(log_joint, start_fn, x, key):
-        q = start_fn(x)
+    @jax.vmap
+    def of_one(x, key):
+        q = start(x)
         algorithm = blackjax.adaptive_tempered_smc(
             q.log_prob,
             lambda z: log_joint(x, z) - q.log_prob(z),
-            functools.partial(
-                blackjax.hmc.build_kernel(), num_integration_steps=num_leapfrog_steps
-            ),
+            step,
             blackjax.hmc.init,
-            extend_params(
-                {
-                    "step_size": jnp.asarray(step_size),
-                    "inverse_mass_matrix": jnp.square(q.stddev()),
-                }
-            ),
+            extend_params({"step_size": step_size, "inverse_mass_matrix": jnp.square(q.stddev())}),
             resampling.systematic,
-            budget.target_ess,
-            num_mcmc_steps=budget.num_moves,
+            TARGET_ESS,
+            num_mcmc_steps=num_moves,
         )
         start_key, key = jax.random.split(key)
-        particles = jax.vmap(q.sample)(jax.random.split(start_key, problem.num_chains))
-        state = algorithm.init(particles)
+        state = algorithm.init(jax.vmap(q.sample)(jax.random.split(start_key, num_chains)))
         state = state._replace(tempering_param=jnp.zeros(()))
 
         def body(carry):
@@ -85,16 +65,28 @@ def side(
         )
         return total
 
-    @jax.jit
-    def log_likelihood(functions, x, keys):
-        return jax.vmap(functools.partial(of_one, *functions))(x, keys)
+    return of_one(x, keys)
 
-    mesh = sharding.largest_mesh(len(problem.x))
-    placed = sharding.over_data(mesh)
-    x = jax.device_put(problem.x, placed)
-    keys = jax.device_put(jax.random.split(problem.key, len(problem.x)), placed)
+
+def side(problem: Problem, num_moves: int, moves: Moves, *, start: str) -> Callable[[], Bounds]:
+    """A call that estimates log p(x) of all images.
+
+    Args:
+      problem: what is measured; its chains are the particles.
+      num_moves: at each temperature.
+      moves: step size in standard deviations of the start.
+      start: "prior" or "posterior".
+    """
+    functions, x = problem.target(start).functions, problem.over_devices(problem.x)
+    keys = problem.over_devices(jax.random.split(problem.key, len(problem.x)))
 
     def call() -> Bounds:
-        return Bounds(np.asarray(log_likelihood(target.functions, x, keys)))
+        found = _log_likelihood(
+            *(functions, x, keys, np.float32(moves.step_size)),
+            num_chains=problem.num_chains,
+            num_moves=num_moves,
+            num_leapfrog_steps=moves.num_leapfrog_steps,
+        )
+        return Bounds(np.asarray(found))
 
     return call

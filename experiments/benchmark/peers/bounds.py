@@ -1,15 +1,30 @@
-"""What a side returns: estimates of log p(x), image by image, from below and perhaps from above."""
+"""What sides are given, and what they return."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 
-class Bounds(NamedTuple):
-    """Of N images.
+class Moves(NamedTuple):
+    """HMC moves, as pilots choose them.
 
     Attributes:
-      lower: `[N]` nats; estimates whose exp is meant to be unbiased for p(x).
+      step_size: of a trajectory's steps.
+      num_leapfrog_steps: of each move.
+    """
+
+    step_size: float
+    num_leapfrog_steps: int
+
+    def __str__(self) -> str:
+        return f"step {self.step_size:g}, L={self.num_leapfrog_steps}"
+
+
+class Bounds(NamedTuple):
+    """Estimates of log p(x) of N images.
+
+    Attributes:
+      lower: `[N]` nats; exp of them is meant to be unbiased for p(x).
       upper: `[N]` nats, from chains in reverse; None of a side that has none.
     """
 

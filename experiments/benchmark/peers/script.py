@@ -1,11 +1,11 @@
 """Bidirectional Monte Carlo as the field writes it for a decoder, in eager PyTorch.
 
-It does in its own words what the scripts do that go with Wu, Burda, Salakhutdinov and Grosse (2017)
-and their translations to PyTorch: evenly spaced temperatures between the prior N(0, I) and the
-posterior, HMC of ten leapfrog steps in latent space, a step size of each chain that grows by 2% where
-its running acceptance is above 0.65 and shrinks by 2% where it is below, on the very chains whose
-weights are reported; forward from the prior, and in reverse from the latents that the images were
-simulated with. A step size that follows its own chain's acceptances makes the chain no longer leave
+It does in its own words what the scripts do that go with Wu, Burda, Salakhutdinov and Grosse
+(2017) and their translations to PyTorch: evenly spaced temperatures between the prior N(0, I) and
+the posterior, HMC of ten leapfrog steps in latent space, a step size of each chain that grows by
+2% where its running acceptance is above 0.65 and shrinks by 2% where it is below, on the very
+chains whose weights are reported; forward from the prior, and in reverse from the latents that the
+images were simulated with. A step size that follows its own chain's acceptances makes the chain no longer leave
 its distributions invariant: E[exp lower] is not quite p(x), and the upper bound none in the strict
 sense.
 
@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from experiments.benchmark import torch_side
-from experiments.benchmark.peers.bounds import Bounds
+from experiments.benchmark.peers.bounds import Bounds, Moves
 from experiments.benchmark.peers.problem import Problem
 
 NUM_LEAPFROG_STEPS = 10
@@ -41,7 +41,7 @@ def annealed(
     z: "torch.Tensor",  # noqa: F821
     betas: Sequence[float],
     first_step: float,
-    num_leapfrog_steps: int = NUM_LEAPFROG_STEPS,
+    num_leapfrog_steps: int,
 ) -> tuple["torch.Tensor", "torch.Tensor"]:  # noqa: F821
     """Log weights `[C]` of chains along `betas`, upwards or downwards, and their mean acceptance.
 
@@ -94,7 +94,7 @@ def bidirectional(
     *,
     num_temperatures: int,
     num_chains: int,
-    first_step: float,
+    moves: Moves,
     with_reverse: bool = True,
     seed: int = 0,
 ) -> Bounds:
@@ -103,10 +103,10 @@ def bidirectional(
     Args:
       log_likelihood_of: images `[C, X]`, one of each chain, to their log p(x|z).
       x: `[N, X]`.
-      latents: `[N, D]` with which they were simulated.
+      latents: `[N, D]`, with which they were simulated.
       num_temperatures: counting 0 and 1.
       num_chains: of each image.
-      first_step: of every chain.
+      moves: with the step size that every chain begins with.
       with_reverse: whether there are reverse chains.
       seed: of all.
     """
@@ -119,14 +119,16 @@ def bidirectional(
 
     def log_mean(log_weights):
         return (
-            torch.logsumexp(log_weights.view(len(x), num_chains), 1) - math.log(num_chains)
-        ).cpu().numpy()
+            (torch.logsumexp(log_weights.view(len(x), num_chains), 1) - math.log(num_chains))
+            .cpu()
+            .numpy()
+        )
 
     start = torch.randn_like(exact)
-    lower = log_mean(annealed(log_likelihood, start, betas, first_step)[0])
+    lower = log_mean(annealed(log_likelihood, start, betas, *moves)[0])
     if not with_reverse:
         return Bounds(lower)
-    return Bounds(lower, -log_mean(annealed(log_likelihood, exact, betas[::-1], first_step)[0]))
+    return Bounds(lower, -log_mean(annealed(log_likelihood, exact, betas[::-1], *moves)[0]))
 
 
 def decoder_of(problem: Problem) -> Callable[[np.ndarray], LogLikelihood]:
@@ -171,9 +173,9 @@ def decoder_of(problem: Problem) -> Callable[[np.ndarray], LogLikelihood]:
 
 
 def side(
-    problem: Problem, num_temperatures: int, first_step: float, *, with_reverse: bool
+    problem: Problem, num_gradients: int, moves: Moves, *, with_reverse: bool
 ) -> Callable[[], Bounds]:
-    """A call of the script."""
+    """A call of the script; `num_gradients` are those of a chain, in each direction."""
     log_likelihood_of = decoder_of(problem)
 
     def call() -> Bounds:
@@ -181,9 +183,9 @@ def side(
             log_likelihood_of,
             problem.x,
             problem.latents,
-            num_temperatures=num_temperatures,
+            num_temperatures=num_gradients // moves.num_leapfrog_steps + 1,
             num_chains=problem.num_chains,
-            first_step=first_step,
+            moves=moves,
             with_reverse=with_reverse,
         )
 
