@@ -197,6 +197,9 @@ def run(
     return content
 
 
+FILES = ("json", "csv", "md", "png")
+
+
 def write(content: dict[str, Any], folder: pathlib.Path) -> None:
     """Writes the numbers, and what is made of them."""
     files.write_json(folder / "peers.json", content)

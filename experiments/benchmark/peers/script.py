@@ -5,9 +5,9 @@ It does in its own words what the scripts do that go with Wu, Burda, Salakhutdin
 the posterior, HMC of ten leapfrog steps in latent space, a step size of each chain that grows by
 2% where its running acceptance is above 0.65 and shrinks by 2% where it is below, on the very
 chains whose weights are reported; forward from the prior, and in reverse from the latents that the
-images were simulated with. A step size that follows its own chain's acceptances makes the chain no longer leave
-its distributions invariant: E[exp lower] is not quite p(x), and the upper bound none in the strict
-sense.
+images were simulated with. A step size that follows its own chain's acceptances makes the chain no
+longer leave its distributions invariant: E[exp lower] is not quite p(x), and the upper bound none
+in the strict sense.
 
 Gradients at a trajectory's start are those kept from the last one, for both ends of the path, as
 somebody writes it who wastes nothing.
