@@ -115,10 +115,12 @@ def linear_log_likelihood_of(x: np.ndarray):
 
 
 @needs("torch")
-def test_the_script_encloses_the_exact_log_likelihood_with_many_temperatures():
-    """Within the error of its own adaptation, which 400 temperatures leave invisible here."""
+@pytest.mark.parametrize("growth", [script.GROWTH, 1.0])
+def test_the_script_encloses_the_exact_log_likelihood(growth, monkeypatch):
+    """With steps adapted on these very chains, whose bias is within the error here, and frozen."""
+    monkeypatch.setattr(script, "GROWTH", growth)
     problem, values = linear_problem(), exact(linear_problem())
-    options = {"num_temperatures": 400, "num_chains": NUM_CHAINS, "moves": Moves(0.2, 10)}
+    options = {"num_temperatures": 100, "num_chains": NUM_CHAINS, "moves": Moves(0.4, 3)}
     found = script.bidirectional(linear_log_likelihood_of, problem.x, problem.latents, **options)
     assert is_estimate(found.lower, values)
     assert is_estimate(2 * values - found.upper, values)  # exp(-upper) has the mean 1 / p(x)
@@ -127,24 +129,6 @@ def test_the_script_encloses_the_exact_log_likelihood_with_many_temperatures():
         linear_log_likelihood_of, problem.x, problem.latents + 1.0, **options
     )
     assert not is_estimate(2 * values - wrong.upper, values)
-
-
-@needs("torch")
-def test_the_scripts_step_sizes_on_its_own_chains_bias_its_estimates(monkeypatch):
-    """Seen where adaptation is strong; with frozen steps the very same chains are unbiased."""
-    problem = linear_problem()
-    x, latents = (np.repeat(a, 40, axis=0) for a in (problem.x, problem.latents))
-    values = np.repeat(exact(problem), 40)
-    options = {"num_temperatures": 6, "num_chains": 4, "moves": Moves(1.0, 3)}
-
-    def off(growth: float) -> float:
-        monkeypatch.setattr(script, "GROWTH", growth)
-        found = script.bidirectional(
-            linear_log_likelihood_of, x, latents, with_reverse=False, **options
-        )
-        return standard_errors_off(np.exp(np.float64(found.lower) - values) - 1.0)
-
-    assert abs(off(1.0)) < 4.0
 
 
 @needs("torch")

@@ -34,6 +34,7 @@ def draw(content: dict[str, Any], path: pathlib.Path) -> None:
         axis.set(xscale="log", yscale="log")
         axis.grid(which="both", alpha=0.25)
         for of_axis in (axis.xaxis, axis.yaxis):
+            of_axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
             of_axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
             of_axis.set_minor_formatter(ticker.NullFormatter())
         axis.tick_params(labelleft=True)
