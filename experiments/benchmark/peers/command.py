@@ -53,8 +53,8 @@ class Sizes:
     num_epochs: int = 2
     reference: int = 3000
     num_repeats: int = 5
-    most_seconds: float = 150.0
-    train_seconds: float = 30.0
+    most_seconds: float = 110.0
+    train_seconds: float = 25.0
     num_test_images: int = 100
 
 

@@ -17,15 +17,15 @@ from experiments.benchmark.peers.bounds import Bounds, Moves
 from experiments.benchmark.peers.problem import Problem
 
 
-@functools.partial(jax.jit, static_argnames=("num_chains", "num_steps", "num_leapfrog_steps"))
+@functools.partial(jax.jit, static_argnames=("num_chains", "num_leapfrog_steps"))
 def _log_likelihood(
     functions: tuple[Callable, Callable],
     x: chex.Array,
     key: chex.PRNGKey,
     step_size: chex.Array,
+    num_steps: chex.Array,
     *,
     num_chains: int,
-    num_steps: int,
     num_leapfrog_steps: int,
 ) -> chex.Array:
     """Log mean weight `[N]` of the chains of each image."""
@@ -66,10 +66,10 @@ def side(problem: Problem, num_gradients: int, moves: Moves, *, start: str) -> C
     functions, x = problem.target(start).functions, problem.over_devices(problem.x)
 
     def call() -> Bounds:
+        num_steps = max(num_gradients // moves.num_leapfrog_steps, 1)
         found = _log_likelihood(
-            *(functions, x, problem.key, np.float32(moves.step_size)),
+            *(functions, x, problem.key, np.float32(moves.step_size), np.int32(num_steps)),
             num_chains=problem.num_chains,
-            num_steps=max(num_gradients // moves.num_leapfrog_steps, 1),
             num_leapfrog_steps=moves.num_leapfrog_steps,
         )
         return Bounds(np.asarray(found))
