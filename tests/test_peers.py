@@ -10,7 +10,7 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import evaluate, models
+from aiwae_jax import evaluate, likelihoods, models
 from experiments.benchmark.peers import (
     blackjax_smc,
     command,
@@ -139,7 +139,7 @@ def test_the_scripts_decoder_is_the_problems():
     doubled = params._replace(theta=jax.tree.map(lambda a: 2.0 * a, params.theta))
     relu = models.mlp_vae(
         *(6, 2),
-        likelihood=model.likelihood,
+        likelihood=likelihoods.bernoulli(),
         hidden_sizes=(3, 3),
         activation="relu",
         initialization="torch",
