@@ -70,7 +70,7 @@ def test_the_means_of_a_report_are_weighted(measured):
 def test_a_report_says_that_it_is_weighted(measured):
     run, content, arrays = measured
     number = content["effective_rows"]["test"]
-    words = f"eans are weighted: the 6 data count as {number:.1f} (test) and"
+    words = f"eans are weighted: the 6 rows count as {number:.1f} (test) and"
     assert words in text.table(content, text.describe(content))
     assert words in (run.folder / "report.html").read_text()
     with (run.folder / "per_datum.csv").open() as file:
