@@ -105,9 +105,10 @@ def condition_of(dataset: Dataset) -> tuple[Likelihood, ...]:
 
 
 def shares(dataset: Dataset, name: str) -> np.ndarray:
-    """Share `[K]` of the training rows that each class of a condition has."""
+    """Share `[K]` of the training rows that each class of a condition has; of weighted ones, so."""
     codes = np.asarray(dataset.train)[:, dataset.num_modelled + dataset.condition.index(name)]
-    counts = np.bincount(codes.astype(int), minlength=len(dataset.categories[name]))
+    options = {"minlength": len(dataset.categories[name]), "weights": dataset.train_weights}
+    counts = np.bincount(codes.astype(int), **options)
     return counts / counts.sum()
 
 

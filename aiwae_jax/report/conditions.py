@@ -56,7 +56,10 @@ def classify(
 
 
 def of_report(
-    found: classes.Classified | None, rows: np.ndarray, dataset: Dataset
+    found: classes.Classified | None,
+    rows: np.ndarray,
+    dataset: Dataset,
+    weights: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What report.json and evaluation.npz say of it; nothing of None.
 
@@ -64,12 +67,14 @@ def of_report(
       found: by `classify`.
       rows: `[N, X]` that it is of.
       dataset: that these are of.
+      weights: of rows in means, of which the first are those of these; or None.
     """
     if found is None:
         return {}, {}
     codes = rows[:, dataset.condition.index(found.column) - dataset.num_given].astype(int)
-    accuracy, error = found.accuracy(codes)
-    nll, nll_error = evaluate.mean_and_standard_error(-found.log_evidence)
+    weights = None if weights is None else weights[: len(codes)]
+    accuracy, error = found.accuracy(codes, weights)
+    nll, nll_error = evaluate.mean_and_standard_error(-found.log_evidence, weights)
     confusion = found.confusion(codes)
     entries = {
         "column": found.column,

@@ -302,7 +302,9 @@ def measure(
         numbers = {name: row_weights.effective_number(each) for name, each in weights.items()}
         entries["effective_rows"] = {n.removeprefix("weight_"): each for n, each in numbers.items()}
     entries["check"] = checked.describe()
-    of_classes, class_arrays = conditions.of_report(classified, in_classes, dataset)
+    of_classes, class_arrays = conditions.of_report(
+        classified, in_classes, dataset, weights.get("weight_test")
+    )
     entries |= of_classes
     entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {
