@@ -120,7 +120,8 @@ def learning_curves(
             axes.plot(epochs[is_there], curve.values[is_there], label=curve.label, **style)
         if best_epoch is not None and epochs[is_in][0] <= best_epoch:
             axes.axvline(best_epoch, linestyle="--", color=INK, linewidth=1)
-        for words, epoch in parts.items():
+        for words, began in parts.items():
+            epoch = max(began, epochs[0])  # of the first part, which nothing was recorded before
             if epochs[is_in][0] <= epoch <= epochs[-1]:
                 axes.axvline(epoch, linestyle=":", color=INK, linewidth=1)
                 axes.annotate(
