@@ -27,7 +27,7 @@ def entries(rows, likelihood, nll=None, **options):
     theta = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), theta)
     nll = np.zeros(50) if nll is None else nll
     test = np.asarray(dataset.batch_fn(jax.random.key(0), dataset.test))
-    found = baselines.entries(nll, test, dataset.train, dataset, model, theta)
+    found = baselines.entries(nll, test, dataset, model, theta, weights=dataset.test_weights)
     return found.get("baselines")
 
 
@@ -131,3 +131,15 @@ def test_a_constant_column_has_no_density():
     rows = REALS.copy()
     rows[:, 1] = 3.0
     assert entries(rows, likelihoods.normal()) is None
+
+
+def test_baselines_of_weighted_rows_are_fitted_to_and_averaged_over_them_as_often_as_they_count():
+    weights = np.where(KIND[:, 0] == 1, 3.0, 1.0)
+    given = {"train_weights": weights[:-50], "test_weights": weights[-50:]}
+    (one, *_) = entries(KIND.astype(np.float32), likelihoods.bernoulli(), **given)
+    share = weights[:-50] @ KIND[:-50, 0] / weights[:-50].sum()
+    of_test = weights[-50:] @ KIND[-50:, 0] / weights[-50:].sum()
+    expected = -of_test * np.log(share) - (1 - of_test) * np.log(1 - share)
+    assert one["nll_test"] == pytest.approx(expected, abs=0.01)
+    (plain, *_) = entries(KIND.astype(np.float32), likelihoods.bernoulli())
+    assert abs(plain["nll_test"] - expected) > 0.05

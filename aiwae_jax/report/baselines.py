@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from scipy import special
 
-from aiwae_jax import distributions, evaluate
+from aiwae_jax import distributions, evaluate, row_weights
 from aiwae_jax.data import Dataset
 from aiwae_jax.likelihoods import classes, counts, missing, mixed, pixels, real
 from aiwae_jax.types import Model, PyTree
@@ -35,10 +35,11 @@ Density = Callable[[np.ndarray, np.ndarray], Nll]
 def entries(
     nll: np.ndarray,
     rows: np.ndarray,
-    train: np.ndarray,
     dataset: Dataset,
     model: Model,
     theta: PyTree,
+    *,
+    weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """For report.json: NLL of each baseline on the very test rows, the best one first.
 
@@ -47,10 +48,10 @@ def entries(
     Args:
       nll: `[M]` the model's, of the test rows, nats.
       rows: `[M, X]` these, as the model sees them.
-      train: `[N, X]` the training rows, as the data set has them.
-      dataset: that they are of.
+      dataset: that they are of, with the training rows.
       model: the model.
       theta: its parameters.
+      weights: `[M]` of the test rows in means, or None.
 
     Returns:
       `baselines`: of each its name, `nll_test` with its standard error over the rows, and by how
@@ -59,20 +60,29 @@ def entries(
     kinds = kinds_of(model, theta, rows[0])
     if kinds is None:
         return {}
-    step = max(1, -(-len(train) // _MOST_ROWS))
-    few = np.asarray(dataset.batch_fn(jax.random.key(_SEED), np.asarray(train)[::step]), np.float64)
+    few = np.asarray(dataset.batch_fn(jax.random.key(_SEED), _few(dataset)), np.float64)
     found = []
     unit = "columns" if dataset.image_shape is None else "pixels"
     for name, density in _densities(kinds, few, unit):
         of_rows = density(few, np.asarray(rows, np.float64))
         if not np.isfinite(of_rows).all():
             continue
-        mean, error = evaluate.mean_and_standard_error(of_rows)
+        mean, error = evaluate.mean_and_standard_error(of_rows, weights)
         with np.errstate(invalid="ignore"):  # of a datum that the model does not explain
-            difference, of_pairs = evaluate.mean_and_standard_error(of_rows - nll)
+            difference, of_pairs = evaluate.mean_and_standard_error(of_rows - nll, weights)
         one = {"name": name, "nll_test": mean, "nll_test_se": error}
         found.append(one | {"difference": difference, "difference_se": of_pairs})
     return {"baselines": sorted(found, key=lambda each: each["nll_test"])} if found else {}
+
+
+def _few(dataset: Dataset) -> np.ndarray:
+    """Training rows, evenly spread; of weighted ones each as often as its weight says."""
+    train = np.asarray(dataset.train)
+    if dataset.train_weights is None:
+        return train[:: max(1, -(-len(train) // _MOST_ROWS))]
+    marks = (np.arange(min(len(train), _MOST_ROWS)) + 0.5) / min(len(train), _MOST_ROWS)
+    ends = np.cumsum(row_weights.relative(dataset.train_weights))
+    return train[np.searchsorted(ends / ends[-1], marks)]
 
 
 def kinds_of(model: Model, theta: PyTree, x: np.ndarray) -> list[tuple[str, int]] | None:

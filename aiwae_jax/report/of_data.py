@@ -13,13 +13,19 @@ _MOST_POINTS = 2_000
 
 def histogram(shown: Shown, path: pathlib.Path) -> bool:
     """Draws the NLL of single data, of test and training data; False where none is known."""
-    found = {part: shown.arrays.get(f"nll_{part}") for part in ("test", "train")}
-    labels = {"test": f"test {shown.noun}", "train": f"training {shown.noun}"}
-    values = {labels[part]: each for part, each in found.items() if each is not None}
-    if not any(np.isfinite(each).any() for each in values.values()):
+    values, means = {}, {}
+    for part, label in (("test", f"test {shown.noun}"), ("train", f"training {shown.noun}")):
+        nll = shown.arrays.get(f"nll_{part}")
+        if nll is not None and (is_finite := np.isfinite(nll)).any():
+            weights = shown.arrays.get(f"weight_{part}", np.ones(len(nll)))
+            values[label] = nll[is_finite]
+            means[label] = np.average(nll[is_finite], weights=weights[is_finite])
+    if not values:
         return False
     title = f"{shown.dataset.title}: NLL of single {shown.noun}"
-    plots_of_data.histogram(path, values, title, unit=f"NLL of one {shown.noun[:-1]}, nats")
+    plots_of_data.histogram(
+        path, values, title, means=means, unit=f"NLL of one {shown.noun[:-1]}, nats"
+    )
     return True
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from aiwae_jax.report import extremes, plots
 from aiwae_jax.report.shown import Shown, draw_latents
+from aiwae_jax.types import Model
 
 _SEED = 0
 NUM = 10  # columns, and rows of samples
@@ -31,6 +32,11 @@ class Grid(NamedTuple):
     x: np.ndarray
     num_columns: int = NUM
     rows: tuple[str, ...] = ()
+
+
+def given_of(model: Model) -> str:
+    """What a conditional model is given of an image."""
+    return "condition" if model.num_given else "upper half"
 
 
 def _prior_samples(shown: Shown) -> Grid:
@@ -141,7 +147,8 @@ def samples(shown: Shown, path: pathlib.Path) -> bool:
     """Draws mean images of latents from the prior."""
     if not shown.has_means:
         return False
-    given = " for the upper halves of test images" if shown.model.is_conditional else ""
+    is_given = shown.model.is_conditional
+    given = f", given the {given_of(shown.model)} of a test image" if is_given else ""
     title = f"mean images of prior samples{given}"
     return _draw(shown, path, shown.once(_all).images["samples"], title, num_columns=NUM)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from aiwae_jax import data
-from aiwae_jax.report import of_data, of_images, of_training
+from aiwae_jax.report import conditions, of_data, of_images, of_training
 from aiwae_jax.report.shown import Shown as Shown
 from aiwae_jax.report.shown import noun_of
 from aiwae_jax.runs import files
@@ -85,6 +85,24 @@ PICTURES = {
         "From one image to another",
         "Rows of images that lead from one test image to another",
     ),
+    "condition_samples.png": Picture(
+        conditions.samples,
+        "model",
+        "New images of each condition",
+        "A row of images that the model makes up for each condition",
+    ),
+    "condition_traversals.png": Picture(
+        conditions.traversals,
+        "latents",
+        "The most active unit under each condition",
+        "A row for each condition, of images of one latent unit changed",
+    ),
+    "confusion.png": Picture(
+        conditions.confusion,
+        "data",
+        "Classes by Bayes' rule",
+        "A square of numbers: how many test {noun} of each class were taken for which",
+    ),
 }
 NAMES = tuple(PICTURES)
 # Arrays of evaluation.npz that are drawn.
@@ -112,7 +130,7 @@ def captions(
     """
     noun = noun_of(dataset)
     is_binary = model.latents == "binary"
-    given = ", given the upper half of one test image in each column"
+    given = f", given the {of_images.given_of(model)} of one test image in each column"
     of_z = "q(z|x)" if start == "posterior" else "the prior"
     how = "a sample" if is_binary else "the mean"
     seen = "Test images, drawn as bits once," if dataset.max_level is not None else "Test images"
@@ -142,6 +160,7 @@ def captions(
         "traversals.png": units,
         "interpolations.png": "Mean images of p(x|z) on the line between the latent means of two "
         "test images, which stand at both ends of each row.",
+        **conditions.captions(),
     }
 
 

@@ -13,27 +13,31 @@ _MOST_NAMES = 12  # classes that a legend can name
 
 @styled
 def histogram(
-    path: str | os.PathLike, values: Mapping[str, np.ndarray], title: str, *, unit: str
+    path: str | os.PathLike,
+    values: Mapping[str, np.ndarray],
+    title: str,
+    *,
+    means: Mapping[str, float],
+    unit: str,
 ) -> None:
     """Draws how often values occur, each set's mean as a dashed line.
 
     Args:
       path: where the PNG goes.
-      values: label -> `[N]`; the first is filled, others are outlines.
+      values: label -> `[N]`, finite; the first is filled, others are outlines.
       title: above the figure.
+      means: label -> what to call their mean.
       unit: of the axis.
     """
-    known = {label: each[np.isfinite(each)] for label, each in values.items()}
-    known = {label: each for label, each in known.items() if len(each)}
     drawn = figure(5.6, 4.0)
     axes = drawn.subplots()
-    joined = np.concatenate(list(known.values()))
+    joined = np.concatenate(list(values.values()))
     edges = np.histogram_bin_edges(joined, bins=min(40, max(5, round(len(joined) ** 0.5))))
-    for i, ((label, each), colour) in enumerate(zip(known.items(), (BLUE, ORANGE), strict=False)):
-        style = {"color": colour, "label": f"{label}, mean {each.mean():.2f}"}
+    for i, ((label, each), colour) in enumerate(zip(values.items(), (BLUE, ORANGE), strict=False)):
+        style = {"color": colour, "label": f"{label}, mean {means[label]:.2f}"}
         kind = {"histtype": "stepfilled", "alpha": 0.55} if not i else {"histtype": "step"}
         axes.hist(each, bins=edges, linewidth=1.4, **kind, **style)
-        axes.axvline(each.mean(), linestyle="--", color=colour, linewidth=1)
+        axes.axvline(means[label], linestyle="--", color=colour, linewidth=1)
     axes.set(xlabel=unit, ylabel="how many", title=title)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y")
@@ -84,4 +88,31 @@ def scatter(
     axes.axhline(0.0, color=INK, linewidth=0.6, alpha=0.5)
     axes.axvline(0.0, color=INK, linewidth=0.6, alpha=0.5)
     axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1], title=title)
+    save(drawn, path)
+
+
+@styled
+def confusion(
+    path: str | os.PathLike, counts: np.ndarray, names: Sequence[str], *, title: str
+) -> None:
+    """Draws how many of each class (rows) were taken for which (columns).
+
+    Args:
+      path: where the PNG goes.
+      counts: `[K, K]`.
+      names: of the K classes.
+      title: above the figure.
+    """
+    size = 1.6 + 0.4 * len(names)
+    drawn = figure(size, size)
+    axes = drawn.subplots()
+    axes.imshow(counts, cmap="Blues", vmin=0)
+    places = np.arange(len(names))
+    axes.set_xticks(places, names, rotation=90 if max(map(len, names)) > 2 else 0)
+    axes.set_yticks(places, names)
+    for row, column in np.argwhere(counts):
+        is_dark = counts[row, column] > 0.6 * np.max(counts)
+        style = {"ha": "center", "va": "center", "color": "white" if is_dark else "black"}
+        axes.text(column, row, f"{counts[row, column]}", fontsize=8, **style)
+    axes.set(xlabel="taken for", ylabel="class", title=title)
     save(drawn, path)

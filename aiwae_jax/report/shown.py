@@ -83,7 +83,7 @@ class Shown:
 
     def shades(self, images: Any) -> np.ndarray:
         """Shades in [0, 1]: of levels that a model sees as they are, the share of white."""
-        images = np.asarray(images)
+        images = np.asarray(images)[..., : self.dataset.num_modelled]
         if self.dataset.max_level is not None:
             return images
         low, high = self._range
@@ -91,7 +91,7 @@ class Shown:
 
     @functools.cached_property
     def _range(self) -> tuple[float, float]:
-        train = self.dataset.train
+        train = self.dataset.modelled.train
         return min(float(train.min()), 0.0), max(float(train.max()), 1.0)
 
     @property

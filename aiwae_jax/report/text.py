@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiwae_jax.likelihoods import BUILDERS, REAL, is_given_library
+from aiwae_jax.report import conditions
 
 NO_NOUN = "data"  # of reports of earlier versions, which do not say what they are of
 # key in report.json -> (name in the paper, whether it has a standard error)
@@ -52,7 +53,7 @@ def describe(report: Mapping[str, Any]) -> Description:
         own = [f"{part} ({share})" for part, share in zip(parts, shares, strict=True)]
         method = " then ".join(own)
     model = _words(config.get("model"), "a model of your own")
-    notes = weight_notes(report) + likelihood_notes(config.get("model"))
+    notes = weight_notes(report) + likelihood_notes(config.get("model")) + conditions.notes(report)
     heads = f"{title}: {method}", f"{title}, {method}, {model}"
     return Description(*heads, notes, data=noun(report["data"]), parts=parts)
 
@@ -153,6 +154,7 @@ def table(report: dict[str, Any], description: Description) -> str:
     if "bits_per_dim" in report:
         ours = number(report["bits_per_dim"], report["bits_per_dim_se"], digits=3)
         lines.append(f"{BITS:20}{ours:>20}  {bits_words(report)}")
+    lines += filter(None, [weighted_sentence(report, description.data)])
     lines += filter(None, [bound_sentence(report, description.data)])
     lines += description.notes
     lines += _gap_lines(report, description.data)
@@ -223,10 +225,22 @@ def bound_sentence(report: dict[str, Any], data: str) -> str | None:
         return None
     if report["nll_at_most"] is None:
         return f"no bound of the NLL: {report['nll_at_most_reason']}"
+    weighted = ", weighted" if "test" in report.get("effective_rows", {}) else ""
     return (
         f"NLL at most {up(report['nll_at_most'])} with probability "
         f"{100 * (1 - report['nll_at_most_delta']):g}% (over the sampler's randomness; of these "
-        f"{report['num_examples']} {data})"
+        f"{report['num_examples']} {data}{weighted})"
+    )
+
+
+def weighted_sentence(report: dict[str, Any], data: str) -> str | None:
+    """Says of which rows the means are weighted, and how many they are worth; None of no rows."""
+    if "effective_rows" not in report:
+        return None
+    parts = [f"{number:.1f} ({part})" for part, number in report["effective_rows"].items()]
+    return (
+        f"means are weighted: the {report['num_examples']} {data} count as {' and '.join(parts)} "
+        "of one weight"
     )
 
 

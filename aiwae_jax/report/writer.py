@@ -124,8 +124,9 @@ def measured(
     if measurable.stopping is not None and measurable.stopping.step is not None:
         content["stopping"] = dataclasses.asdict(measurable.stopping)
     of_model = measurable.dataset, measurable.model, measurable.params.theta
-    content |= bits_per_dim(result.arrays["nll_test"], *of_model)
-    content |= _baselines(measurable, evaluation, result.arrays["nll_test"])
+    weights = result.arrays.get("weight_test")
+    content |= bits_per_dim(result.arrays["nll_test"], *of_model, weights)
+    content |= _baselines(measurable, evaluation, result.arrays["nll_test"], weights)
     stated = certificate.state(where, result.evidence, content.get("check"))
     content |= stated.entries() | more_fn(content)
     certificate.write(
@@ -139,14 +140,20 @@ def measured(
     return content
 
 
-def _baselines(measurable: Measurable, evaluation: Evaluation, nll: np.ndarray) -> dict[str, Any]:
+def _baselines(
+    measurable: Measurable,
+    evaluation: Evaluation,
+    nll: np.ndarray,
+    weights: np.ndarray | None,
+) -> dict[str, Any]:
     """Those of the measured test rows, for report.json."""
     dataset, share = measurable.dataset, measurable.validation_share
     return baselines.entries(
         nll,
         images.choose_images(dataset, evaluation, share).test,
-        validation.training_part(dataset, share).train,
-        *(dataset, measurable.model, measurable.params.theta),
+        validation.training_part(dataset, share),
+        *(measurable.model, measurable.params.theta),
+        weights=weights,
     )
 
 

@@ -59,6 +59,8 @@ def notes(report: dict[str, Any], description: Description) -> list[str]:
     ]
     if "bits_per_dim" in report:
         lines.append(f"Bits per dimension: {text.bits_words(report)}.")
+    if weighted := text.weighted_sentence(report, data):
+        lines.append(markup.sentence(weighted))
     if bound := text.bound_sentence(report, data):
         lines.append(markup.sentence(bound))
     lines += [markup.sentence(note) for note in description.notes]
