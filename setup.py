@@ -46,8 +46,16 @@ EXTRAS = {
     "pythae": ["pythae>=0.1.2", "torch>=2.4"],
     "scvi": ["scvi-tools>=1.3"],
     # For the comparison sides of experiments.benchmark.
-    "bench": ["blackjax>=1.2", "torch>=2.4"],
+    "bench": ["blackjax>=1.2", "numpyro>=0.19", "tfp-nightly>=0.25", "torch>=2.4"],
     "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
+    # To execute docs/notebooks; showing them takes "docs" alone.
+    "notebooks": [
+        "ipykernel>=6.29",
+        "ipywidgets>=8",
+        "jupytext>=1.16",
+        "nbclient>=0.10",
+        "numpyro>=0.19",
+    ],
     "test": [
         "equinox>=0.13.1",
         "h5py>=3.11",

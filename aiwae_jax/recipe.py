@@ -48,9 +48,12 @@ class Recipe:
         for name, value in self.arguments.items():
             if isinstance(value, np.ndarray | jax.Array):
                 found[name] = np.asarray(value)
-            built_by = value if isinstance(value, Recipe) else getattr(value, "recipe", None)
-            if isinstance(built_by, Recipe):
-                found |= {f"{name}.{inner}": a for inner, a in built_by.arrays().items()}
+            is_many = type(value) in (tuple, list)
+            for i, each in enumerate(value if is_many else [value]):
+                built_by = each if isinstance(each, Recipe) else getattr(each, "recipe", None)
+                own = f"{name}.{i}" if is_many else name
+                if isinstance(built_by, Recipe):
+                    found |= {f"{own}.{inner}": a for inner, a in built_by.arrays().items()}
         return found
 
     def summary(self) -> dict[str, Any]:
@@ -125,6 +128,8 @@ def rebuilt(recipe: Recipe, rooms: Mapping[str, Any]) -> Any:
             return rebuilt(value, rooms)
         if isinstance(value, Mapping):
             return {key: resolved(each) for key, each in value.items()}
+        if isinstance(value, tuple):
+            return tuple(map(resolved, value))
         return value
 
     return getattr(rooms[module], name)(

@@ -6,6 +6,8 @@ from typing import Any
 from aiwae_jax import evaluate, networks, options
 from aiwae_jax.evaluate.target import STARTS
 
+_NONE = {"num_examples": "all", "num_simulated": "none", "num_classified": "none"}  # what 0 is
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation(evaluate.Settings):
@@ -45,6 +47,13 @@ class Evaluation(evaluate.Settings):
         at_least=50,
         multiple_of=50,
     )
+    num_classified: int = options.option(
+        50,
+        flag="eval_classified",
+        help="Test data whose class is found by Bayes' rule, of a model that is given one: each is "
+        "annealed in every class. 0 leaves it out. Default 50.",
+        at_least=0,
+    )
     seed: int = options.option(
         0,
         flag="eval_seed",
@@ -70,7 +79,7 @@ class Evaluation(evaluate.Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, none in (("num_examples", "all"), ("num_simulated", "none")):
+        for name, none in _NONE.items():
             if getattr(self, name) == 1:
                 raise ValueError(
                     f"`{name}` must be 0 ({none}) or at least 2, got 1: one has no error."

@@ -14,6 +14,7 @@ from aiwae_jax import data
 from aiwae_jax.operations import operations
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
+from aiwae_jax.train import weighting
 from aiwae_jax.train.legs import (
     Leg,
     Stretch,
@@ -158,6 +159,12 @@ def _check_support(model: Model, phases: Sequence[Phase], dataset: data.Dataset)
             f"`model` takes no missing values, and {dataset.title} may have them: give it "
             "`likelihoods.masked(...)`, or a model of your own `takes_missing=True`."
         )
+    if dataset.num_given != model.num_given:
+        raise ValueError(
+            f"`model` must be given the {dataset.num_given} columns of the condition of "
+            f"{dataset.title}, its last ones, and is given {model.num_given}: build it with "
+            "`condition=data.condition_of(dataset)`."
+        )
     if dataset.max_level is not None:
         return  # bits by construction
     for check in {phase.sampler.check_data for phase in phases} - {None}:
@@ -277,8 +284,9 @@ def build(
         )
         for step, stretch in zip(steps, stretches, strict=True)
     ]
-    rows = sharding.put(dataset.train, on_each_device)
-    like_rows = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+    rows = sharding.put(weighting.of_training(dataset), on_each_device)
+    like_rows, _ = weighting.parts(rows)  # shapes do not follow from weights
+    like_rows = jax.ShapeDtypeStruct(like_rows.shape, like_rows.dtype)
 
     def init(key: jax.Array) -> LoopState:
         state, first = init_state(key, model, phases, optimizers), 0
