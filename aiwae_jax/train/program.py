@@ -14,6 +14,7 @@ from aiwae_jax import data
 from aiwae_jax.operations import operations
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
+from aiwae_jax.train import weighting
 from aiwae_jax.train.legs import (
     Leg,
     Stretch,
@@ -33,6 +34,8 @@ from aiwae_jax.train.step import has_kl, make_train_step
 from aiwae_jax.train.validation import Validation, epochs_between, training_part
 from aiwae_jax.train.watch import TrainInfo
 from aiwae_jax.types import BuiltMethod, Method, Model, Phase
+
+_MOST_OF_A_REASON = 300  # characters
 
 
 class Program(NamedTuple):
@@ -156,11 +159,40 @@ def _check_support(model: Model, phases: Sequence[Phase], dataset: data.Dataset)
             f"`model` takes no missing values, and {dataset.title} may have them: give it "
             "`likelihoods.masked(...)`, or a model of your own `takes_missing=True`."
         )
+    if dataset.num_given != model.num_given:
+        raise ValueError(
+            f"`model` must be given the {dataset.num_given} columns of the condition of "
+            f"{dataset.title}, its last ones, and is given {model.num_given}: build it with "
+            "`condition=data.condition_of(dataset)`."
+        )
     if dataset.max_level is not None:
         return  # bits by construction
     for check in {phase.sampler.check_data for phase in phases} - {None}:
         for name in ("train", "test"):
             check(np.asarray(data.as_floats(getattr(dataset, name))), name=name)
+
+
+def _check_fits(model: Model, dataset: data.Dataset) -> None:
+    """Refuses a model that cannot take a row of the data, before there is a folder.
+
+    Raises:
+      ValueError: with what it failed with; nothing is computed.
+    """
+    num = dataset.train.shape[1]
+
+    def log_joint(key: jax.Array, x: jax.Array) -> jax.Array:
+        params = model.init(key)
+        return model.log_joint(params.theta, x, model.posterior(params.phi, x).sample(key))
+
+    like_row = jax.eval_shape(data.as_floats, jax.ShapeDtypeStruct((num,), np.float32))
+    try:
+        jax.eval_shape(log_joint, jax.random.key(0), like_row)
+    except Exception as error:  # of any kind: it is the caller's own function
+        reason = " ".join(str(error).split())[:_MOST_OF_A_REASON] or type(error).__name__
+        raise ValueError(
+            f"`model` cannot take a row of {num} numbers, which those of {dataset.title} are: "
+            f"{reason.rstrip('.')}."
+        ) from error
 
 
 def _on_mesh(method: Method, mesh: Mesh) -> Method:
@@ -218,6 +250,7 @@ def build(
     legs = tuple(leg._replace(method=_on_mesh(leg.method, mesh)) for leg in legs)
     phases = tuple(phase for leg in legs for phase in leg.method)
     _check_support(model, phases, whole)
+    _check_fits(model, whole)
     _check_kl_warmup(legs, stretches, settings, ends[-1])
     start = start_of(method)
 
@@ -251,8 +284,9 @@ def build(
         )
         for step, stretch in zip(steps, stretches, strict=True)
     ]
-    rows = sharding.put(dataset.train, on_each_device)
-    like_rows = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+    rows = sharding.put(weighting.of_training(dataset), on_each_device)
+    like_rows, _ = weighting.parts(rows)  # shapes do not follow from weights
+    like_rows = jax.ShapeDtypeStruct(like_rows.shape, like_rows.dtype)
 
     def init(key: jax.Array) -> LoopState:
         state, first = init_state(key, model, phases, optimizers), 0

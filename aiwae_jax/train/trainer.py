@@ -34,11 +34,16 @@ class NonFiniteError(RuntimeError):
 def _facts_line(
     infos: Sequence[Info], epoch: float, images_per_second: float, found: Sequence[Found]
 ) -> str:
-    """The facts of the first phase that has them, and the newest validation."""
+    """The facts of the first phase that has them, and the newest validation.
+
+    What is climbed is told where nothing bounds log p(x): beside a bound nobody could say what it
+    is.
+    """
+    has_bound = any("log_likelihood_bound" in info for info in infos)
+    climbed = ("log_likelihood_bound", "log p(x) ≥") if has_bound else ("objective", "objective")
     parts = [f"epoch {epoch:.4g}"]
     for name, label, digits in (
-        ("objective", "objective", 2),
-        ("log_likelihood_bound", "log p(x) ≥", 2),
+        (*climbed, 2),
         ("acceptance", "accept", 3),
         ("step_sizes", "step", 3),
     ):

@@ -36,7 +36,7 @@ _BY_SUFFIX = {
     ".h5ad": _Reader(h5ad.read, ("label", "layer")),
 }
 _OF_FOLDERS = ((idx.is_folder_of, idx.read_folder), (images.is_folder_of, images.read))
-KNOWN = f"{', '.join(_BY_SUFFIX)}, an IDX file (...-ubyte), or a folder of those or of images"
+KNOWN = f"{', '.join(_BY_SUFFIX)}, an IDX file, or a folder of those or of images"
 
 
 def find(path: pathlib.Path) -> _Reader:
