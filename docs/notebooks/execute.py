@@ -82,7 +82,7 @@ def run(text: str, name: str, timeout: float) -> list[tuple[str, list[bytes]]]:
     if [cell.source.rstrip() for cell in code_cells] != cells.of_text(text):
         raise NotebookError(f"{name}: Jupytext finds other cells than this documentation.")
     with tempfile.TemporaryDirectory() as folder:
-        at_work = pathlib.Path(folder, "work")
+        at_work = pathlib.Path(folder, "work").resolve()
         at_work.mkdir()
         shutil.copy(cells.FOLDER / "matplotlibrc", at_work)
         # By files of this user's, where ports would be open to everybody on the machine.
@@ -101,7 +101,9 @@ def run(text: str, name: str, timeout: float) -> list[tuple[str, list[bytes]]]:
             raise NotebookError(f"{name}: {_ESCAPES.sub('', str(error))}") from None
         except nbclient.exceptions.CellTimeoutError:
             raise NotebookError(f"{name}: a cell took more than {timeout:g} s") from None
-        return [_output_of(cell, f"{name}, cell {i}") for i, cell in enumerate(code_cells)]
+        outputs = [_output_of(cell, f"{name}, cell {i}") for i, cell in enumerate(code_cells)]
+        # Where a run is told by its whole path, of which only the last part is anybody's.
+        return [(printed.replace(f"{at_work}/", ""), drawn) for printed, drawn in outputs]
 
 
 def keep(name: str, text: str, outputs: list[tuple[str, list[bytes]]], **made: Any) -> None:
