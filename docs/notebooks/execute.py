@@ -31,7 +31,8 @@ from traitlets.config import Config
 # What matters to nobody later: the progress of long work (`runs.progress`), and XLA's alarm that a
 # compilation took minutes, which speaks of a machine that had other work.
 _PASSED_OVER = re.compile(
-    r".{1,40} +\d+%  .*|E\d{4} .*slow_operation_alarm.*|\*{8,}|\[Compiling module .*\] Very slow.*|\s*"
+    r".{1,40} +\d+%  .*|\s*"
+    r"|E\d{4} .*slow_operation_alarm.*|\*{8,}|\[Compiling module .*\] Very slow compile.*"
 )
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
