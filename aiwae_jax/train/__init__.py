@@ -5,6 +5,7 @@
 a loop on the device. Both say once, by `warnings.warn`, when data, gradients or moves go wrong.
 """
 
+from aiwae_jax.runs.callbacks import Callback, Moment
 from aiwae_jax.train.fitting import fit
 from aiwae_jax.train.imputation import Imputed
 from aiwae_jax.train.learning_rates import make_schedule, paper_learning_rate
@@ -36,10 +37,12 @@ from aiwae_jax.train.validation import Split, split, training_part
 from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
 
 __all__ = [
+    "Callback",
     "Imputed",
     "Kept",
     "Leg",
     "LoopState",
+    "Moment",
     "NonFiniteError",
     "Optimizers",
     "Run",

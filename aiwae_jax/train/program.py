@@ -43,6 +43,7 @@ class Program(NamedTuple):
       model: the model.
       start: what evaluation starts from, see `evaluate.Target.of`: "posterior", or where φ is not
         trained "prior".
+      max_level: the grey level that stands for 1, of grey levels that are drawn as bits.
       mesh: devices by axis, in words.
       legs: where each of its methods begins and ends; mostly one.
       stage_ends: steps done at the end of each stage.
@@ -58,6 +59,7 @@ class Program(NamedTuple):
     settings: Settings
     model: Model
     start: str
+    max_level: float | None
     mesh: str
     legs: tuple[Stretch, ...]
     stage_ends: list[int]
@@ -327,6 +329,7 @@ def build(
 
     return Program(
         settings=settings,
+        max_level=dataset.max_level,
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
         or "data:1",
         model=model,
