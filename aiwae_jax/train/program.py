@@ -11,9 +11,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from aiwae_jax import data
+from aiwae_jax.data import on_disk
 from aiwae_jax.operations import operations
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
+from aiwae_jax.train import feed as feeding
+from aiwae_jax.train.blocks import Blocks
 from aiwae_jax.train.legs import (
     Leg,
     Stretch,
@@ -162,7 +165,10 @@ def _check_support(model: Model, phases: Sequence[Phase], dataset: data.Dataset)
         return  # bits by construction
     for check in {phase.sampler.check_data for phase in phases} - {None}:
         for name in ("train", "test"):
-            check(np.asarray(data.as_floats(getattr(dataset, name))), name=name)
+            rows = getattr(dataset, name)
+            for first, chunk in on_disk.chunks_of(rows):
+                where = name if len(chunk) == len(rows) else f"{name}[{first}:]"
+                check(np.asarray(data.as_floats(chunk)), name=where)
 
 
 def _on_mesh(method: Method, mesh: Mesh) -> Method:
@@ -216,12 +222,18 @@ def build(
     if optimizers is None:
         check_rates(legs, settings)
     if mesh is None:
-        mesh = sharding.largest_mesh(math.gcd(*(each.batch_size for each in stretches)), 1)
+        sizes = [each.batch_size for each in stretches]
+        # Of as many devices as share what is split evenly: batches, or blocks of them.
+        mesh = sharding.largest_mesh(math.gcd(*sizes, settings.ordered_blocks or 0), 1)
     legs = tuple(leg._replace(method=_on_mesh(leg.method, mesh)) for leg in legs)
     phases = tuple(phase for leg in legs for phase in leg.method)
     _check_support(model, phases, whole)
     _check_kl_warmup(legs, stretches, settings, ends[-1])
     start = start_of(method)
+    blocks = settings.ordered_blocks and Blocks(settings.ordered_blocks, mesh)
+    if blocks:
+        for stretch in stretches:
+            blocks.check(stretch.batch_size)
 
     # The compiled pieces: a step, and a loop over steps, for each leg.
     learning_rate = None
@@ -238,6 +250,7 @@ def build(
             loss_reduction=settings.loss_reduction,
             kl_weight=kl_weight if has_kl(leg.method) else None,
             with_nonfinite_data=model.takes_missing,  # where it is infinite, it was refused
+            blocks=blocks,
         )
         for leg in legs
     ]
@@ -253,7 +266,11 @@ def build(
         )
         for step, stretch in zip(steps, stretches, strict=True)
     ]
-    rows = sharding.put(dataset.train, on_each_device)
+    rows = dataset.train
+    if is_on_disk := isinstance(rows, on_disk.Rows):
+        feeding.check(settings)
+    else:
+        rows = sharding.put(rows, on_each_device)
     like_rows = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
 
     def init(key: jax.Array) -> LoopState:
@@ -321,10 +338,13 @@ def build(
             run = jax.vmap(run, in_axes=(0, 0, None, None))
         # Inside a function of our own it says nothing of what goes wrong; the trainer does.
         runs.append(jax.jit(run, donate_argnums=1, out_shardings=on_each_device))
+    feed = feeding.Feed(rows, root_key, stretches, on_each_device) if is_on_disk else None
     root_key = sharding.put(root_key, on_each_device)
 
     def run_steps(state: LoopState, num_steps: int) -> LoopState:
         index = 0 if len(legs) == 1 else index_at(stretches, state.num_steps)
+        if feed is not None:
+            return feed.run(partial(runs[index], root_key), state, index, num_steps)
         return runs[index](root_key, state, rows, num_steps)
 
     return Program(
@@ -338,7 +358,9 @@ def build(
         stage_ends=ends,
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),
         run_steps=run_steps,
-        lower=lambda state, leg=0: runs[leg].lower(root_key, state, rows, 1),
+        lower=lambda state, leg=0: runs[leg].lower(
+            root_key, state, rows if feed is None else feed.like(leg), 1
+        ),
         learning_rate=None if learning_rate is None else lambda step: float(learning_rate(step)),
         kl_weight=None if kl_weight is None else lambda step: float(kl_weight(step)),
         validation=validation,
