@@ -1,6 +1,5 @@
 """Rows that stay on disk: what is read, what is refused, and that a run of them is the same run."""
 
-import json
 import os
 import pathlib
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 
 from aiwae_jax import data, methods, models, train
 from aiwae_jax.data import on_disk
-from aiwae_jax.train import feed
+from aiwae_jax.train import feed, program
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -157,10 +156,8 @@ def test_what_a_persistent_chain_keeps_of_a_row_is_found_again(tmp_path, monkeyp
     path = save(tmp_path, numbers())
 
     def method(model):
-        return methods.BUILDERS["hoffman_persistent"](model)
+        return methods.persistent(model, num_leapfrog_steps=2, restart_every=2)
 
-    if "hoffman_persistent" not in methods.BUILDERS:
-        pytest.skip("no persistent method by that name")
     loaded = fit(tmp_path / "loaded", path, in_memory=True, method=method)
     assert_same(fit(tmp_path / "left", path, in_memory=False, method=method), loaded)
 
@@ -169,8 +166,58 @@ def test_seeds_side_by_side_are_refused(tmp_path):
     path = save(tmp_path, numbers())
     dataset = data.from_file(path, in_memory=False)
     model = models.bernoulli_vae(8, 2, hidden_sizes=(4,), initialization="torch")
-    from aiwae_jax.train import program
-
     settings = train.Settings(epochs=1, batch_size=10, num_repeats=2)
     with pytest.raises(ValueError, match="each seed goes through them in its own order"):
         program.build(methods.vae(model), model, dataset, settings)
+
+
+# Trains once, limits its own address space to what it then has and three quarters of a file's size,
+# and trains on the rows of the file.
+LIMITED = """
+import os, resource, sys
+import jax, numpy as np
+from aiwae_jax import data, methods, models, train
+
+path, folder, is_in_memory = sys.argv[1], sys.argv[2], sys.argv[3] == "True"
+model = models.bernoulli_vae(1024, 2, hidden_sizes=(4,), initialization="torch")
+
+small = data.from_arrays(np.eye(64, 1024, dtype=np.uint8), np.eye(8, 1024, dtype=np.uint8))
+options = {"epochs": 1, "batch_size": 32}
+train.fit(methods.vae(model), model, small, folder + "-small", **options)
+with open("/proc/self/statm") as file:
+    now = int(file.read().split()[0]) * resource.getpagesize()
+limit = now + os.path.getsize(path) * 3 // 4
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+options["batch_size"] = 4096
+dataset = data.from_file(path, in_memory=is_in_memory, test_share=0.01)
+run = train.fit(methods.vae(model), model, dataset, folder, **options)
+print(run.num_steps, all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params)))
+"""
+
+
+@pytest.mark.slow
+def test_data_larger_than_the_address_space_that_is_left_are_trained_on(tmp_path):
+    """A file of 0.5 GB, and three quarters of that to be had beside what the program has."""
+    num, path = 2**19, tmp_path / "large.npy"
+    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num, 1024))
+    rows[:, :8] = 1  # the rest is a hole in the file
+    rows[::3, 8:16] = 1
+    rows.flush()
+    del rows
+
+    def trained(in_memory):
+        return subprocess.run(
+            [sys.executable, "-c", LIMITED, path, tmp_path / f"run-{in_memory}", str(in_memory)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "MALLOC_ARENA_MAX": "2"},
+            check=False,
+        )
+
+    try:
+        found = trained(in_memory=False)
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.splitlines()[-1] == f"{round(0.99 * num) // 4096} True"
+        assert trained(in_memory=True).returncode != 0  # or the limit would be none
+    finally:
+        path.unlink()

@@ -6,6 +6,7 @@ a loop on the device. Both say once, by `warnings.warn`, when data, gradients or
 """
 
 from aiwae_jax.runs.callbacks import Callback, Moment
+from aiwae_jax.train.blocks import Blocks
 from aiwae_jax.train.fitting import fit
 from aiwae_jax.train.imputation import Imputed
 from aiwae_jax.train.learning_rates import make_schedule, paper_learning_rate
@@ -37,6 +38,7 @@ from aiwae_jax.train.validation import Split, split, training_part
 from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
 
 __all__ = [
+    "Blocks",
     "Callback",
     "Imputed",
     "Kept",
