@@ -1,4 +1,4 @@
-"""Batches in ordered blocks: the same bits on any number of devices. Runs in processes of its own."""
+"""Batches in ordered blocks: the same bits on any number of devices. In processes of its own."""
 
 import os
 import pathlib
