@@ -7,6 +7,7 @@ from typing import Any
 from aiwae_jax import data, train
 from aiwae_jax.cli import build
 from aiwae_jax.evaluate import PAPER_SETTINGS
+from aiwae_jax.report import conditions
 from aiwae_jax.report.environment import environment as environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.text import METRICS, Description, noun, units_words, weight_notes
@@ -31,7 +32,8 @@ _SHOWN = {
 
 def paper_cell(training: Training, is_stand_in: bool) -> dict[str, dict[str, float | None]] | None:
     """The paper's numbers for the same data set, K, method, T and latent size, or None."""
-    if training.curriculum is not None or training.likelihood not in (None, "bernoulli"):
+    is_papers = training.curriculum is None and training.condition is None
+    if not is_papers or training.likelihood not in (None, "bernoulli"):
         return None
     cell = paper.Cell(
         training.dataset, training.num_particles, training.method, training.num_temperatures
@@ -149,9 +151,11 @@ def describe(report: dict[str, Any]) -> Description:
         f"{report['data']['title']}, {' '.join([*model, method, *settings])}",
         weight_notes(report)
         + model_notes(training)
+        + conditions.notes(report)
         + ([cost.line(report["cost"])] if "cost" in report else []),
         shlex.join(command),
         noun(report["data"], "images"),
+        tuple(part.rpartition(":")[0] for part in (training["curriculum"] or "").split(",")),
     )
 
 

@@ -9,7 +9,7 @@ from aiwae_jax import likelihoods, train
 from aiwae_jax.cli import build
 from aiwae_jax.cli.flags import UsageError, refusals, require
 from aiwae_jax.cli.settings import FLAGS, Fitting
-from aiwae_jax.data import Dataset, on_disk
+from aiwae_jax.data import Dataset, condition_of, conditions, on_disk
 from aiwae_jax.types import Model
 
 _OF_KIND = {
@@ -47,6 +47,22 @@ def choose(fitting: Fitting, dataset: Dataset) -> Chosen:
     """
     if ".py:" in fitting.model:
         return Chosen(dataset, None, None, "the likelihood of a model of your own")
+    if not dataset.condition:
+        return _choose(fitting, dataset)
+    require(
+        fitting.model == "one_layer",
+        f"--model={fitting.model} is given no condition; leave --condition or --model out.",
+    )
+    found = _choose(fitting, dataset.modelled)
+    return found._replace(
+        dataset=conditions.joined(found.dataset, dataset),
+        likelihood=found.likelihood or likelihoods.bernoulli(),
+        words=f"{found.words}; given {' and '.join(dataset.condition)}",
+    )
+
+
+def _choose(fitting: Fitting, dataset: Dataset) -> Chosen:
+    """The same of data that are all modelled."""
     with_missing = dataset.missing is not None
     if fitting.model != "one_layer":
         require(
@@ -120,13 +136,15 @@ def build_model(fitting: Fitting, chosen: Chosen) -> Model:
       UsageError: for what the library refuses to build.
     """
     dataset = chosen.dataset
+    trained_on = train.training_part(dataset, fitting.validation_share)
     with refusals(FLAGS):
         return build.build_model(
             fitting,
-            train.training_part(dataset, fitting.validation_share).mean_image(),
+            trained_on.mean_image(),
             likelihood=chosen.likelihood,
             columns=dataset.columns,
             image_shape=dataset.image_shape,
+            condition=condition_of(trained_on),
         )
 
 
@@ -167,6 +185,8 @@ def with_library(dataset: Dataset) -> Dataset:
     Raises:
       UsageError: for a row without counts.
     """
+    if dataset.condition:
+        return conditions.joined(with_library(dataset.modelled), dataset)
     if isinstance(dataset.train, on_disk.Rows):
         raise UsageError(
             "--likelihood: a library size is a column more, and these rows are left on disk; give "

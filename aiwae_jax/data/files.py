@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.data import finite, on_disk, readers, rounding
+from aiwae_jax.data import columns, finite, on_disk, readers, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.doors import check, from_arrays, image_shape_of
-from aiwae_jax.data.readers import labels
+from aiwae_jax.data.readers import labels, tables
 from aiwae_jax.data.readers.content import Content
 
 TEST_SHARE = 0.2  # where nothing is said
@@ -61,6 +61,10 @@ def from_file(
     layer: str | None = None,
     name: str | None = None,
     missing: str | None = None,
+    weights: str | None = None,
+    condition: str | Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
     in_memory: bool | None = None,
 ) -> Dataset:
     """Makes a data set of a file or a folder, and looks at it.
@@ -76,6 +80,13 @@ def from_file(
       layer: of .h5ad, one of `layers` in the place of `X`, or "raw".
       name: a word for it, by default the file's.
       missing: as in `from_arrays`: "at_random", where empty cells and NaN were not observed.
+      weights: of a table, the column of numbers that says what each row counts for, and is no data;
+        see `with_weights`. An .npz file may have them beside its rows, as `train_weights` and
+        `test_weights`, or `weights`.
+      condition: as in `from_arrays`: columns, or "label" for the labels of the file.
+      only: of a table, names of the columns that are data, beside `label` and
+        `weights`; by default all.
+      drop: of a table, names of columns that are no data: numbers of rows, names, dates.
       in_memory: False leaves the rows of .npy files on disk, to be read where they are needed; by
         default so where they are larger than a quarter of the memory.
 
@@ -92,11 +103,16 @@ def from_file(
     if test_share is not None:
         _check_share(test_share)
     asked = {"test_share": test_share, "label": label, "layer": layer, "missing": missing}
-    asked |= {"in_memory": in_memory}
+    asked |= {"in_memory": in_memory, "weights": weights}
+    asked["condition"] = condition if isinstance(condition, str | None) else ",".join(condition)
+    asked |= {n: each and list(each) for n, each in (("only", only), ("drop", drop))}
     origin = {"file": str(path)} | {n: value for n, value in asked.items() if value is not None}
     if on_disk.are_left(path, in_memory):
         return _left_on_disk(path, origin, max_level, name)
     parts = read(path, label=label, layer=layer)
+    if weights is not None:
+        parts = {part: _with_weights(path, content, weights) for part, content in parts.items()}
+    parts = {part: columns.chosen(path, content, only, drop) for part, content in parts.items()}
     shape = image_shape_of(next(iter(parts.values())).rows)
     parts = {part: _entering(path, content, missing) for part, content in parts.items()}
     first = next(iter(parts.values()))
@@ -122,11 +138,17 @@ def from_file(
             name=name or _name(path),
             source="; ".join([str(path), how, *first.said]),
             missing=missing,
+            train_weights=parts["train"].weights,
+            test_weights=parts["test"].weights,
+            condition=condition,
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     if index:
         origin["test_share"] = test_share
+    origin |= {"condition": ",".join(dataset.condition)} if dataset.condition else {}
+    kept = {n: getattr(dataset, n) for n in index}  # without the rows of weight 0
+    index = {n: rows if kept[n] is None else rows[kept[n]] for n, rows in index.items()}
     return dataset._replace(origin=origin, **index)
 
 
@@ -134,7 +156,7 @@ def _left_on_disk(
     path: pathlib.Path, origin: dict[str, Any], max_level: float | None, name: str | None
 ) -> Dataset:
     """The same of rows that stay where they are."""
-    for option in ("label", "layer"):
+    for option in ("label", "layer", "weights", "condition", "only", "drop"):
         if option in origin:
             raise DataError(
                 f"`{option}`={origin[option]!r}: {path} is of a kind without; leave it out."
@@ -203,6 +225,26 @@ def read(
     return {part: _with_labels(path, content) for part, content in parts.items()}
 
 
+def _with_weights(path: pathlib.Path, content: Content, name: str) -> Content:
+    """The column of that name as weights, and no data.
+
+    Raises:
+      DataError: if there is none, or it holds no weights.
+    """
+    at = tables.place(path, content.columns, name, "weights")
+    if content.columns == (name,):
+        raise DataError(f"{path} has none of the columns that are data beside {name!r}.")
+    rows = flat(path, content)
+    found, is_missing = rows[:, at], np.isnan(rows[:, at])
+    if name in (content.categories or {}):
+        raise DataError(f"{path}: column {name!r} holds words, and `weights` must be numbers.")
+    if is_missing.any():
+        row = int(np.flatnonzero(is_missing)[0])
+        raise DataError(f"{path}, {content.place(row)}: the weight is missing; 0 is for no weight.")
+    columns = (*content.columns[:at], *content.columns[at + 1 :])
+    return content._replace(rows=np.delete(rows, at, axis=1), columns=columns, weights=found)
+
+
 def _entering(path: pathlib.Path, content: Content, missing: str | None) -> Content:
     """Rows and labels as a data set has them, looked at."""
     content = settled(path, content, missing)
@@ -234,9 +276,9 @@ def settled(path: pathlib.Path, content: Content, missing: str | None = None) ->
     Raises:
       DataError: for rows that are no numbers, or with the place of the first that is none.
     """
-    columns = content.columns
-    rows = rounding.narrow(flat(path, content), str(path), columns)
-    options = {"missing": missing, "columns": columns, "place_fn": content.place}
+    names = content.columns
+    rows = rounding.narrow(flat(path, content), str(path), names)
+    options = {"missing": missing, "columns": names, "place_fn": content.place}
     finite.check(rows, str(path), **options)
     return content._replace(rows=rows)
 
@@ -290,6 +332,5 @@ def _split(
     train, test = split_rows(len(whole.rows), test_share)
     parts = {}
     for part, of_part in (("train", train), ("test", test)):
-        labels = None if whole.labels is None else whole.labels[of_part]
-        parts[part] = whole._replace(rows=whole.rows[of_part], labels=labels)
+        parts[part] = whole.of_rows(of_part)
     return parts, {"train_index": train, "test_index": test}

@@ -101,16 +101,19 @@ class Progress:
             self._bar.stop()
 
 
+_BOUND = ("log_likelihood_bound", "log p(x) ≥", 2)
 _FACTS = (
-    ("objective", "objective", 2),
-    ("log_likelihood_bound", "log p(x) ≥", 2),
     ("acceptance", "accept", 3),
     ("step_sizes", "step", 3),
 )
 
 
 class OfTraining(Callback):
-    """The bar of a training: the facts of the first phase that has them, the newest validation."""
+    """The bar of a training: the facts of the first phase that has them, the newest validation.
+
+    What is climbed is told where nothing bounds log p(x): beside a bound nobody could say what it
+    is.
+    """
 
     def __init__(self):
         self._bar, self._bound = None, None
@@ -126,7 +129,9 @@ class OfTraining(Callback):
     def on_chunk(self, moment: Moment) -> None:
         """Moves the bar."""
         parts = [f"epoch {moment.epoch:.4g}"]
-        for name, label, digits in _FACTS:
+        has_bound = any(name.endswith(f"/{_BOUND[0]}") for name in moment.metrics)
+        climbed = _BOUND if has_bound else ("objective", "objective", 2)
+        for name, label, digits in (climbed, *_FACTS):
             found = [v for n, v in moment.metrics.items() if n.partition("/")[2] == name]
             if found:
                 parts.append(f"{label} {np.mean(found[0]):.{digits}f}")

@@ -159,7 +159,7 @@ def _check_fn(content: dict[str, Any], dataset: data.Dataset, given: str | os.Pa
         found += [
             f"`{name}` was built otherwise"
             for name in ("method", "legs", "model")
-            if there.get(name) != content.get(name) and not found  # a consequence of those
+            if _said(there.get(name)) != _said(content.get(name)) and not found  # a consequence
         ]
         if found:
             raise files.WorkdirError(
@@ -168,3 +168,10 @@ def _check_fn(content: dict[str, Any], dataset: data.Dataset, given: str | os.Pa
             )
 
     return check
+
+
+def _said(written: Any) -> Any:
+    """How something was built, without arguments of None: an earlier version did not know some."""
+    if isinstance(written, dict):
+        return {name: _said(value) for name, value in written.items() if value is not None}
+    return [_said(each) for each in written] if isinstance(written, list) else written

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aiwae_jax import checks
-from aiwae_jax.train import persistence, watch
+from aiwae_jax.train import persistence, watch, weighting
 from aiwae_jax.train.state import TrainState, check_not_taken
 from aiwae_jax.train.step import check_key
 from aiwae_jax.train.watch import TrainInfo
@@ -48,6 +48,7 @@ def init_loop_state(
     _check_batch_size(batch_size, checks.num_rows("data", data))
 
     is_persistent = _restart_every(train_step) is not None
+    batch_fn = weighting.lifted(batch_fn)
 
     def one_step(key, state, data):
         batch = batch_fn(key, jax.tree.map(lambda a: a[:batch_size], data))
@@ -126,15 +127,15 @@ class RunSteps:
         self._is_checked = False
 
     # Methods, and no attributes, which `functools.wraps` would hand on to what is not the same.
-    def lower(self, *args, **kwargs) -> jax.stages.Lowered:
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """As of `jax.jit`."""
         return self._run.lower(*args, **kwargs)
 
-    def trace(self, *args, **kwargs) -> jax.stages.Traced:
+    def trace(self, *args: Any, **kwargs: Any) -> jax.stages.Traced:
         """As of `jax.jit`."""
         return self._run.trace(*args, **kwargs)
 
-    def eval_shape(self, *args, **kwargs) -> PyTree:
+    def eval_shape(self, *args: Any, **kwargs: Any) -> PyTree:
         """As of `jax.jit`."""
         return self._run.eval_shape(*args, **kwargs)
 
@@ -206,6 +207,7 @@ def make_run_steps(
     Returns:
       `run_steps(key, loop_state, data, num_steps) -> loop_state`, with `loop_state` donated and
       `key` the root key of the whole training. `num_steps` must not cross the end of the epoch.
+      `data` may be `train.weighted(rows, weights)`; `batch_fn` sees the rows alone.
 
     Raises:
       ValueError: if `batch_size` is not in 1..N. `run_steps` raises it where an array of `data`
@@ -214,6 +216,7 @@ def make_run_steps(
     _check_batch_size(batch_size, num_examples)
     steps_per_epoch = num_examples // batch_size
     restart_every = _restart_every(train_step)
+    batch_fn = weighting.lifted(batch_fn)
 
     def run_steps(key, loop_state, data, num_steps):
         check_key(key)
@@ -267,7 +270,8 @@ def make_run_steps(
         return jax.lax.fori_loop(0, num_steps, body, loop_state)
 
     def check_data(data):
-        """Checks what is made of the raw data, which the likelihood is of."""
+        """Checks all weights, and what is made of the raw data, which the likelihood is of."""
+        weighting.check(data)
         if getattr(train_step, "has_check", False):
             raw = jax.tree.map(lambda a: a[:batch_size], data)
             train_step.check_batch(jax.jit(batch_fn)(jax.random.key(0), raw))

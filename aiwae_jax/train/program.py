@@ -16,6 +16,7 @@ from aiwae_jax.operations import operations
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
 from aiwae_jax.train import feed as feeding
+from aiwae_jax.train import suitability, weighting
 from aiwae_jax.train.blocks import Blocks
 from aiwae_jax.train.legs import (
     Leg,
@@ -35,7 +36,7 @@ from aiwae_jax.train.state import init_state
 from aiwae_jax.train.step import has_kl, make_train_step
 from aiwae_jax.train.validation import Validation, epochs_between, training_part
 from aiwae_jax.train.watch import TrainInfo
-from aiwae_jax.types import BuiltMethod, Method, Model, Phase
+from aiwae_jax.types import BuiltMethod, Method, Model
 
 
 class Program(NamedTuple):
@@ -154,23 +155,6 @@ def _written(recipe: Recipe | None) -> dict[str, Any] | None:
         return None
 
 
-def _check_support(model: Model, phases: Sequence[Phase], dataset: data.Dataset) -> None:
-    """Refuses data that the model's likelihood is not of, see `Model.check_data`."""
-    if dataset.missing and not model.takes_missing:
-        raise ValueError(
-            f"`model` takes no missing values, and {dataset.title} may have them: give it "
-            "`likelihoods.masked(...)`, or a model of your own `takes_missing=True`."
-        )
-    if dataset.max_level is not None:
-        return  # bits by construction
-    for check in {phase.sampler.check_data for phase in phases} - {None}:
-        for name in ("train", "test"):
-            rows = getattr(dataset, name)
-            for first, chunk in on_disk.chunks_of(rows):
-                where = name if len(chunk) == len(rows) else f"{name}[{first}:]"
-                check(np.asarray(data.as_floats(chunk)), name=where)
-
-
 def _on_mesh(method: Method, mesh: Mesh) -> Method:
     """The same phases, whose particles are split over the mesh."""
     phases = (p._replace(sampler=sharding.over_particles(p.sampler, mesh)) for p in method)
@@ -227,7 +211,8 @@ def build(
         mesh = sharding.largest_mesh(math.gcd(*sizes, settings.ordered_blocks or 0), 1)
     legs = tuple(leg._replace(method=_on_mesh(leg.method, mesh)) for leg in legs)
     phases = tuple(phase for leg in legs for phase in leg.method)
-    _check_support(model, phases, whole)
+    suitability.check_support(model, phases, whole)
+    suitability.check_fits(model, whole)
     _check_kl_warmup(legs, stretches, settings, ends[-1])
     start = start_of(method)
     blocks = settings.ordered_blocks and Blocks(settings.ordered_blocks, mesh)
@@ -266,12 +251,14 @@ def build(
         )
         for step, stretch in zip(steps, stretches, strict=True)
     ]
-    rows = dataset.train
+    rows = weighting.of_training(dataset)
     if is_on_disk := isinstance(rows, on_disk.Rows):
         feeding.check(settings)
+        like_rows = rows
     else:
         rows = sharding.put(rows, on_each_device)
-    like_rows = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+        like_rows, _ = weighting.parts(rows)  # shapes do not follow from weights
+    like_rows = jax.ShapeDtypeStruct(like_rows.shape, like_rows.dtype)
 
     def init(key: jax.Array) -> LoopState:
         state, first = init_state(key, model, phases, optimizers), 0

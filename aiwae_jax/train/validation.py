@@ -64,7 +64,7 @@ def training_part(dataset: data.Dataset, share: float) -> data.Dataset:
                 f"`validation_share`={share:g} {name} of the {len(dataset.train)} training rows of "
                 f"{dataset.title}; it must be at least one, and not all."
             )
-    names = ("train", "train_labels", "train_index")
+    names = ("train", "train_labels", "train_index", "train_weights")
     of_rows = {name: getattr(dataset, name) for name in names}
     return dataset._replace(
         **{n: a if a is None else on_disk.some(a, rows.training) for n, a in of_rows.items()}
@@ -100,6 +100,7 @@ class Validation:
 
     Attributes:
       rows: `[V, X]`.
+      weights: `[V]`, of their means; None where the data have none.
       num_particles: K of the bound L_K.
     """
 
@@ -118,6 +119,7 @@ class Validation:
         held_out = split(len(dataset.train), settings.validation_share).held_out
         raw = jnp.asarray(on_disk.some(dataset.train, held_out)[:])
         self.rows = np.asarray(dataset.batch_fn(_key(0), raw))
+        self.weights = None if (all_ := dataset.train_weights) is None else all_[held_out]
         self.num_particles = settings.validation_particles
         self._target = lambda weights: evaluate.Target.of(model, weights, start=start)
         self._nll_settings = _nll_settings(model)
@@ -156,7 +158,7 @@ class Validation:
     def look(self, weights: Params, *, with_nll: bool) -> list[Found]:
         """Measures the weights: of each repeat, or of the only one there is."""
         found = [
-            Found(*evaluate.mean_and_standard_error(bounds))
+            Found(*evaluate.mean_and_standard_error(bounds, self.weights))
             for bounds in np.atleast_2d(self.bounds(weights))
         ]
         if with_nll:
@@ -171,7 +173,9 @@ class Validation:
         found = evaluate.log_likelihood(
             _key(2), self._target(weights), rows, self._nll_settings, chunk_size=len(rows)
         )
-        return {"nll": -found.mean, "nll_se": found.standard_error}
+        weights = None if self.weights is None else self.weights[: len(rows)]
+        mean, error = evaluate.mean_and_standard_error(found.log_likelihood, weights)
+        return {"nll": -mean, "nll_se": error}
 
 
 def _key(number: int) -> jax.Array:

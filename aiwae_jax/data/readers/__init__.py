@@ -41,8 +41,7 @@ _OF_FOLDERS = (
     (images.is_folder_of, images.read),
 )
 KNOWN = (
-    f"{', '.join(_BY_SUFFIX)}, an IDX file (...-ubyte), or a folder of .npy files, of IDX files or "
-    "of images"
+    f"{', '.join(_BY_SUFFIX)}, an IDX file, or a folder of .npy files, of IDX files or of images"
 )
 
 
