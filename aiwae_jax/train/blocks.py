@@ -1,9 +1,13 @@
-"""A batch in blocks, so that any number of devices gives the same bits.
+"""A batch in blocks, so that another number of devices gives the same bits.
 
 Floating-point sums depend on their order, and XLA chooses the order, and what is fused into one
 kernel, by the shape of what a device is given. Here every block of a batch goes through one program
 of one shape, in a loop that the compiler can neither unroll nor fuse with what is around it, and
 the blocks' sums are added along one tree, by every device alike.
+
+A program of one device alone is no such program: XLA's passes over it are others than over one that
+is partitioned, and rewrite the same arithmetic otherwise (seen in chains, not in a VAE). Two devices
+can share a core.
 """
 
 from collections.abc import Callable
@@ -55,6 +59,19 @@ class Blocks(NamedTuple):
             raise ValueError(
                 "`ordered_blocks` orders sums over data, and a mesh over particles would split "
                 f"others; got {num_particle} devices over them."
+            )
+
+    def check_devices(self) -> None:
+        """Refuses a single device, whose program XLA treats otherwise.
+
+        Raises:
+          ValueError: with what to do.
+        """
+        if (num_devices := self.mesh.size) < 2:
+            raise ValueError(
+                f"`ordered_blocks`={self.number} needs two devices or more, got {num_devices}: XLA "
+                "compiles a program of one device otherwise, to other bits. On a CPU "
+                "JAX_NUM_CPU_DEVICES=2 makes two, which may share a core."
             )
 
     def in_order(self, of_rows: OfRows, step: chex.Array) -> OfRows:

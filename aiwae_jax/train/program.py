@@ -219,6 +219,7 @@ def build(
     if blocks:
         for stretch in stretches:
             blocks.check(stretch.batch_size)
+        blocks.check_devices()
 
     # The compiled pieces: a step, and a loop over steps, for each leg.
     learning_rate = None

@@ -103,8 +103,8 @@ class Settings:
         at_least=1,
         at_most=1024,
         help="Cuts every batch into so many blocks, each of which goes through the same program, "
-        "and adds what they give in one order: 1, 2, 4 and 8 devices then give the same bits for 8 "
-        "blocks. By default a batch is cut by the devices that there are, which is faster.",
+        "and adds what they give in one order: with 8 blocks 2, 4 and 8 devices give the same "
+        "bits. By default a batch is cut by the devices that there are, which is faster.",
     )
     kl_warmup_share: float = option(
         0.0,
