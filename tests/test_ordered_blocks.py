@@ -118,7 +118,7 @@ def test_what_is_not_cut_evenly_is_refused():
     rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     dataset = data.from_arrays(rows[:32], rows[32:])
     legs = [train.Leg(methods.vae(lg.model()), 1.0, 20)]
-    with pytest.raises(ValueError, match="needs two devices or more, got 1: .*NUM_CPU_DEVICES=2"):
+    with pytest.raises(ValueError, match=r"needs two devices or more, got 1: .*NUM_CPU_DEVICES=2"):
         program.build(
             methods.vae(lg.model()),
             lg.model(),

@@ -5,9 +5,9 @@ kernel, by the shape of what a device is given. Here every block of a batch goes
 of one shape, in a loop that the compiler can neither unroll nor fuse with what is around it, and
 the blocks' sums are added along one tree, by every device alike.
 
-A program of one device alone is no such program: XLA's passes over it are others than over one that
-is partitioned, and rewrite the same arithmetic otherwise (seen in chains, not in a VAE). Two devices
-can share a core.
+A program of one device alone is no such program: XLA's passes over it are others than over one
+that is partitioned, and rewrite the same arithmetic otherwise (seen in chains, not in a VAE). Two
+devices can share a core.
 """
 
 from collections.abc import Callable
