@@ -9,7 +9,7 @@ import own_table
 import pytest
 
 import aiwae_jax
-from aiwae_jax import train
+from aiwae_jax import evaluate, report, train
 from aiwae_jax.runs import metrics
 from aiwae_jax.runs.interruption import Interrupted
 
@@ -140,3 +140,18 @@ def test_what_is_no_callback_is_refused_before_the_work(callbacks, message, tmp_
     with pytest.raises(TypeError, match=message):
         own_table.fit(tmp_path / "run", callbacks=callbacks)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_report_is_told_in_numbers(tmp_path):
+    noted, table = Noted(), own_table.table()
+    run = own_table.fit(tmp_path / "run", epochs=2)
+    settings = evaluate.Settings(num_temperatures=20, num_chains=4)
+    sizes = {"num_examples": 6, "num_simulated": 4, "num_bound_samples": 20}
+    content = report.write(run, table, settings, callbacks=[noted], **sizes)
+    ((name, moment),) = noted.told
+    assert (name, moment.step, moment.epoch) == ("report", 6, 2.0)
+    assert moment.metrics["nll_test"] == content["nll_test"]
+    assert moment.run() is run
+    with pytest.raises(TypeError, match="put it into brackets"):
+        report.write(run, table, settings, callbacks=noted, **sizes)

@@ -87,6 +87,12 @@ def check(callbacks: Iterable[Any]) -> tuple[Callback, ...]:
     return callbacks
 
 
+def numbers_of(content: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers by themselves of what a report says."""
+    is_number = {name: type(value) in (int, float) for name, value in content.items()}
+    return {name: value for name, value in content.items() if is_number[name]}
+
+
 def plain(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays as numbers and lists of Python's own."""
     return {name: np.asarray(value).tolist() for name, value in columns.items()}
