@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,8 +28,8 @@ from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.levels import bits_per_dim
 from aiwae_jax.report.measurable import Measurable as Measurable
 from aiwae_jax.report.measurable import check_start
-from aiwae_jax.runs import callbacks as callbacks_
 from aiwae_jax.runs import extras, files, folder, repeats, store
+from aiwae_jax.runs.callbacks import Callback, Moment, check, numbers_of
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.runs.repeats import Repeat
 from aiwae_jax.train import validation
@@ -219,7 +219,7 @@ def write(
     settings: evaluate.Settings | None = None,
     *,
     with_parquet: bool = False,
-    callbacks: Sequence[callbacks_.Callback] = (),
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Measures a run, and writes what came out beside it.
@@ -249,7 +249,7 @@ def write(
       ImportError: if the packages of the extra `run` are missing.
     """
     extras.require("`report.write`")
-    callbacks = callbacks_.check(callbacks)
+    callbacks = check(callbacks)
     if with_parquet:
         extras.require("`with_parquet`", ("pyarrow",), extra="tables")
     stored = run.config
@@ -303,8 +303,8 @@ def write(
             print(f"report and pictures: {run.folder}")
         processes.wait_for_all()
     if processes.is_primary():
-        moment = callbacks_.Moment(
-            *(run.num_steps, run.num_steps, run.epochs, callbacks_.numbers_of(content)),
+        moment = Moment(
+            *(run.num_steps, run.num_steps, run.epochs, numbers_of(content)),
             *(repeat.folder, repeat.number),
             run_fn=lambda: run,
         )
