@@ -60,9 +60,14 @@ def _convolution(
 
 
 class _Encoder(nnx.Module):
-    """Convolutions that halve an image, a dense layer, and linear heads."""
+    """Convolutions that halve an image, a dense layer, and linear heads.
 
-    def __init__(self, shape, channels, hidden_size, head_sizes, linear, activation, rngs):
+    What stands beside the image joins the dense layer.
+    """
+
+    def __init__(
+        self, shape, channels, hidden_size, head_sizes, linear, activation, rngs, num_beside
+    ):
         self.shape, self.activation = shape, activation
         pairs = itertools.pairwise([shape[2], *channels])
         self.layers = nnx.List([_convolution(nnx.Conv, i, o, rngs, _STRIDE) for i, o in pairs])
@@ -70,15 +75,15 @@ class _Encoder(nnx.Module):
         for _ in channels:
             height, width = _halved(height), _halved(width)
         last = channels[-1] if channels else shape[2]
-        self.dense = networks.MLP(
-            height * width * last, [hidden_size], head_sizes, linear, rngs, activation
-        )
+        num_seen = height * width * last + num_beside
+        self.dense = networks.MLP(num_seen, [hidden_size], head_sizes, linear, rngs, activation)
 
-    def __call__(self, x: chex.Array) -> tuple[chex.Array, ...]:
-        x = x.reshape(self.shape)
+    def __call__(self, inputs: chex.Array) -> tuple[chex.Array, ...]:
+        size = math.prod(self.shape)
+        x = inputs[:size].reshape(self.shape)
         for layer in self.layers:
             x = self.activation(layer(x))
-        return self.dense(x.ravel())
+        return self.dense(jnp.concatenate([x.ravel(), inputs[size:]]))
 
 
 class _Decoder(nnx.Module):
@@ -136,6 +141,7 @@ def encoder(
     *,
     linear: str = "torch",
     activation: str = "tanh",
+    num_beside: int = 0,
 ) -> networks.Network:
     """Convolutions that halve an image, a dense layer, and linear heads.
 
@@ -146,6 +152,7 @@ def encoder(
       head_sizes: of the outputs.
       linear: as of `networks.mlp`.
       activation: as of `networks.mlp`.
+      num_beside: numbers behind the image, which the dense layer sees beside the convolutions.
 
     Raises:
       ValueError: as `as_shape`, and for what is unknown.
@@ -154,9 +161,10 @@ def encoder(
     layer, chosen = _chosen(linear, activation)
 
     def build(key: chex.PRNGKey) -> _Encoder:
-        return _Encoder(shape, channels, hidden_size, head_sizes, layer, chosen, nnx.Rngs(key))
+        sizes = shape, channels, hidden_size, head_sizes
+        return _Encoder(*sizes, layer, chosen, nnx.Rngs(key), num_beside)
 
-    return _as_functions(build, math.prod(shape))
+    return _as_functions(build, math.prod(shape) + num_beside)
 
 
 def decoder(

@@ -19,7 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import checks, data, evaluate, likelihoods, methods, models, recipe, train
+from aiwae_jax import (
+    checks,
+    data,
+    evaluate,
+    likelihoods,
+    methods,
+    models,
+    recipe,
+    row_weights,
+    train,
+)
 from aiwae_jax.evaluate.target import STARTS
 from aiwae_jax.report import starts
 from aiwae_jax.runs import extras, progress
@@ -63,6 +73,8 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
       epochs: passes over the data.
       batch_size: B, or all rows where there are fewer.
       learning_rate: the highest one; by default the optimizer's.
+      missing: "at_random", where NaN in X is a value that was not observed; log-likelihoods are
+        then of what a row has. By default NaN is refused.
       start: what the chains of `score_samples` start from: "posterior", "prior", or "tighter", the
         one that a trial on simulated data shows to be the better.
       evaluation: settings of these chains; by default those of `evaluate.Settings` with 200
@@ -93,6 +105,7 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
         epochs: float = 200.0,
         batch_size: int = 64,
         learning_rate: float | None = None,
+        missing: str | None = None,
         start: str = _TIGHTER,
         evaluation: evaluate.Settings | None = None,
         random_state: Any = 0,
@@ -108,24 +121,40 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.missing = missing
         self.start = start
         self.evaluation = evaluation
         self.random_state = random_state
         self.folder = folder
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> "AIWAE":
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "AIWAE":
         """Trains the model on rows `X` `[N, X]`; `y` is not looked at.
+
+        Args:
+          X: `[N, X]`.
+          y: anything.
+          sample_weight: `[N]`, at least 0, what each row counts for; only ratios matter, and a row
+            of weight 0 is left out.
 
         Raises:
           ValueError: for rows or settings that cannot be.
         """
         del y
         self._check()
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2).astype(np.float32)
+        rows = self._rows(X, reset=True, ensure_min_samples=2)
         names = getattr(self, "feature_names_in_", None)
-        dataset = data.from_arrays(rows, rows[:1], columns=names, name="X")
-        written = self._describe(rows, names)
+        if sample_weight is not None:
+            sample_weight = row_weights.checked("sample_weight", sample_weight, len(rows))
+            rows, sample_weight = (each[sample_weight > 0.0] for each in (rows, sample_weight))
+        dataset = data.from_arrays(
+            *(rows, rows[:1]),
+            train_weights=sample_weight,
+            columns=names,
+            name="X",
+            missing=self.missing,
+        )
+        written = self._describe(dataset)
         model = _rebuilt(written)
         seed = int(check_random_state(self.random_state).randint(2**31))
         with self._shown(), self._in_folder() as folder:
@@ -143,7 +172,7 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
             self.params_ = jax.device_get(run.params)
             self.seed_ = seed
             self.has_posterior_ = run.has_posterior
-            self._tune(run, rows)
+            self._tune(run, dataset)
         return self
 
     def _check(self) -> None:
@@ -158,24 +187,29 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
             )
         checks.integer("batch_size", self.batch_size, least=1)
 
-    def _describe(self, rows: np.ndarray, names: np.ndarray | None) -> str:
-        """How the model of these rows is built, as JSON.
+    def _describe(self, dataset: data.Dataset) -> str:
+        """How the model of these data is built, as JSON.
 
         Raises:
           TypeError: for a likelihood that no file can say.
         """
-        likelihood = self.likelihood
+        likelihood, rows = self.likelihood, dataset.train
+        with_missing = dataset.missing is not None
         if likelihood is None:
-            likelihood = "bernoulli" if np.isin(rows, (0, 1)).all() else "normal"
+            is_bit = np.isin(rows, (0, 1)) | np.isnan(rows)
+            likelihood = "bernoulli" if is_bit.all() else "normal"
         if isinstance(likelihood, str):
-            likelihood = likelihoods.from_text(likelihood, rows, names=names)
+            options = {"names": dataset.columns, "with_missing": with_missing}
+            likelihood = likelihoods.from_text(likelihood, rows, **options)
+        elif with_missing and not likelihood.takes_missing:
+            likelihood = likelihoods.masked(likelihood)
         model = models.mlp_vae(
             rows.shape[1],
             self.latent_size,
             likelihood=likelihood,
             hidden_sizes=tuple(self.hidden_sizes),
-            mean=rows.mean(axis=0, dtype=np.float64).astype(np.float32),
-            columns=None if names is None else tuple(map(str, names)),
+            mean=dataset.mean_image(),
+            columns=dataset.columns,
         )
         return json.dumps(model.built_by.to_json())
 
@@ -212,19 +246,22 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
         """Keys of the trial, of the pilots and of the chains."""
         return jax.random.split(jax.random.fold_in(jax.random.key(self.seed_), _KEY_TAG), 3)
 
-    def _tune(self, run: train.Trained, rows: np.ndarray) -> None:
+    def _tune(self, run: train.Trained, dataset: data.Dataset) -> None:
         """Chooses the start of the chains, their temperatures and step sizes, once for all rows."""
         trial_key, pilot_key, _ = self._keys()
+        target_fn = run.target
+        if dataset.missing is not None:  # simulated rows lack what real ones do
+            target_fn = functools.partial(run.target, contexts=dataset.train)
         self.start_ = run.start if self.start == _TIGHTER else self.start
         if self.start == _TIGHTER and run.has_posterior and not run.model.is_conditional:
             tried = starts.try_other(
-                *(trial_key, run.target, "posterior", "prior", self._settings),
+                *(trial_key, target_fn, "posterior", "prior", self._settings),
                 store={},
                 progress_fn=None,
             )
             self.start_ = "prior" if tried["is_tighter"] else "posterior"
         self.plan_ = evaluate.tune(
-            pilot_key, run.target(start=self.start_), run.rows(rows), self._settings
+            pilot_key, run.target(start=self.start_), run.rows(dataset.train), self._settings
         )
 
     def _trained(self) -> train.Trained:
@@ -233,9 +270,13 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
         params = jax.tree.map(jnp.asarray, self.params_)
         return train.Trained(model, params, has_posterior=self.has_posterior_)
 
-    def _rows(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return validate_data(self, X, dtype=np.float64, reset=False).astype(np.float32)
+    def _rows(self, X: Any, *, reset: bool = False, **options: Any) -> np.ndarray:
+        """Rows, looked at; those of a fit by `reset`."""
+        if not reset:
+            check_is_fitted(self)
+        is_finite = True if self.missing is None else "allow-nan"
+        options |= {"dtype": np.float64, "reset": reset, "ensure_all_finite": is_finite}
+        return validate_data(self, X, **options).astype(np.float32)
 
     def log_likelihood(self, X: Any) -> evaluate.Likelihood:
         """Annealed estimates of log p(x) of each row, nats, with their errors and verdicts.
@@ -266,10 +307,28 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
         """
         return self.log_likelihood(X).log_likelihood
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """Mean log p(x) of the rows of `X` `[N, X]`, nats; `y` is not looked at."""
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log p(x) of the rows of `X` `[N, X]`, nats; `y` is not looked at.
+
+        With `sample_weight` `[N]`, at least 0, it is the weighted mean.
+        """
         del y
-        return float(self.score_samples(X).mean())
+        scores = self.score_samples(X)
+        if sample_weight is not None:
+            sample_weight = row_weights.checked("sample_weight", sample_weight, len(scores))
+        return evaluate.mean_and_standard_error(scores, sample_weight)[0]
+
+    def impute(self, X: Any) -> np.ndarray:
+        """Rows `X` `[N, X]` whose missing values are filled in by their means given the others.
+
+        `train.Run.impute`, of a run in a `folder`, has draws and intervals beside them.
+
+        Raises:
+          ValueError: for an estimator without `missing`.
+        """
+        rows = self._rows(X)
+        with self._shown():
+            return self._trained().impute(rows, self._keys()[2], start=self.start_).mean
 
     def transform(self, X: Any) -> np.ndarray:
         """Means of q(z|x) `[N, D]` of rows `X` `[N, X]`."""
@@ -303,6 +362,7 @@ class AIWAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Bas
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.allow_nan = self.missing is not None
         return tags
 
 
@@ -318,6 +378,7 @@ def _rebuilt(written: str) -> Model:
 
 def _numbers_of(rows: np.ndarray) -> np.ndarray:
     """A number of 32 bits for each row of `[N, X]`, which follows from what is in it."""
-    contents = np.ascontiguousarray(rows + 0.0)  # of which -0.0 becomes 0.0
+    # -0.0 becomes 0.0, and NaNs are alike.
+    contents = np.ascontiguousarray(np.where(np.isnan(rows), np.float32(np.nan), rows + 0.0))
     digests = (hashlib.blake2b(row.tobytes(), digest_size=4).digest() for row in contents)
     return np.array([int.from_bytes(digest, "little") for digest in digests], np.uint32)

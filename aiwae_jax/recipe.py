@@ -5,10 +5,12 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
+
+_Builder = TypeVar("_Builder", bound=Callable)  # a decorator keeps its type
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,9 +48,12 @@ class Recipe:
         for name, value in self.arguments.items():
             if isinstance(value, np.ndarray | jax.Array):
                 found[name] = np.asarray(value)
-            built_by = value if isinstance(value, Recipe) else getattr(value, "recipe", None)
-            if isinstance(built_by, Recipe):
-                found |= {f"{name}.{inner}": a for inner, a in built_by.arrays().items()}
+            is_many = type(value) in (tuple, list)
+            for i, each in enumerate(value if is_many else [value]):
+                built_by = each if isinstance(each, Recipe) else getattr(each, "recipe", None)
+                own = f"{name}.{i}" if is_many else name
+                if isinstance(built_by, Recipe):
+                    found |= {f"{own}.{inner}": a for inner, a in built_by.arrays().items()}
         return found
 
     def summary(self) -> dict[str, Any]:
@@ -123,6 +128,8 @@ def rebuilt(recipe: Recipe, rooms: Mapping[str, Any]) -> Any:
             return rebuilt(value, rooms)
         if isinstance(value, Mapping):
             return {key: resolved(each) for key, each in value.items()}
+        if isinstance(value, tuple):
+            return tuple(map(resolved, value))
         return value
 
     return getattr(rooms[module], name)(
@@ -134,7 +141,7 @@ def arguments_of(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str,
     """The arguments of a call by name; keywords that a builder hands on stand beside its own."""
     bound = inspect.signature(fn).bind(*args, **kwargs)
     bound.apply_defaults()
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in bound.arguments.items():
         kind = inspect.signature(fn).parameters[name].kind
         found |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
@@ -161,7 +168,7 @@ def recorded(
     *,
     options_of: Callable | None = None,
     sets: Sequence[str] = (),
-) -> Callable[[Callable], Callable]:
+) -> Callable[[_Builder], _Builder]:
     """Decorates a builder: what it returns carries its `Recipe`.
 
     Args:
@@ -170,7 +177,7 @@ def recorded(
       sets: those of them that it sets itself.
     """
 
-    def decorate(fn: Callable) -> Callable:
+    def decorate(fn: _Builder) -> _Builder:
         name = f"{fn.__module__.split('.')[1]}.{fn.__name__}"
 
         @functools.wraps(fn)
@@ -180,8 +187,8 @@ def recorded(
             arguments.pop("model", None)
             return attach(built, Recipe(name, arguments))
 
-        build.__signature__ = _signature(fn, options_of, sets)
-        return build
+        build.__signature__ = _signature(fn, options_of, sets)  # type: ignore[attr-defined]
+        return cast(_Builder, build)
 
     return decorate
 

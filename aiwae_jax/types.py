@@ -38,8 +38,7 @@ class Move:
     Attributes:
       transition: what it does, see `Transition`.
       momentum_persistence: above 0 the chain begins with a momentum, of which a move keeps so much.
-      supports: `supports(position) -> []` bool; a particle outside gets weight zero. None where
-        every position is one.
+      supports: `supports(position) -> []` bool; outside weights are zero. None: everywhere inside.
     """
 
     transition: Transition
@@ -139,6 +138,7 @@ class _Model(NamedTuple):
     check_data: Callable[..., None] | None = None
     recipe: Recipe | None = None
     takes_missing: bool = False
+    num_given: int = 0
 
 
 # What fields of earlier versions are called now.
@@ -177,6 +177,7 @@ class Model(_Model):
       recipe: how a builder of ours was called for it, for a run's folder; None for one of your own.
       takes_missing: whether NaN in x is a missing value: `log_joint` and `posterior` are of the
         others, and `sample` has NaN where the x has that it is given.
+      num_given: how many of the last columns of x are a condition, given and not modelled.
 
     Raises:
       TypeError: for a `prior` or `sample` that takes no x, or a field of an earlier version.

@@ -12,7 +12,7 @@ if not __package__:  # a script, from whatever folder: `python experiments/evalu
 
 from aiwae_jax.cli import command, devices, sources
 from aiwae_jax.parallel import processes
-from aiwae_jax.report import pictures, plots, text, writer
+from aiwae_jax.report import headline, pictures, plots, text, writer
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.runs import checkpoint, files, folder
 from aiwae_jax.runs import repeats as run_repeats
@@ -96,6 +96,7 @@ def _write_reports(
         if not trained.is_finished:
             print("the run is not finished; this is its newest checkpoint")
         print(text.table(content, report.describe(content)), *report.differs_line(content), sep="")
+        print(headline.line(content, "images"))
         reports.append(content)
     if len(reports) > 1:
         summary = {

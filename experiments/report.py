@@ -7,6 +7,7 @@ from typing import Any
 from aiwae_jax import data, train
 from aiwae_jax.cli import build
 from aiwae_jax.evaluate import PAPER_SETTINGS
+from aiwae_jax.report import conditions
 from aiwae_jax.report.environment import environment as environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.text import METRICS, Description, noun, units_words, weight_notes
@@ -31,7 +32,8 @@ _SHOWN = {
 
 def paper_cell(training: Training, is_stand_in: bool) -> dict[str, dict[str, float | None]] | None:
     """The paper's numbers for the same data set, K, method, T and latent size, or None."""
-    if training.curriculum is not None or training.likelihood not in (None, "bernoulli"):
+    is_papers = training.curriculum is None and training.condition is None
+    if not is_papers or training.likelihood not in (None, "bernoulli"):
         return None
     cell = paper.Cell(
         training.dataset, training.num_particles, training.method, training.num_temperatures
@@ -138,9 +140,13 @@ def describe(report: dict[str, Any]) -> Description:
     title = " ".join([*model, method])
     if training["num_temperatures"]:
         title += f" T={training['num_temperatures']}"
+    parts = ()
     if training["curriculum"] is not None:
-        title = " ".join([*model, training["curriculum"]])
-        method, settings = training["curriculum"], []
+        legs = [part.rpartition(":") for part in training["curriculum"].split(",")]
+        parts = tuple(name.replace("+", " ") for name, _, _ in legs)
+        shares = [f"{part} ({float(leg[2]):.0%})" for part, leg in zip(parts, legs, strict=True)]
+        method, settings = " then ".join(shares), []
+        title = " ".join([*model, method])
     command = ["python", "-m", "experiments.run", *flags.arguments_of(report["config"])]
     if report.get("data_dir"):
         command.append(f"--data_dir={report['data_dir']}")
@@ -149,9 +155,11 @@ def describe(report: dict[str, Any]) -> Description:
         f"{report['data']['title']}, {' '.join([*model, method, *settings])}",
         weight_notes(report)
         + model_notes(training)
+        + conditions.notes(report)
         + ([cost.line(report["cost"])] if "cost" in report else []),
         shlex.join(command),
         noun(report["data"], "images"),
+        parts,
     )
 
 

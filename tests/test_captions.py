@@ -30,16 +30,22 @@ def test_captions_speak_of_this_run_only():
     plain = captions()
     assert set(plain) == set(pictures.NAMES)
     said = " ".join(plain.values())
-    for word in ("validation", "Dashed: the epoch", "upper half", "sample of", "bits", "rows"):
+    for word in ("Validation", "Dashed: the epoch", "upper half", "sample of", "bits", "rows"):
         assert word not in said, word
-    assert "validation of training images" in captions(records=VALIDATED)["learning_curves.png"]
+    with_bound = [{**record, "theta/log_likelihood_bound": -2.0} for record in VALIDATED]
+    assert captions(records=with_bound)["learning_curves.png"] == (
+        "The model's lower bound of log p(x); higher is better. Training: averages over each epoch."
+        " Validation: training images that were held out."
+    )
+    assert "no bound of log p(x)" in plain["learning_curves.png"]
     table = captions(TABLE, records=VALIDATED, with_best=True)["learning_curves.png"]
     assert table.endswith(
         "training rows that were held out. Dashed: the epoch of the best weights."
     )
     grey = captions(IMAGES._replace(max_level=255.0), start="prior")["reconstructions.png"]
     assert grey == (
-        "Test images, drawn as bits once, and the mean of p(x|z) at the mean of the prior."
+        "Test images, drawn as bits once, and below each row the mean of p(x|z) at the mean of "
+        "the prior."
     )
     binary = captions(model=eu.PREDICTOR)
     assert "the upper half of one test image" in binary["samples.png"]
@@ -87,7 +93,7 @@ def test_bits_per_dimension_are_those_of_the_exact_code_length(tmp_path):
     table = text.table(content, text.describe(content))
     assert "8.000 ± 2.309  NLL (test) / (12 ln 2), of 256 levels" in table
     written = page.render(tmp_path, content, text.describe(content), captions())
-    assert "<th>bits per dimension (test)</th><td>8.000 ± 2.309</td>" in written
+    assert "bits per dimension (test)</th><td>8.000 ± 2.309</td>" in written
     assert "Bits per dimension: NLL (test) / (12 ln 2), of 256 levels." in written
 
 

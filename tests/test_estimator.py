@@ -1,5 +1,6 @@
 """The estimator for scikit-learn: its contract, its numbers, and rows each for itself."""
 
+import json
 import pathlib
 import pickle
 import re
@@ -14,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import aiwae_jax
-from aiwae_jax import evaluate, likelihoods, train
+from aiwae_jax import data, evaluate, likelihoods, train
 
 FEW = evaluate.Settings(
     num_temperatures=3, num_chains=2, num_leapfrog_steps=1, num_pilot_data=2, num_pilot_chains=2
@@ -33,7 +34,11 @@ def quick(**changed):
 
 
 # At most five, each with its reason.
-EXPECTED_FAILURES = {}
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": "A row that is repeated is met by other "
+    "random numbers each time, in other batches: only the mean gradient is that of a weight, which "
+    "test_row_weights.py compares."
+}
 
 
 @pytest.mark.slow
@@ -108,6 +113,28 @@ def test_the_score_is_the_likelihood_of_a_normal_where_the_model_is_one():
     np.testing.assert_allclose(drawn.std(axis=0), stddev, rtol=0.1)
 
 
+def test_rows_with_gaps_are_scored_by_what_they_have(rows):
+    gaps = np.where(np.random.default_rng(0).random(rows.shape) < 0.2, np.nan, rows)
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        quick().fit(gaps)
+    estimator = quick(missing="at_random", start="prior").fit(gaps)
+    assert "likelihoods.masked" in json.dumps(estimator.model_)
+    scores = estimator.score_samples(gaps)
+    np.testing.assert_array_equal(estimator.score_samples(gaps[::-1]), scores[::-1])
+    few = np.full((1, rows.shape[1]), np.nan)
+    assert estimator.score_samples(few)[0] == pytest.approx(0.0, abs=1e-5)  # log p of nothing
+    assert estimator.transform(gaps).shape == (60, 2)
+    filled = estimator.impute(gaps[:5])
+    is_there = ~np.isnan(gaps[:5])
+    np.testing.assert_array_equal(filled[is_there], gaps[:5][is_there].astype(np.float32))
+    assert np.isfinite(filled).all()
+    bits = np.where(np.isnan(gaps), np.nan, gaps > 0)
+    dataset = data.from_arrays(bits, bits, missing="at_random")
+    given = quick(likelihood=likelihoods.bernoulli(), missing="at_random")
+    for each in (given, quick(missing="at_random")):
+        assert "likelihoods.bernoulli" in each._describe(dataset)
+
+
 def test_means_there_and_back_have_the_shapes_of_the_data(fitted, rows):
     latents = fitted.transform(rows)
     assert latents.shape == (60, 2)
@@ -119,12 +146,12 @@ def test_means_there_and_back_have_the_shapes_of_the_data(fitted, rows):
 
 def test_bits_are_bernoulli_and_a_likelihood_may_be_given():
     bits = np.random.default_rng(0).integers(0, 2, (40, 4))
-    assert "likelihoods.bernoulli" in quick()._describe(bits.astype(np.float32), None)
-    assert "likelihoods.normal" in quick()._describe(bits.astype(np.float32) / 2, None)
+    assert "likelihoods.bernoulli" in quick()._describe(data.from_arrays(bits, bits))
+    assert "likelihoods.normal" in quick()._describe(data.from_arrays(bits / 2, bits))
     counts = 3 + bits
     likelihood = likelihoods.poisson()
     for given in ("poisson", likelihood, clone(quick(likelihood=likelihood)).likelihood):
-        found = quick(likelihood=given)._describe(counts.astype(np.float32), None)
+        found = quick(likelihood=given)._describe(data.from_arrays(counts, counts))
         assert "likelihoods.poisson" in found
 
 

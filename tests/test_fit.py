@@ -20,6 +20,7 @@ import aiwae_jax
 from aiwae_jax import data, evaluate, methods, models, report, train
 from aiwae_jax.cli import flags
 from aiwae_jax.cli import main as cli
+from aiwae_jax.report import text
 from aiwae_jax.runs import checkpoint, extras, files
 from aiwae_jax.runs.interruption import Interrupted
 from experiments import run as command
@@ -144,13 +145,17 @@ def test_a_report_measures_what_is_exact_and_the_same_call_finds_it(finished, ca
     assert abs(content["nll_test"] - exact.mean()) < 0.05
     assert content["config"]["method"]["arguments"]["num_temperatures"] == 3
     out = capsys.readouterr().out
-    assert "plane, aiwae num_particles=2" in out
+    assert "plane, aiwae K=2" in out
     assert " rows" in out
     assert " images" not in out
     page = (folder / "report.html").read_text()
     assert "plane: aiwae" in page
     assert "paper (std" not in page
-    assert content["pictures"] == ["learning_curves.png", "acceptance.png"]  # rows are no images
+    names = {"learning_curves.png", "acceptance.png", "nll_histogram.png", "latents.png"}
+    assert set(content["pictures"]) == names  # rows are no images
+    best, *_ = content["baselines"]
+    assert best["difference"] == pytest.approx(best["nll_test"] - content["nll_test"])
+    assert f"NLL {text.number(content['nll_test'], content['nll_test_se'])} nats" in out
     assert report.write(run, dataset, SETTINGS, **QUICK) == content
     assert "already evaluated like this" in capsys.readouterr().out
     with pytest.raises(ValueError, match="The data are not those that the run"):

@@ -21,6 +21,7 @@ class Given(NamedTuple):
     likelihood: likelihoods.Likelihood | None
     columns: Sequence[str] | None
     image_shape: Sequence[int] | None
+    condition: Sequence[likelihoods.Likelihood] = ()
 
 
 def build_method(fitting: Fitting, model: Model) -> Method | list[Leg]:
@@ -66,6 +67,7 @@ def _of_any_data(fitting: Fitting, given: Given) -> Model:
         "posterior": fitting.posterior,
         "mean": given.mean,
         "initialization": fitting.initialization,
+        "condition": given.condition or None,
         **_flow(fitting),
     }
     if fitting.network != "conv":
@@ -106,6 +108,7 @@ def build_model(
     likelihood: likelihoods.Likelihood | None = None,
     columns: Sequence[str] | None = None,
     image_shape: Sequence[int] | None = None,
+    condition: Sequence[likelihoods.Likelihood] = (),
 ) -> Model:
     """The configured model, by its builder in `aiwae_jax.models`.
 
@@ -115,12 +118,14 @@ def build_model(
       likelihood: of data that are no bits.
       columns: X names.
       image_shape: of images.
+      condition: what the last columns are, which the model is given; `likelihood` is of the others.
 
     Raises:
       ValueError: for what the library refuses to build.
     """
     if fitting.model == "one_layer" and not (likelihood is None and is_papers(fitting)):
-        return _of_any_data(fitting, Given(mean_image, likelihood, columns, image_shape))
+        given = Given(mean_image, likelihood, columns, image_shape, condition)
+        return _of_any_data(fitting, given)
     if fitting.model not in _MODELS:
         return models.from_file(fitting.model, data_size=mean_image.size, mean_image=mean_image)
     return _MODELS[fitting.model](

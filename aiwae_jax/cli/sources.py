@@ -6,13 +6,14 @@ import pathlib
 import sys
 from typing import Any
 
-from aiwae_jax import data
+from aiwae_jax import data, row_weights
 from aiwae_jax.cli.flags import UsageError, names_of
 from aiwae_jax.options import check, option
 from aiwae_jax.parallel import processes
 
 _LARGE = 50e6  # bytes, of which text takes some seconds
 _MOST_NAMED = 10  # columns of categories
+_LISTS = ("only", "drop")  # of names, parted by commas
 _NAMES = ", ".join(data.NAMES)
 WHAT = f"one of {_NAMES}, or a file of yours: {data.KNOWN_FILES}"
 
@@ -42,6 +43,16 @@ class Reading:
     layer: str | None = option(
         None, help="Of .h5ad: one of its layers in the place of X, or `raw` for raw/X."
     )
+    only: str | None = option(
+        None,
+        flag="columns",
+        help="Of a table: the columns that are data, age,income; all others are left out.",
+    )
+    drop: str | None = option(
+        None,
+        flag="drop_columns",
+        help="Of a table: columns that are no data and are left out, id,name,date.",
+    )
     missing: str | None = option(
         None,
         choices=data.MISSING,
@@ -50,12 +61,31 @@ class Reading:
         "is then of what was observed.",
     )
 
+    in_memory: bool | None = option(
+        None,
+        help="Of .npy files or a folder of them: whether all rows are loaded (--in_memory), or "
+        "left on disk and read where they are needed (--in_memory=False). Where it is not given, "
+        "they are left if they are larger than a quarter of the memory.",
+    )
+    weights: str | None = option(
+        None,
+        help="Of a table: the column that says what each row counts for, in training and in means, "
+        "and is no data.",
+    )
+    condition: str | None = option(
+        None,
+        help="Columns that the model is given and does not model, with commas between them, or "
+        "`label` for the labels: p(x|z, c), q(z|x, c). Classes are shown to it as bits, numbers "
+        "standardized.",
+    )
+
     def __post_init__(self):
         """Raises ValueError for a value that cannot be."""
         check(self)
 
 
 FLAGS = names_of(Reading)
+_OF_ALL = ("condition",)  # options that named data sets have, too
 
 
 def resolve(name: str, given: dict[str, Any], argument: str = "--dataset") -> str:
@@ -71,7 +101,7 @@ def resolve(name: str, given: dict[str, Any], argument: str = "--dataset") -> st
     """
     if name in data.NAMES:
         for field, flag in FLAGS.items():
-            if given.get(field) is not None:
+            if field not in _OF_ALL and given.get(field) is not None:
                 raise UsageError(f"--{flag} is for files of yours, not for {name}; leave it out.")
         return name
     path = pathlib.Path(name).expanduser().absolute()
@@ -106,9 +136,12 @@ def load(
     ):
         name = str(elsewhere)
     options = {field: getattr(reading, field) for field in FLAGS}
+    for field in _LISTS:
+        if options[field] is not None:
+            options[field] = [name.strip() for name in options[field].split(",")]
     where = resolve(name, options, argument)
     if where in data.NAMES:
-        return data.load(where, data_dir)
+        return data.load(where, data_dir, condition=reading.condition)
     print(f"reading {where}{_size(where)}", flush=True)
     return data.from_file(where, **options)
 
@@ -135,10 +168,23 @@ def describe(dataset: data.Dataset) -> str:
         f"data: {dataset.title}, {len(dataset.train)} training and {len(dataset.test)} test {what} "
         f"({dataset.source})\nvalues: {dataset.in_words()}"
     )
+    for part in ("train", "test"):
+        weights = getattr(dataset, f"{part}_weights")
+        if weights is not None:
+            number = row_weights.effective_number(weights)
+            words += (
+                f"\nweights: the {len(weights)} {part} {what} count as {number:.4g} of one weight"
+            )
     if dataset.image_shape is None and dataset.columns is None:
-        words += f"\ncolumns: {dataset.train.shape[1]}, without names"
-    if dataset.categories:
-        counts = [f"{name} ({len(each)})" for name, each in dataset.categories.items()]
+        words += f"\ncolumns: {dataset.num_modelled}, without names"
+    if dataset.condition:
+        classes = dataset.categories or {}
+        given = [
+            f"{n} ({len(classes[n])} classes)" if n in classes else n for n in dataset.condition
+        ]
+        words += f"\ncondition: {', '.join(given)}, given and not modelled"
+    if categories := dataset.modelled.categories:
+        counts = [f"{name} ({len(each)})" for name, each in categories.items()]
         more = ", ..." if len(counts) > _MOST_NAMED else ""
         words += f"\ncategories: {', '.join(counts[:_MOST_NAMED])}{more}"
     return words

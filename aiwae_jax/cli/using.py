@@ -89,15 +89,20 @@ class Rows:
         facts = run.config["data"]
         origin = facts.get("origin") or {}
         columns, is_given_total = facts.get("columns"), likelihood.has_library(run.config)
+        condition = facts.get("condition") or ()
+        if columns and is_given_total:  # which stands behind the counts, and is made of them
+            columns = [*columns[: -len(condition) - 1], *condition]
 
         def rows_with(label: str | None) -> Content:
             return data.read_rows(
                 self.data,
                 label=label,
                 layer=self.layer or origin.get("layer"),
-                columns=columns[:-1] if columns and is_given_total else columns,
+                columns=columns,
                 categories=facts.get("categories"),
                 missing=facts.get("missing"),
+                condition=condition,
+                image_shape=facts.get("image_shape"),
             )
 
         sources.say_reading(self.data)
@@ -116,9 +121,17 @@ class Rows:
                 stacklevel=2,
             )
         if not is_given_total or found.rows.shape[1] == run.data_size:  # it has them already
+            flags.require(
+                not condition or found.rows.shape[1] != run.data_size - len(condition),
+                f"--data={self.data} does not say the condition of its rows, "
+                f"{' and '.join(condition)}, which the model is given; labels come from a column "
+                "that --label names, or with the file.",
+            )
             return found
+        counts, given = np.split(found.rows, [found.rows.shape[1] - len(condition)], axis=1)
         with flags.refusals({"rows": "data"}):
-            return found._replace(rows=likelihoods.with_library(found.rows))
+            rows = likelihoods.with_library(counts)
+        return found._replace(rows=np.concatenate([rows, given.astype(rows.dtype)], axis=1))
 
 
 def begin(
@@ -163,9 +176,11 @@ def named(rows: np.ndarray, facts: Mapping[str, Any]) -> dict[str, np.ndarray]:
       facts: what config.json says of the data.
     """
     names, categories = facts.get("columns"), facts.get("categories") or {}
-    if names is None:
-        return numbered("x", rows)
     found = {}
+    if names is None:
+        names = facts.get("condition") or ()
+        num = rows.shape[1] - len(names)
+        found, rows = numbered("x", rows[:, :num]), rows[:, num:]
     for i, name in enumerate(names):
         column = rows[:, i]
         if name in categories:

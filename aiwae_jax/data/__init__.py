@@ -4,8 +4,9 @@
 at, and a stand-in is named as one.
 """
 
+from aiwae_jax.data.conditions import condition_of, condition_on
 from aiwae_jax.data.dataset import DataError, Dataset, as_floats, binarize
-from aiwae_jax.data.doors import check, from_arrays
+from aiwae_jax.data.doors import check, from_arrays, with_weights
 from aiwae_jax.data.fetching import cache_folder
 from aiwae_jax.data.files import TEST_SHARE, from_file, split_rows
 from aiwae_jax.data.finite import MISSING
@@ -25,10 +26,13 @@ __all__ = [
     "binarize",
     "cache_folder",
     "check",
+    "condition_of",
+    "condition_on",
     "from_arrays",
     "from_file",
     "load",
     "read_rows",
     "reload",
     "split_rows",
+    "with_weights",
 ]

@@ -12,12 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import support
-from aiwae_jax.data import kinds
-
-
-class DataError(ValueError):
-    """Data that is missing, corrupt or not what its name says; the message is one clear line."""
+from aiwae_jax import row_weights, support
+from aiwae_jax.data import kinds, on_disk
+from aiwae_jax.data.errors import DataError
 
 
 class Dataset(NamedTuple):
@@ -26,7 +23,7 @@ class Dataset(NamedTuple):
     Attributes:
       name: a word for it, for folders; of the named sets one of `NAMES`.
       title: what to call it beside a number; a stand-in is named here.
-      train: `[N, X]`, uint8 levels or float32 row by row.
+      train: `[N, X]`, uint8 levels or float32 row by row; an array, or `on_disk.Rows`.
       test: `[M, X]` likewise.
       train_labels: `[N]` numbers, or codes of `label_names`; or None.
       test_labels: `[M]` likewise.
@@ -38,11 +35,17 @@ class Dataset(NamedTuple):
       columns: X names of the columns, or None for what has none (pixels).
       categories: column -> the names of its codes 0, 1, ..., of columns that held words.
       origin: what `reload` needs to load it again, or None.
-      train_index: `[N]` the rows of the file that training rows are, where it was split here.
+      train_index: `[N]` the rows of the file that training rows are, where it was split here; or of
+        the arrays, where some of their rows have weight 0.
       test_index: `[M]` likewise.
       label_names: the names of the labels' codes 0, 1, ..., where labels are codes.
       missing: what NaN is, one of `finite.MISSING`: "at_random", a value that was not observed;
         None of data that are all there.
+      train_weights: `[N]` positive, what each training row counts for in objectives and means; or
+        None, where all count alike.
+      test_weights: `[M]` likewise, in means.
+      condition: names of the last columns, which a model is given and does not model; codes, where
+        `categories` has their names. `conditions.condition_on` puts them there.
     """
 
     name: str
@@ -62,20 +65,61 @@ class Dataset(NamedTuple):
     test_index: np.ndarray | None = None
     label_names: tuple[str, ...] | None = None
     missing: str | None = None
+    train_weights: np.ndarray | None = None
+    test_weights: np.ndarray | None = None
+    condition: tuple[str, ...] = ()
+
+    @property
+    def num_given(self) -> int:
+        """How many of the last columns are the condition."""
+        return len(self.condition)
+
+    @property
+    def num_modelled(self) -> int:
+        """How many columns are modelled: all but those."""
+        return self.train.shape[1] - self.num_given
+
+    @property
+    def modelled(self) -> "Dataset":
+        """The columns that are modelled, by themselves."""
+        if not self.condition:
+            return self
+        num = self.num_modelled
+        categories = {n: c for n, c in (self.categories or {}).items() if n not in self.condition}
+        return self._replace(
+            train=self.train[:, :num],
+            test=self.test[:, :num],
+            columns=self.columns and self.columns[:num],
+            categories=categories or None,
+            condition=(),
+        )
 
     def mean_image(self) -> np.ndarray:
         """Mean training row `[X]`, of what is there; in [0, 1], of bits and grey levels."""
+        if isinstance(self.train, on_disk.Rows):
+            return (self.train.moments[0] / (self.max_level or 1.0)).astype(np.float32)
         rows = np.asarray(self.train)
-        if self.missing and np.isnan(rows).any():
+        if self.train_weights is not None:
+            is_there = ~np.isnan(rows)
+            weights = row_weights.relative(self.train_weights)[:, None] * is_there
+            mean = np.sum(weights * np.where(is_there, rows, 0.0), axis=0) / weights.sum(axis=0)
+        elif self.missing and np.isnan(rows).any():
             mean = np.nanmean(rows, axis=0, dtype=np.float64)
         else:
             mean = self.train.mean(axis=0, dtype=np.float64)
-        return (mean / (self.max_level or 1.0)).astype(np.float32)
+        mean[: self.num_modelled] /= self.max_level or 1.0
+        return mean.astype(np.float32)
 
     @property
     def values(self) -> kinds.Values:
-        """What the numbers of all rows are, column by column."""
-        return kinds.look(self.train).join(kinds.look(self.test))
+        """What the numbers of all rows are, column by column, of those that are modelled."""
+        if self.condition:
+            return self.modelled.values
+        train, test = (
+            rows.values if isinstance(rows, on_disk.Rows) else kinds.look(rows)
+            for rows in (self.train, self.test)
+        )
+        return train.join(test)
 
     @property
     def kind(self) -> str:
@@ -86,6 +130,8 @@ class Dataset(NamedTuple):
         return self._kind(self.values)
 
     def _kind(self, values: kinds.Values) -> str:
+        if self.condition:
+            return self.modelled._kind(values)
         if self.categories:
             return "categories" if len(self.categories) == self.train.shape[1] else "mixed"
         is_image = self.image_shape is not None
@@ -96,7 +142,9 @@ class Dataset(NamedTuple):
 
     @property
     def kinds_of_columns(self) -> tuple[str, ...]:
-        """The kind of every column by itself."""
+        """The kind of every column by itself, of those that are modelled."""
+        if self.condition:
+            return self.modelled.kinds_of_columns
         named = self.categories or {}
         columns = self.columns or [""] * self.train.shape[1]
         return kinds.kinds_of_columns(self.values, [name in named for name in columns])
@@ -128,13 +176,15 @@ class Dataset(NamedTuple):
     @property
     def batch_fn(self) -> Callable[[chex.PRNGKey, chex.Array], chex.Array]:
         """`batch_fn(key, rows)`, what a model sees of them: levels as bits, all else as floats."""
-        return functools.partial(_draw, max_level=self.max_level)
+        options = {"num_given": self.num_given} if self.condition else {}
+        return functools.partial(_draw, max_level=self.max_level, **options)
 
     def describe(self) -> dict[str, Any]:
         """Describes the data for the files of a run; the checksum is of the arrays themselves."""
         digest = hashlib.sha256()
         for rows in (self.train, self.test):
-            digest.update(np.ascontiguousarray(rows).tobytes())
+            for _, chunk in on_disk.chunks_of(rows):
+                digest.update(np.ascontiguousarray(chunk).tobytes())
         found = {
             "name": self.name,
             "kind": self.kind,
@@ -148,8 +198,22 @@ class Dataset(NamedTuple):
             "sha256": digest.hexdigest(),
         }
         names = ("columns", "categories", "origin", "missing")
-        more = {name: getattr(self, name) for name in names}
+        more = {name: getattr(self, name) for name in names} | {"weights": self._describe_weights()}
+        if self.condition:
+            more["condition"] = list(self.condition)
         return found | {name: value for name, value in more.items() if value is not None}
+
+    def _describe_weights(self) -> dict[str, Any] | None:
+        """The checksum of all weights, and how many rows of one weight would say as much."""
+        of_parts = {"train": self.train_weights, "test": self.test_weights}
+        there = {part: weights for part, weights in of_parts.items() if weights is not None}
+        if not there:
+            return None
+        digest = hashlib.sha256()
+        for part, weights in there.items():
+            digest.update(part.encode() + np.ascontiguousarray(weights, np.float64).tobytes())
+        numbers = {part: row_weights.effective_number(weights) for part, weights in there.items()}
+        return {"sha256": digest.hexdigest(), "effective_rows": numbers}
 
     def differences(self, described: Mapping[str, Any]) -> list[str]:
         """How the data differ from what an earlier `describe` said of them, in words."""
@@ -158,14 +222,25 @@ class Dataset(NamedTuple):
         found = []
         if here["sha256"] != described["sha256"]:
             found.append(f"data: {title} of another content")
+        there, own = (each.get("weights") or {} for each in (described, here))
+        if there.get("sha256") != own.get("sha256"):
+            words = ["other" if each else "no" for each in (there, own)]
+            found.append("data: {} weights of rows there, {} here".format(*words))
         for name in ("train_images", "test_images", "max_level"):
             if name in described and described[name] != here[name]:
                 found.append(f"data: {name} {described[name]} there, {here[name]} here")
         return found
 
 
-def _draw(key: chex.PRNGKey, rows: chex.Array, *, max_level: float | None) -> chex.Array:
-    return as_floats(rows) if max_level is None else binarize(key, rows, max_level)
+def _draw(
+    key: chex.PRNGKey, rows: chex.Array, *, max_level: float | None, num_given: int = 0
+) -> chex.Array:
+    if max_level is None:
+        return as_floats(rows)
+    if not num_given:
+        return binarize(key, rows, max_level)
+    bits = binarize(key, rows[..., :-num_given], max_level)
+    return jnp.concatenate([bits, as_floats(rows[..., -num_given:])], axis=-1)
 
 
 def as_floats(rows: chex.Array) -> chex.Array:

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from aiwae_jax import support
-from aiwae_jax.data import finite, rounding
+from aiwae_jax import row_weights, support
+from aiwae_jax.data import conditions, finite, on_disk, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 
 _NUM_COLOURS = 3
@@ -29,6 +29,9 @@ def from_arrays(
     title: str | None = None,
     source: str = "arrays",
     missing: str | None = None,
+    train_weights: np.ndarray | None = None,
+    test_weights: np.ndarray | None = None,
+    condition: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Makes a data set of your own arrays, and looks at it.
 
@@ -50,6 +53,10 @@ def from_arrays(
       missing: "at_random", where NaN is a value that was not observed, in arrays of floats of
         whatever kind of data; a model then needs a likelihood that is `likelihoods.masked`. By
         default NaN is refused.
+      train_weights: `[N]`, see `with_weights`; or None.
+      test_weights: `[M]`, likewise.
+      condition: names of columns that a model is given, and does not model, or "label" for the
+        labels; see `condition_on`. By default all columns are modelled.
 
     Raises:
       DataError: for arrays that could not be trained on or measured.
@@ -87,8 +94,59 @@ def from_arrays(
         label_names=None if label_names is None else tuple(map(str, label_names)),
         missing=missing,
     )
+    if condition is not None:
+        dataset = conditions.condition_on(dataset, condition)
+    check(dataset)
+    if train_weights is None and test_weights is None:
+        return dataset
+    return with_weights(dataset, train=train_weights, test=test_weights)
+
+
+def with_weights(
+    dataset: Dataset, *, train: np.ndarray | None = None, test: np.ndarray | None = None
+) -> Dataset:
+    """The same data with a weight for each row: what it counts for in objectives and means.
+
+    Only ratios matter. A row of weight 0 is left out, as if it were not there.
+
+    Args:
+      dataset: from any door.
+      train: `[N]`, at least 0; None, where all rows count alike.
+      test: `[M]`, likewise.
+
+    Raises:
+      DataError: for weights that are negative or not finite, zeros alone, or of another number.
+      TypeError: for what is no `Dataset`.
+    """
+    check(dataset)
+    kept, given = {}, {"train": train, "test": test}
+    for part, weights in given.items():
+        if weights is None:
+            kept[part] = np.arange(len(getattr(dataset, part)))
+            continue
+        found = _checked_weights(f"{part}_weights", weights, len(getattr(dataset, part)))
+        kept[part] = np.flatnonzero(found)
+        dataset = dataset._replace(**{f"{part}_weights": found})
+    if all(len(rows) == len(getattr(dataset, part)) for part, rows in kept.items()):
+        return dataset
+    for part, rows in kept.items():
+        if getattr(dataset, f"{part}_index") is None:
+            whole = np.arange(len(getattr(dataset, part)))
+            dataset = dataset._replace(**{f"{part}_index": whole})
+        names = (part, f"{part}_labels", f"{part}_index", f"{part}_weights")
+        of_rows = {name: getattr(dataset, name) for name in names}
+        dataset = dataset._replace(
+            **{n: a if a is None else np.asarray(a)[rows] for n, a in of_rows.items()}
+        )
     check(dataset)
     return dataset
+
+
+def _checked_weights(name: str, weights: Any, num_rows: int) -> np.ndarray:
+    try:
+        return row_weights.checked(name, weights, num_rows)
+    except (TypeError, ValueError) as error:
+        raise DataError(str(error)) from None
 
 
 def image_shape_of(rows: np.ndarray) -> tuple[int, ...] | None:
@@ -110,6 +168,9 @@ def check(dataset: Dataset) -> None:
     if not isinstance(dataset, Dataset):
         raise TypeError(f"`dataset` must be a `data.Dataset`, got {type(dataset).__name__}.")
     finite.check_missing(dataset.missing)
+    if dataset.condition:
+        conditions.check(dataset)
+        dataset = dataset.modelled
     max_level = dataset.max_level
     is_positive = _is_number(max_level) and 0.0 < max_level < math.inf
     if max_level is not None and not is_positive:
@@ -125,14 +186,15 @@ def check(dataset: Dataset) -> None:
             f"`test` must have as many columns as `train`, got {dataset.test.shape[1]} beside "
             f"{size}."
         )
-    rows = np.asarray(dataset.train)
+    rows = dataset.train
+    if isinstance(rows, on_disk.Rows):
+        lowest, highest = rows.min(), rows.max()
+    else:
+        rows = np.asarray(rows)
+        lowest, highest = np.nanmin(rows), np.nanmax(rows)
     if dataset.missing:
-        try:
-            support.check_known_columns(rows, name="train", columns=_names(dataset.columns, rows))
-        except ValueError as error:
-            raise DataError(str(error)) from None
-    highest = np.nanmax(rows)
-    if highest == np.nanmin(rows):
+        _check_known(rows, dataset.columns)
+    if highest == lowest:
         raise DataError(f"`train` must not be blank, but each of its values is {highest:g}.")
     if (
         max_level is not None and highest <= 1 < max_level
@@ -152,6 +214,22 @@ def check(dataset: Dataset) -> None:
             )
         if labels is not None and dataset.label_names is not None:
             _check_codes(np.asarray(labels), f"{name}_labels", len(dataset.label_names))
+        weights = getattr(dataset, f"{name}_weights")
+        if weights is not None and not _checked_weights(f"{name}_weights", weights, num_rows).all():
+            raise DataError(
+                f"`{name}_weights` must be positive: `data.with_weights` leaves out the rows of "
+                "weight 0."
+            )
+
+
+def _check_known(rows: np.ndarray | on_disk.Rows, columns: Sequence[str] | None) -> None:
+    """Refuses a column of which nothing is known."""
+    if isinstance(rows, on_disk.Rows):  # a row of what there is says as much
+        rows = rows.values.low[None]
+    try:
+        support.check_known_columns(rows, name="train", columns=_names(columns, rows))
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _check_codes(labels: np.ndarray, name: str, num_names: int) -> None:
@@ -207,13 +285,18 @@ def _names(columns: Sequence[str] | None, rows: np.ndarray) -> Sequence[str] | N
 
 def _check_rows(dataset: Dataset, name: str) -> None:
     rows, max_level = getattr(dataset, name), dataset.max_level
-    if not isinstance(rows, np.ndarray | jax.Array):
+    if not isinstance(rows, np.ndarray | jax.Array | on_disk.Rows):
         raise DataError(f"`{name}` must be an array of rows; got {type(rows).__name__}.")
     if rows.ndim != 2 or 0 in rows.shape:
         raise DataError(
             f"`{name}` must have shape [rows, columns], with at least one of each; got "
             f"{list(rows.shape)}."
         )
+    if isinstance(rows, on_disk.Rows):  # whose numbers were looked at when they were opened
+        if max_level is None:
+            return
+        low, high, is_whole = rows.min(), rows.max(), rows.values.is_whole.all()
+        rows = np.array([low, high, high if is_whole else 0.5 * (low + high)])
     if max_level is None:
         array = np.asarray(rows)
         if array.dtype.kind not in "biuf":

@@ -2,9 +2,10 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 from functools import partial
 
-from aiwae_jax.data import binarized, embedded, mnist, omniglot, relatives
+from aiwae_jax.data import binarized, conditions, embedded, mnist, omniglot, relatives
 from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.doors import check
 
@@ -24,7 +25,12 @@ _LOADERS = {
 NAMES = tuple(_LOADERS)
 
 
-def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    condition: str | Sequence[str] | None = None,
+) -> Dataset:
     """Loads and verifies a data set.
 
     In order: raw files in `data_dir`, a prepared TFDS data set, the cache, a download.
@@ -35,6 +41,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
         set), "fashion_mnist", "kmnist", "emnist" (its balanced split), "binarized_mnist" (drawn as
         bits once, by Larochelle); of tables in scikit-learn "breast_cancer", "wine", "diabetes".
       data_dir: a folder with raw files, in `<data_dir>/<name>/` or itself, or a TFDS folder.
+      condition: "label", or columns of a table, that a model is given; see `condition_on`.
 
     Raises:
       DataError: for an unknown name, a missing folder, corrupt files, or when nothing was found and
@@ -51,6 +58,9 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
         if not folder.is_dir():
             raise DataError(f"`data_dir` {str(data_dir)!r} is not a folder.")
     dataset = _LOADERS[name](folder)
+    origin = {"name": name} | ({} if folder is None else {"data_dir": str(folder)})
+    if condition is not None:
+        dataset = conditions.condition_on(dataset, condition)
+        origin["condition"] = ",".join(dataset.condition)
     check(dataset)
-    where = {} if folder is None else {"data_dir": str(folder)}
-    return dataset._replace(origin={"name": name} | where)
+    return dataset._replace(origin=origin)

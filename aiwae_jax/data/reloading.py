@@ -9,7 +9,10 @@ from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.files import from_file
 from aiwae_jax.data.named import NAMES, load
 
-_OF_FILES = ("test_share", "label", "layer", "missing")
+_OF_FILES = (
+    *("test_share", "label", "layer", "missing", "weights", "condition", "only", "drop"),
+    "in_memory",
+)
 
 
 def reload(
@@ -33,7 +36,8 @@ def reload(
         where = origin.get("file") or origin.get("name")
     title, max_level = described["title"], described.get("max_level")
     if where in NAMES:
-        return load(str(where), data_dir or origin.get("data_dir"))
+        condition = origin.get("condition")
+        return load(str(where), data_dir or origin.get("data_dir"), condition=condition)
     if where is None or not pathlib.Path(where).expanduser().exists():
         there = described.get("source") or "a known place"
         raise DataError(

@@ -5,6 +5,12 @@ data of p̂(x) / p(x) has the mean 1. By Markov's inequality it reaches 1 / δ w
 most δ, and else
 
     mean log p(x) >= mean log p̂(x) - log(1/δ) / N.
+
+Of a weighted mean the exponents a_i = w_i / max w stand in the product: a power of at most 1 is
+concave, so that (p̂/p)^a has a mean of at most 1 by Jensen's inequality, and N becomes Σ a_i. The
+product of powers is no more than the average, over t from 0 to 1, of the products over the data
+whose a_i is above t (the logarithm of the former is the average of the logarithms of the latter).
+So what is said below of looking again holds of it as of the plain product.
 """
 
 import math
@@ -13,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aiwae_jax import checks
+from aiwae_jax import checks, row_weights
 from aiwae_jax.evaluate import verdicts
-from aiwae_jax.evaluate.likelihood import Likelihood
+from aiwae_jax.evaluate.likelihood import Likelihood, mean_and_standard_error
 
 _FAULTS_NAMED = 3
 
@@ -28,7 +34,8 @@ class Certificate(NamedTuple):
         where nothing can be said, and `inf` where a datum has the estimate 0; `reason` says why.
       delta: largest probability that any look at these data fails, all looks together.
       spent: the part of it that this look may fail with.
-      slack: log(1 / `spent`) / N, nats: by how much the bound is above the estimate.
+      slack: log(1 / `spent`) / N, or with weights times max w / Σ w, nats: by how much the bound is
+        above the estimate.
       num_data: N.
       num_unreliable: of them, whose estimates cannot be relied on; the bound holds all the same,
         and is the looser for them.
@@ -45,7 +52,12 @@ class Certificate(NamedTuple):
 
 
 def certificate(
-    likelihood: Likelihood, *, delta: float = 0.05, look: int | None = 1, check: Any = None
+    likelihood: Likelihood,
+    *,
+    delta: float = 0.05,
+    look: int | None = 1,
+    check: Any = None,
+    weights: np.ndarray | None = None,
 ) -> Certificate:
     """Bounds the mean NLL of the data that were measured, from above.
 
@@ -58,7 +70,8 @@ def certificate(
     plan, looking again is free while data are added (their product is a martingale, and Ville's
     inequality bounds it at all N together: `certificate(found.of_first(n))`), or while chains are
     added to the same data (a mean of weights is a reversed martingale). A plan that was tuned again
-    is another look.
+    is another look. Rows' weights must have been chosen before, too, and those of data that are
+    added be none above the largest one before.
 
     Args:
       likelihood: from `log_likelihood`.
@@ -67,10 +80,12 @@ def certificate(
         `delta` / (k (k + 1)), which is `delta` in all. None for the only one there will ever be,
         of settings chosen elsewhere (by `reach_gap` on simulated data, say), which spends it whole.
       check: what `evaluate.check` found, or its `describe()`; where it failed there is no bound.
+      weights: `[N]`, at least 0, of which only ratios matter: the bound is of Σ w log p / Σ w, and
+        data of weight 0 are none of it. By default all count alike.
 
     Raises:
       TypeError: for what is no `Likelihood`, or a `look` that is no integer.
-      ValueError: for a `delta` outside (0, 1), or a `look` below 1.
+      ValueError: for a `delta` outside (0, 1), a `look` below 1, or weights that cannot be.
     """
     if not isinstance(likelihood, Likelihood):
         raise TypeError(
@@ -85,18 +100,38 @@ def certificate(
         look = checks.integer("look", look, least=1)
         spent = spent_by(look, delta)
     estimates = np.asarray(likelihood.log_likelihood, np.float64)
-    slack = math.log(1.0 / spent) / len(estimates)
-    reason = _reason(likelihood, check)
+    counts = np.ones(len(estimates), bool)
+    if weights is not None:
+        weights = row_weights.checked("weights", weights, len(estimates))
+        counts = weights > 0.0
+    at_most, slack = bound_of(-estimates, spent, weights)
+    reason = _reason(likelihood, counts, check)
     bound = None
     if reason is None:
-        bound = float(-estimates.mean()) + slack
+        bound = at_most
         if bound == math.inf:
             reason = (
-                f"no chain of {verdicts.rows(np.isneginf(estimates))} has a positive weight, so "
-                "that the bound is infinite"
+                f"no chain of {verdicts.rows(np.isneginf(estimates) & counts)} has a positive "
+                "weight, so that the bound is infinite"
             )
-    num_unreliable = int((~likelihood.is_reliable).sum())
-    return Certificate(bound, delta, spent, slack, len(estimates), num_unreliable, reason)
+    num_unreliable = int((~likelihood.is_reliable & counts).sum())
+    return Certificate(bound, delta, spent, slack, int(counts.sum()), num_unreliable, reason)
+
+
+def bound_of(
+    nll: np.ndarray, spent: float, weights: np.ndarray | None = None
+) -> tuple[float, float]:
+    """The bound that estimates `[N]` of the NLL give, nats, and by how much it is above them.
+
+    Args:
+      nll: `[N]`.
+      spent: the probability that it fails with.
+      weights: `[N]`, or None.
+    """
+    mean, _ = mean_and_standard_error(nll, weights)
+    num = len(nll) if weights is None else float((weights / weights.max()).sum())
+    slack = math.log(1.0 / spent) / num
+    return mean + slack, slack
 
 
 def spent_by(look: int, delta: float) -> float:
@@ -104,8 +139,8 @@ def spent_by(look: int, delta: float) -> float:
     return delta / (look * (look + 1))
 
 
-def _reason(likelihood: Likelihood, check: Any) -> str | None:
-    """Why nothing can be certified, if nothing can."""
+def _reason(likelihood: Likelihood, counts: np.ndarray, check: Any) -> str | None:
+    """Why nothing can be certified of the data that count `[N]`, if nothing can."""
     if likelihood.is_upper_bound:
         return "these chains ran in reverse: their estimates bound log p(x) from above"
     if not likelihood.is_unbiased:
@@ -115,14 +150,14 @@ def _reason(likelihood: Likelihood, check: Any) -> str | None:
         if not found["passed"]:
             faults = "; ".join(str(fault).rstrip(".") for fault in found["faults"][:_FAULTS_NAMED])
             return f"the check of the start failed{': ' if faults else ''}{faults}"
-    is_coarse = ~(likelihood.rounding <= verdicts.LARGEST_ROUNDING)
+    is_coarse = ~(likelihood.rounding <= verdicts.LARGEST_ROUNDING) & counts
     if is_coarse.any():
         return (
             f"the log densities of {verdicts.rows(is_coarse)} are so large, or sums of terms so "
             f"large, that neighbouring numbers differ by more than {verdicts.LARGEST_ROUNDING:g} "
             "nats"
         )
-    is_none = ~(likelihood.log_likelihood < math.inf)
+    is_none = ~(likelihood.log_likelihood < math.inf) & counts
     if is_none.any():
         return f"the estimates of {verdicts.rows(is_none)} are no numbers"
     return None

@@ -7,7 +7,7 @@ import chex
 import jax
 import numpy as np
 
-from aiwae_jax import checks, fingerprint
+from aiwae_jax import checks, fingerprint, row_weights
 from aiwae_jax.evaluate import calls, chunks, cost, doors, own_steps, population, programs, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
 from aiwae_jax.evaluate.check import warn_of_faults
@@ -89,12 +89,23 @@ class Likelihood(NamedTuple):
     mean, standard_error = means_of("log_likelihood")
 
 
-def mean_and_standard_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean over data `[N]`, and its standard error (NaN for fewer than two)."""
+def mean_and_standard_error(
+    values: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Mean over data `[N]`, and its standard error (NaN for fewer than two).
+
+    Args:
+      values: `[N]`.
+      weights: `[N]`, at least 0, of which only ratios matter: the mean is Σ w v / Σ w, the error
+        that of `row_weights.mean_and_standard_error`. By default all data count alike.
+    """
     checks.numbers("values", values)
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"`values` must be a vector of at least one, got {list(values.shape)}.")
+    if weights is not None:
+        weights = row_weights.checked("weights", weights, len(values))
+        return row_weights.mean_and_standard_error(values, weights)
     with np.errstate(invalid="ignore"):  # an infinite value has no spread
         standard_error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(standard_error)

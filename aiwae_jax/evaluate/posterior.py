@@ -133,7 +133,7 @@ def active_units(target: Target, x: PyTree, *, threshold: float = 0.01) -> tuple
     if not 0.0 <= threshold < np.inf:
         raise ValueError(f"`threshold` must be finite and not negative, got {threshold}.")
     doors.enter_means(target.start, x)
-    means = np.asarray(_posterior_means(target.start, x), np.float64)
+    means = np.asarray(posterior_means(target.start, x), np.float64)
     is_finite = np.isfinite(means).all(axis=1)
     if not is_finite.any():
         raise ValueError(
@@ -146,5 +146,6 @@ def active_units(target: Target, x: PyTree, *, threshold: float = 0.01) -> tuple
 
 
 @jax.jit
-def _posterior_means(start, x):
+def posterior_means(start, x):
+    """Means of q(z|x) `[N, D]` of all rows `x` `[N, ...]` at once, compiled."""
     return jax.vmap(lambda x: start(x).mean())(x)

@@ -43,7 +43,7 @@ class Settings:
     num_chains: int = options.option(
         16,
         flag="eval_chains",
-        help="Independent AIS chains per image for the NLL. Default 16.",
+        help="Independent AIS chains per datum for the NLL. Default 16.",
         at_least=1,
     )
     num_leapfrog_steps: int = options.option(
@@ -102,7 +102,7 @@ class Settings:
     num_pilot_chains: int = options.option(
         4,
         flag="eval_pilot_chains",
-        help="Pilot chains per image; at least 2, for their variance places the temperatures.",
+        help="Pilot chains per datum; at least 2, for their variance places the temperatures.",
         at_least=2,
     )
     num_pilot_rounds: int = options.option(

@@ -106,7 +106,14 @@ def warn_of_unreliable(found: Any, settings: Any) -> None:
     """Warns, once, of data whose estimates are unreliable for no worse reason than their chains."""
     is_coarse = found.rounding > settings.largest_rounding
     is_bad = ~(found.is_reliable | found.is_broken | is_coarse)
-    if is_bad.any() and settings.num_chains >= 2 * _FEWEST_CHAINS:
+    if is_bad.any() and settings.num_chains < 2 * _FEWEST_CHAINS:
+        warnings.warn(
+            f"The estimates of {rows(is_bad)} are unreliable, and so is their mean: an estimate "
+            f"that can be relied on rests on {_FEWEST_CHAINS} chains in effect, and "
+            f"{settings.num_chains} are too few to tell. Raise `num_chains`, to 16 say.",
+            stacklevel=4,
+        )
+    elif is_bad.any():
         plan, why = found.plan, ""
         if is_heavy(plan.tail_index, settings):
             why += (

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import chex
@@ -13,6 +13,7 @@ import numpy as np
 from aiwae_jax import checks, distributions
 from aiwae_jax.likelihoods import Likelihood
 from aiwae_jax.models import flows
+from aiwae_jax.models.conditions import Condition, Conditional
 from aiwae_jax.models.priors import Prior
 from aiwae_jax.types import Distribution, LogJointFn, Model, Params, Posterior, PyTree
 
@@ -40,6 +41,7 @@ def vae(
     latent_size: int | None = None,
     data_size: int | None = None,
     check_data: Callable[..., None] | None = None,
+    condition: Likelihood | Sequence[Likelihood] | None = None,
     **flow_options: Any,
 ) -> Model:
     """Builds a variational auto-encoder: p(z) p(x|z) by a decoder, q(z|x) by an encoder.
@@ -61,6 +63,9 @@ def vae(
       data_size: X, where the likelihood learns something for each column; networks of `networks`
         say it.
       check_data: in the place of the likelihood's, which raises for data that it is not of.
+      condition: what the last columns of x are, which are given and not modelled, a likelihood for
+        each: of a category `likelihoods.categorical(3)`. The decoder is applied to z and, behind
+        it, their `inputs`; the encoder to all of x.
       **flow_options: `num_layers` of a flow.
 
     Returns:
@@ -83,8 +88,14 @@ def vae(
             f"{checks.describe(likelihood)}."
         )
     # What is not given is standard.
-    size = getattr(decoder, "size_in", None) if latent_size is None else latent_size
-    num_columns = getattr(encoder, "size_in", None) if data_size is None else data_size
+    given = Condition.of(condition)
+    size, num_columns = latent_size, data_size
+    if size is None and getattr(decoder, "size_in", None) is not None:
+        size = decoder.size_in - given.num_inputs
+    if num_columns is None:
+        num_columns = getattr(encoder, "size_in", None)
+    if num_columns is not None:
+        num_columns -= given.num_given
     if size is None and (prior is None or isinstance(posterior, str)):
         raise ValueError("`latent_size` must be given: this `decoder` has no `size_in` to say it.")
     own_prior = prior if isinstance(prior, Prior) else None
@@ -124,7 +135,14 @@ def vae(
         params = theta["decoder"] if is_learned or has_prior else theta
         learned = theta["likelihood"] if is_learned else {}
         options = {"precision": precision} if has_precision else {}
-        return likelihood.build(learned, *_as_tuple(decoder.apply(params, z, **options)))
+
+        def of(*seen: chex.Array) -> Any:
+            shown = jnp.concatenate(seen) if seen[1:] else z
+            return likelihood.build(learned, *_as_tuple(decoder.apply(params, shown, **options)))
+
+        if given.columns:
+            return Conditional(lambda c: of(z, given.inputs(c)), given.num_given)
+        return of(z)
 
     def posterior_of(phi: PyTree, x: chex.Array) -> Posterior:
         chex.assert_rank(x, 1)
@@ -142,7 +160,7 @@ def vae(
         z_key, x_key = jax.random.split(key)
         z = prior(theta, x).sample(z_key)
         found = data_given(theta, z)
-        if likelihood.is_conditional:
+        if likelihood.is_conditional or given.columns:
             checks.given("x", x, "a part of it is given, and the rest is drawn")
             found = found.given(x)
         drawn = found.sample(x_key)
@@ -153,6 +171,12 @@ def vae(
     def log_joint_in(precision: str) -> LogJointFn:
         return functools.partial(log_joint, precision=precision)
 
+    def check_rows(x: Any, *, name: str) -> None:
+        likelihood.check(x[:, : -given.num_given], name=name)
+        given.check(x, name=name)
+
+    if check_data is None:
+        check_data = check_rows if given.columns else likelihood.check_data
     return Model(
         init=init,
         log_joint=log_joint,
@@ -162,8 +186,9 @@ def vae(
         likelihood=data_given,
         log_joint_in=log_joint_in if has_precision else None,
         has_posterior_density=q.has_density,
-        check_data=check_data or likelihood.check_data,
+        check_data=check_data,
         takes_missing=likelihood.takes_missing,
+        num_given=given.num_given,
     )
 
 

@@ -7,7 +7,6 @@ ledger in the run's folder counts it.
 
 import hashlib
 import json
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypedDict
@@ -39,7 +38,7 @@ class Subject(NamedTuple):
 
     Attributes:
       parameters: θ and φ.
-      data: the rows, binarized, that the bound speaks of.
+      data: the rows, binarized, that the bound speaks of, with their weights if they have some.
       settings: of the chains, with their start and the precision of their forces.
       plan: temperatures and step sizes.
     """
@@ -51,7 +50,12 @@ class Subject(NamedTuple):
 
     @classmethod
     def of(
-        cls, params: Params, rows: np.ndarray, settings: Mapping[str, Any], plan: evaluate.Plan
+        cls,
+        params: Params,
+        rows: np.ndarray,
+        settings: Mapping[str, Any],
+        plan: evaluate.Plan,
+        weights: np.ndarray | None = None,
     ) -> "Subject":
         """Hashes them; `settings` as JSON has them.
 
@@ -63,7 +67,7 @@ class Subject(NamedTuple):
             of_chains["start"] = "posterior"  # which is the default
         return cls(
             fingerprint.sha256(params.theta, params.phi),
-            fingerprint.sha256(rows),
+            fingerprint.sha256(rows if weights is None else (rows, weights)),
             _sha256(of_chains),
             fingerprint.sha256(plan.of_chains),
         )
@@ -90,6 +94,7 @@ class Evidence(NamedTuple):
       likelihood: of the data that the bound speaks of.
       chunk_size: data that were annealed at once.
       is_only_look: whether the settings were chosen on simulated data, for one look at these.
+      weights: `[N]` of the data, or None.
     """
 
     subject: Subject
@@ -97,6 +102,7 @@ class Evidence(NamedTuple):
     likelihood: evaluate.Likelihood
     chunk_size: int
     is_only_look: bool
+    weights: np.ndarray | None = None
 
 
 class Stated(NamedTuple):
@@ -171,6 +177,7 @@ def state(where: pathlib.Path, evidence: Evidence, check: Mapping[str, Any] | No
         delta=DELTA,
         look=None if is_whole and number == 1 else number,
         check=check,
+        weights=evidence.weights,
     )
     if is_whole and len(looks) > 1:
         found = found._replace(delta=_AFTER_A_WHOLE)
@@ -261,11 +268,6 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The same with the SHA-256 of all that it says."""
     plain = json.loads(files.to_json(dict(content)))
     return plain | {"sha256": _sha256(plain)}
-
-
-def bound_of(nll: np.ndarray, spent: float) -> float:
-    """The bound that estimates `[N]` give, nats."""
-    return float(np.asarray(nll, np.float64).mean()) + math.log(1.0 / spent) / len(nll)
 
 
 def _sha256(content: Mapping[str, Any]) -> str:

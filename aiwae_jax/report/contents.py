@@ -90,6 +90,16 @@ class _Check(TypedDict):
     faults: list[str]
 
 
+class _Baseline(TypedDict):
+    """A density without latents, on the same test data."""
+
+    name: str
+    nll_test: Measured
+    nll_test_se: Measured
+    difference: Measured
+    difference_se: Measured
+
+
 class _Bidirectional(TypedDict):
     num_simulated: int
     target_gap: NotRequired[float]
@@ -123,10 +133,12 @@ class _Report(_Means):
     bidirectional_gap: NotRequired[Measured]
     bidirectional_gap_se: NotRequired[Measured]
     bidirectional_gap_upper_end: NotRequired[Measured]
+    baselines: NotRequired[list[_Baseline]]
     bits_per_dim: NotRequired[Measured]
     bits_per_dim_se: NotRequired[Measured]
     num_levels: NotRequired[int]
     num_dims: NotRequired[int]
+    effective_rows: NotRequired[dict[str, float]]
     nll_at_most: NotRequired[float | None]
     nll_at_most_delta: NotRequired[float]
     nll_at_most_reason: NotRequired[str | None]
@@ -229,7 +241,7 @@ def _check_names(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 def _lengths(report: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, int]:
     """Of the arrays of an evaluation.npz."""
     of_images = ("nll", "nvlb", "index", "label", "log_weight_variance", "effective_sample_size")
-    of_images += ("is_broken", "standard_error", "is_reliable")
+    of_images += ("is_broken", "standard_error", "is_reliable", "weight")
     names = [f"{name}_{part}" for name in of_images for part in ("test", "train")]
     lengths = dict.fromkeys(names, report["num_examples"])
     if "betas" in arrays:

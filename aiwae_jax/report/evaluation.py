@@ -6,6 +6,8 @@ from typing import Any
 from aiwae_jax import evaluate, networks, options
 from aiwae_jax.evaluate.target import STARTS
 
+_NONE = {"num_examples": "all", "num_simulated": "none", "num_classified": "none"}  # what 0 is
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation(evaluate.Settings):
@@ -19,14 +21,14 @@ class Evaluation(evaluate.Settings):
     num_examples: int = options.option(
         200,
         flag="eval_examples",
-        help="Images evaluated from the test set, and as many from the training set, drawn by the "
-        "evaluation seed; 0 means all test images. Default 200.",
+        help="Rows or images evaluated from the test set, and as many from the training set, drawn "
+        "by the evaluation seed; 0 means all of the test set. Default 200.",
         at_least=0,
     )
     num_simulated: int = options.option(
         50,
         flag="eval_simulated",
-        help="Images simulated from the model, on which the NLL's settings are checked in both "
+        help="Data simulated from the model, on which the NLL's settings are checked in both "
         "directions; the gap between the two bounds is reported. 0 leaves it out.",
         at_least=0,
     )
@@ -34,8 +36,8 @@ class Evaluation(evaluate.Settings):
         None,
         flag="target_gap",
         help="Raises the number of temperatures until the bidirectional gap, upper end of its 95% "
-        "interval, is at most this many nats; measures it again on fresh simulated images; and "
-        "evaluates the real images at that setting.",
+        "interval, is at most this many nats; measures it again on fresh simulated data; and "
+        "evaluates the real ones at that setting.",
         above=0,
     )
     num_bound_samples: int = options.option(
@@ -45,10 +47,17 @@ class Evaluation(evaluate.Settings):
         at_least=50,
         multiple_of=50,
     )
+    num_classified: int = options.option(
+        50,
+        flag="eval_classified",
+        help="Test data whose class is found by Bayes' rule, of a model that is given one: each is "
+        "annealed in every class. 0 leaves it out. Default 50.",
+        at_least=0,
+    )
     seed: int = options.option(
         0,
         flag="eval_seed",
-        help="Seed that chooses and binarizes the evaluated images, once, and drives the chains.",
+        help="Seed that chooses and binarizes the evaluated data, once, and drives the chains.",
         at_least=0,
         below=2**32,
     )
@@ -70,7 +79,7 @@ class Evaluation(evaluate.Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, none in (("num_examples", "all"), ("num_simulated", "none")):
+        for name, none in _NONE.items():
             if getattr(self, name) == 1:
                 raise ValueError(
                     f"`{name}` must be 0 ({none}) or at least 2, got 1: one has no error."

@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import data
+from aiwae_jax.data import on_disk
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.train.validation import split
 
+_MOST_SEEN = 10_000  # rows of a test set on disk that are read beside those that are measured
 _KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 _STARTS_TAG = 0x737461
+_CLASSES_TAG = 0x636C61
 
 
 class Keys(NamedTuple):
@@ -30,6 +33,7 @@ class Keys(NamedTuple):
     gap: jax.Array
     bound: jax.Array
     starts: jax.Array
+    classes: jax.Array
 
 
 def keys_of(evaluation: Evaluation) -> Keys:
@@ -38,8 +42,9 @@ def keys_of(evaluation: Evaluation) -> Keys:
     The tag keeps them apart from a training's keys, whose seed may be the same number.
     """
     root = jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG)
-    *split, _ = Keys._fields  # of which no key depends on how many came later
-    return Keys(*jax.random.split(root, len(split)), jax.random.fold_in(root, _STARTS_TAG))
+    *split, _, _ = Keys._fields  # of which no key depends on how many came later
+    later = (jax.random.fold_in(root, tag) for tag in (_STARTS_TAG, _CLASSES_TAG))
+    return Keys(*jax.random.split(root, len(split)), *later)
 
 
 class Images(NamedTuple):
@@ -50,7 +55,8 @@ class Images(NamedTuple):
       train: `[N, X]`.
       test_index: `[N]`, their rows in the test set.
       train_index: `[N]`, in the training set.
-      all_test: the whole test set, for the active units.
+      all_test: the whole test set, for the active units; of one that was left on disk, and is
+        larger, 10,000 of its rows, the first of which are `test`.
     """
 
     test: np.ndarray
@@ -65,7 +71,7 @@ class Images(NamedTuple):
         return np.concatenate([self.test, self.train])
 
     def identity(self, dataset: data.Dataset) -> dict[str, np.ndarray]:
-        """Says which image each number of evaluation.npz is of, and its label if there is one.
+        """Says which image each number of evaluation.npz is of, its label and weight if it has any.
 
         Of labels that are codes it has the names, too, so that the file needs no other.
         """
@@ -77,7 +83,13 @@ class Images(NamedTuple):
                 found[f"label_{part}"] = np.asarray(labels)[index]
         if dataset.label_names is not None:
             found["label_names"] = np.array(dataset.label_names)
-        return found
+        return found | self.weights_of(dataset)
+
+    def weights_of(self, dataset: data.Dataset) -> dict[str, np.ndarray]:
+        """What each image counts for in means, of parts whose images do not count alike."""
+        weights = {"test": dataset.test_weights, "train": dataset.train_weights}
+        indices = {"test": self.test_index, "train": self.train_index}
+        return {f"weight_{p}": w[indices[p]] for p, w in weights.items() if w is not None}
 
 
 def _choose(key: jax.Array, num_there: int, num: int) -> np.ndarray:
@@ -106,8 +118,13 @@ def choose_images(
     num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(trained))
     keys = keys_of(evaluation)
     draw = dataset.batch_fn
-    all_test = np.asarray(draw(keys.test_pixels, jnp.asarray(dataset.test)))
-    test_index = _choose(keys.test_order, len(dataset.test), num)
+    test_index = places = _choose(keys.test_order, len(dataset.test), num)
+    seen = slice(None)
+    if isinstance(dataset.test, on_disk.Rows) and (most := max(num, _MOST_SEEN)) < len(
+        dataset.test
+    ):
+        seen, places = _choose(keys.test_order, len(dataset.test), most), np.arange(num)
+    all_test = np.asarray(draw(keys.test_pixels, jnp.asarray(dataset.test[seen])))
     train_index = trained[_choose(keys.train_order, len(trained), num)]
     train = np.asarray(draw(keys.train_pixels, jnp.asarray(dataset.train[train_index])))
-    return Images(all_test[test_index], train, test_index, train_index, all_test)
+    return Images(all_test[places], train, test_index, train_index, all_test)

@@ -12,7 +12,13 @@ from aiwae_jax.likelihoods.pixels import DiscretizedLogistic
 from aiwae_jax.types import Model, PyTree
 
 
-def bits_per_dim(nll: np.ndarray, dataset: Dataset, model: Model, theta: PyTree) -> dict[str, Any]:
+def bits_per_dim(
+    nll: np.ndarray,
+    dataset: Dataset,
+    model: Model,
+    theta: PyTree,
+    weights: np.ndarray | None = None,
+) -> dict[str, Any]:
     """The NLL of images of levels over X ln 2, for report.json; nothing of other data.
 
     It is a code length where p(x|z) gives a probability to every level, as the discretized logistic
@@ -24,12 +30,15 @@ def bits_per_dim(nll: np.ndarray, dataset: Dataset, model: Model, theta: PyTree)
       dataset: that they are of.
       model: the model.
       theta: its parameters.
+      weights: `[N]` of the images, or None.
     """
     num_levels = _num_levels(dataset, model, theta)
     if num_levels is None:
         return {}
-    num_dims = dataset.test.shape[1]
-    mean, error = evaluate.mean_and_standard_error(np.asarray(nll) / (num_dims * math.log(2.0)))
+    num_dims = dataset.num_modelled
+    mean, error = evaluate.mean_and_standard_error(
+        np.asarray(nll) / (num_dims * math.log(2.0)), weights
+    )
     return {
         "bits_per_dim": mean,
         "bits_per_dim_se": error,
@@ -45,7 +54,8 @@ def _num_levels(dataset: Dataset, model: Model, theta: PyTree) -> int | None:
     found = []
 
     def look(key, x):
-        found.append(model.likelihood(theta, model.prior(theta, x).sample(key)))
+        likelihood = model.likelihood(theta, model.prior(theta, x).sample(key))
+        found.append(likelihood.given(x).base if model.num_given else likelihood)
         return 0.0
 
     jax.eval_shape(look, jax.random.key(0), dataset.batch_fn(jax.random.key(0), dataset.test[0]))

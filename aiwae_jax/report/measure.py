@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import data, evaluate
+from aiwae_jax import data, evaluate, row_weights
 from aiwae_jax.evaluate.check import check
-from aiwae_jax.report import certificate, starts
+from aiwae_jax.report import certificate, conditions, starts
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.images import Keys, choose_images, keys_of
 from aiwae_jax.runs import progress
@@ -203,6 +203,7 @@ def measure(
     # The images, and the model that sees them.
     keys, images = keys_of(evaluation), choose_images(dataset, evaluation, validation_share)
     both, num = images.both, len(images.test)
+    weights = images.weights_of(dataset)
     noun = "rows" if dataset.image_shape is None else "images"
     if evaluation.num_examples > num:
         print(
@@ -239,7 +240,9 @@ def measure(
         chosen = _choose(keys, target, both, evaluation, watch, **options)
         names = ("start", "force_precision")
         chains = dataclasses.asdict(chosen.settings) | {n: getattr(evaluation, n) for n in names}
-        subject = certificate.Subject.of(params, images.test, chains, chosen.plan)
+        subject = certificate.Subject.of(
+            *(params, images.test, chains, chosen.plan), weights.get("weight_test")
+        )
         likelihood = evaluate.log_likelihood(
             *(subject.key(), target, both, chosen.settings),
             plan=chosen.plan,
@@ -263,6 +266,13 @@ def measure(
             num_samples=evaluation.num_bound_samples,
             progress_fn=watch.titled(f"L_{evaluation.num_bound_samples}"),
         )
+        in_classes = images.test[: evaluation.num_classified]
+        classified = conditions.classify(
+            *(keys.classes, target, in_classes, dataset, chosen.settings),
+            plan=chosen.plan,
+            progress_fn=watch.titled(f"{len(in_classes)} {noun} in all classes"),
+            **options,
+        )
     num_active, activity = evaluate.active_units(target_fn(), jnp.asarray(images.all_test))
 
     # Per image, of both sets.
@@ -282,18 +292,26 @@ def measure(
     # Their means, and what else report.json says.
     entries: dict[str, Any] = {}
     for name, values in per_image.items():
-        entries[name], entries[f"{name}_se"] = evaluate.mean_and_standard_error(values)
+        own = weights.get("weight_train" if name.endswith("_train") else "weight_test")
+        entries[name], entries[f"{name}_se"] = evaluate.mean_and_standard_error(values, own)
     entries["generalization_gap"] = entries["nll_test"] - entries["nll_train"]
     entries["generalization_gap_se"] = math.hypot(entries["nll_test_se"], entries["nll_train_se"])
     entries["active_units"] = num_active
     entries["num_examples"] = num
+    if weights:
+        numbers = {name: row_weights.effective_number(each) for name, each in weights.items()}
+        entries["effective_rows"] = {n.removeprefix("weight_"): each for n, each in numbers.items()}
     entries["check"] = checked.describe()
+    counts = weights.get("weight_test")
+    counts = None if counts is None else counts[: len(in_classes)]
+    of_classes, class_arrays = conditions.of_report(classified, in_classes, dataset, counts)
+    entries |= of_classes
     entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {
         "seconds": time.monotonic() - began,
         "num_zero_weight_bound_samples": bound.num_zero_weight,
         "gradients_of_pilots_search_and_gap": chosen.num_gradients,
-        **_describe_chains(likelihood, chosen.settings),
+        **describe_chains(likelihood, chosen.settings),
     }
 
     # What evaluation.npz holds beside the images.
@@ -308,10 +326,12 @@ def measure(
     if chosen.gap is not None:
         arrays["simulated_lower_bound"] = chosen.gap.forward.log_likelihood
         arrays["simulated_upper_bound"] = chosen.gap.reverse.log_likelihood
-    arrays = images.identity(dataset) | per_image | quality | arrays
+    arrays = images.identity(dataset) | per_image | quality | arrays | class_arrays
     is_chosen_elsewhere = evaluation.target_gap is not None
     of_test = likelihood.of_first(num)
-    evidence = certificate.Evidence(subject, chains, of_test, chunk_size, is_chosen_elsewhere)
+    evidence = certificate.Evidence(
+        *(subject, chains, of_test, chunk_size, is_chosen_elsewhere), weights.get("weight_test")
+    )
     return Measured(entries, arrays, evidence)
 
 
@@ -322,9 +342,7 @@ def _of_moves(step_sizes: np.ndarray) -> np.ndarray:
     return np.exp(np.log(step_sizes).mean(axis=1))
 
 
-def _describe_chains(
-    likelihood: evaluate.Likelihood, settings: evaluate.Settings
-) -> dict[str, Any]:
+def describe_chains(likelihood: evaluate.Likelihood, settings: evaluate.Settings) -> dict[str, Any]:
     """Says how the chains of the NLL went, and what they took."""
     rates = likelihood.acceptance
     # A Gibbs sweep takes no gradient.

@@ -43,6 +43,10 @@ def columns(arrays: dict[str, np.ndarray], dataset: data.Dataset) -> dict[str, n
     if any(f"label_{part}" in arrays for part in _PARTS):
         labels = [_labels(arrays, part, len(i)) for part, i in zip(_PARTS, indices, strict=True)]
         found["label"] = np.concatenate(labels)
+    weights = [arrays.get(f"weight_{part}") for part in _PARTS]
+    if not all(each is None for each in weights):
+        own = zip(weights, indices, strict=True)
+        found["weight"] = np.concatenate([np.ones(len(i)) if w is None else w for w, i in own])
     for name, (array, sign) in _COLUMNS.items():
         of_parts = [arrays.get(f"{array}_{part}") for part in _PARTS]
         if not any(each is None for each in of_parts):

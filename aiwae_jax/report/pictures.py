@@ -1,204 +1,110 @@
-"""The pictures of a report: whatever is missing is drawn from the model and what was measured."""
+"""The pictures of a report: which there are, what they are called, and those that are missing."""
 
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.tree_util import Partial
+from aiwae_jax import data
+from aiwae_jax.report import conditions, of_data, of_images, of_training
+from aiwae_jax.report.shown import Shown as Shown
+from aiwae_jax.report.shown import noun_of
+from aiwae_jax.runs import files
+from aiwae_jax.types import Model
 
-from aiwae_jax import data, moves
-from aiwae_jax.report import plots
-from aiwae_jax.report.evaluation import Evaluation
-from aiwae_jax.runs import files, metrics
-from aiwae_jax.samplers import TARGET_ACCEPTANCE
-from aiwae_jax.types import Model, PyTree
-
-_SEED = 0
-_NUM = 10  # columns, and rows of samples
 _PNG = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # its first and its last bytes
 
 
-class Shown(NamedTuple):
-    """Material of the pictures.
+class Picture(NamedTuple):
+    """One that a report may have.
 
     Attributes:
-      folder: of the pictures.
-      dataset: its data.
-      model: its model.
-      theta: of one model.
-      start: x -> what its evaluation started from.
-      test_images: `[N, X]`, binarized, of which the first are shown.
-      records: of the training's metrics.
-      arrays: of evaluation.npz; without them the evaluation's moves are left out.
-      move: how its training moved chains.
-      evaluation: its settings.
-      best_epoch: of the weights that validation chose, or None.
+      draw: `draw(shown, path)`, which says whether there is anything to draw it from.
+      section: of the page, that it stands in.
+      heading: above it there.
+      alt: what is to be seen, for those who do not see it; {noun} is what the data are called.
     """
 
-    folder: pathlib.Path
-    dataset: data.Dataset
-    model: Model
-    theta: PyTree
-    start: Partial
-    test_images: np.ndarray
-    records: list[dict[str, Any]]
-    arrays: dict[str, np.ndarray]
-    move: str
-    evaluation: Evaluation
-    best_epoch: float | None = None
-
-    @property
-    def has_images(self) -> bool:
-        """Whether there is anything to draw a datum as."""
-        return self.dataset.image_shape is not None and self.model.likelihood is not None
-
-    def shades(self, images) -> np.ndarray:
-        """Shades in [0, 1]: of levels that a model sees as they are, the share of white."""
-        images = np.asarray(images)
-        if self.dataset.max_level is not None:
-            return images
-        train = self.dataset.train
-        low, high = min(float(train.min()), 0.0), max(float(train.max()), 1.0)
-        return np.clip((images - low) / (high - low), 0.0, 1.0)
-
-    @property
-    def is_ink(self) -> bool:
-        """Whether 1 is ink on paper, as in the named sets; in images of one's own it is light."""
-        return self.dataset.name in data.NAMES
-
-    def mean_image(self, z, x):
-        """The mean of what is modelled of x, below the part of x that is given."""
-        mean = self.model.likelihood(self.theta, z).mean()
-        return jnp.concatenate([x[: x.size - mean.size], mean])
+    draw: Callable[[Shown, pathlib.Path], bool]
+    section: str
+    heading: str
+    alt: str
 
 
-def _samples(shown: Shown, path: pathlib.Path) -> bool:
-    if not shown.has_images:
-        return False
-    keys = jax.random.split(jax.random.key(_SEED), (_NUM, _NUM))
-    model, theta = shown.model, shown.theta
-
-    @jax.jit
-    @jax.vmap
-    def samples(keys, x):
-        def draw(key):
-            return shown.mean_image(model.prior(theta, x).sample(key), x)
-
-        return jax.vmap(draw)(keys)
-
-    images = shown.test_images[:_NUM]
-    # Each of a conditional model's columns is of one test image.
-    contexts = np.resize(images, (_NUM, images.shape[1]))
-    given = " for the upper halves of test images" if model.is_conditional else ""
-    plots.image_grid(
-        path,
-        shown.shades(np.swapaxes(samples(keys, contexts), 0, 1).reshape(_NUM * _NUM, -1)),
-        shown.dataset.image_shape,
-        num_columns=_NUM,
-        is_ink=shown.is_ink,
-        title=f"{shown.dataset.title}: mean images of prior samples{given}",
-    )
-    return True
-
-
-def _reconstructions(shown: Shown, path: pathlib.Path) -> bool:
-    if not shown.has_images:
-        return False
-    keys = jax.random.split(jax.random.key(_SEED), (_NUM, _NUM))
-    images = shown.test_images[:_NUM]
-
-    @jax.jit
-    @jax.vmap
-    def reconstruct(key, x):
-        q = shown.start(x)
-        z = q.sample(key) if shown.model.latents == "binary" else q.mean()
-        return shown.mean_image(z, x)
-
-    plots.image_grid(
-        path,
-        shown.shades(np.concatenate([images, reconstruct(keys[0, : len(images)], images)])),
-        shown.dataset.image_shape,
-        num_columns=len(images),
-        is_ink=shown.is_ink,
-        title=f"{shown.dataset.title}: test images and their reconstructions",
-        row_labels=("binarized" if shown.dataset.max_level else "data", "mean of p(x|z)"),
-    )
-    return True
-
-
-def _learning_curves(shown: Shown, path: pathlib.Path) -> bool:
-    records = [record for record in shown.records if "epoch" in record]
-    if not records:
-        return False
-    curves = {
-        key.replace("/", " ").replace("_", " "): _floats([record.get(key) for record in records])
-        for key in dict.fromkeys(key for record in records for key in record)
-        if key.endswith(("/objective", "/log_likelihood_bound"))
-    }
-    if curves:
-        epochs = _floats([record["epoch"] for record in records])
-        validation = {
-            f"validation, {name}": sign * _floats([record.get(key) for record in records])
-            for key, sign, name in (
-                ("validation/bound", 1, "bound"),
-                ("validation/nll", -1, "- annealed NLL"),
-            )
-            if any(record.get(key) is not None for record in records)
-        }
-        title = f"{shown.dataset.title}: training, epoch averages"
-        plots.learning_curves(path, epochs, curves, title, validation, shown.best_epoch)
-    return bool(curves)
-
-
-def _acceptance(shown: Shown, path: pathlib.Path) -> bool:
-    columns = {}
-    chains = metrics.chains((shown.records or [{}])[-1])
-    for name, chain in chains.items():
-        which = f": {name}" if len(chains) > 1 else ""
-        columns[f"training, last epoch{which}"] = plots.Moves(
-            chain.betas,
-            _floats(chain.acceptance),
-            _step_sizes_of(shown.move, chain.step_sizes),
-            TARGET_ACCEPTANCE,
-        )
-    arrays = shown.arrays
-    if arrays:
-        columns["evaluation"] = plots.Moves(
-            arrays["betas"][1:-1],
-            arrays["acceptance"],
-            _step_sizes_of(shown.evaluation.move, arrays["step_sizes"]),
-            shown.evaluation.target_acceptance,
-            arrays["path_sample_size"],
-        )
-    if columns:
-        title = f"{shown.dataset.title}: acceptance of the moves"
-        plots.acceptance(path, columns, title)
-    return bool(columns)
-
-
-def _floats(values: Any) -> np.ndarray:
-    """Numbers of a JSON file, whose null is NaN."""
-    return np.asarray(values, np.float64)
-
-
-def _step_sizes_of(move: str, step_sizes: Sequence[float] | None) -> np.ndarray | None:
-    """The step sizes, of a move that has some."""
-    if step_sizes is None or moves.MOVES[move].step_sizes is None:
-        return None
-    return _floats(step_sizes)
-
-
-# Each draws to a path, or says that there is nothing to draw it from.
-_DRAW: dict[str, Callable[[Shown, pathlib.Path], bool]] = {
-    "samples.png": _samples,
-    "reconstructions.png": _reconstructions,
-    "learning_curves.png": _learning_curves,
-    "acceptance.png": _acceptance,
+PICTURES = {
+    "samples.png": Picture(
+        of_images.samples,
+        "model",
+        "New images",
+        "Ten rows of ten images that the model makes up by itself",
+    ),
+    "reconstructions.png": Picture(
+        of_images.reconstructions,
+        "model",
+        "Reconstructions",
+        "Rows of test images, and below each row the model's reconstructions of it",
+    ),
+    "learning_curves.png": Picture(
+        of_training.learning_curves,
+        "training",
+        "Learning curves",
+        "Lines of how well the model explained {noun} after each epoch of its training",
+    ),
+    "acceptance.png": Picture(
+        of_training.acceptance,
+        "chains",
+        "Moves of the chains",
+        "Lines of acceptance, step size and effective sample size along the temperatures",
+    ),
+    "nll_histogram.png": Picture(
+        of_data.histogram,
+        "data",
+        "NLL of single {noun}",
+        "Histogram of the NLL of single {noun}, of the test and of the training set",
+    ),
+    "latents.png": Picture(
+        of_data.latents,
+        "data",
+        "Map of the latents",
+        "Test {noun} as points in a plane of their latent means",
+    ),
+    "extremes.png": Picture(
+        of_images.best_and_worst,
+        "data",
+        "Least and most likely",
+        "A row of the test images of the highest NLL, and a row of those of the lowest",
+    ),
+    "traversals.png": Picture(
+        of_images.traversals,
+        "latents",
+        "What the most active units do",
+        "Images of one latent unit changed at a time, the others kept",
+    ),
+    "interpolations.png": Picture(
+        of_images.interpolations,
+        "latents",
+        "From one image to another",
+        "Rows of images that lead from one test image to another",
+    ),
+    "condition_samples.png": Picture(
+        conditions.samples,
+        "model",
+        "New images of each condition",
+        "A row of images that the model makes up for each condition",
+    ),
+    "condition_traversals.png": Picture(
+        conditions.traversals,
+        "latents",
+        "The most active unit under each condition",
+        "A row for each condition, of images of one latent unit changed",
+    ),
+    "confusion.png": Picture(
+        conditions.confusion,
+        "data",
+        "Classes by Bayes' rule",
+        "A square of numbers: how many test {noun} of each class were taken for which",
+    ),
 }
-NAMES = tuple(_DRAW)
+NAMES = tuple(PICTURES)
 # Arrays of evaluation.npz that are drawn.
 ARRAYS = ("betas", "step_sizes", "acceptance", "path_sample_size")
 
@@ -210,6 +116,7 @@ def captions(
     records: Sequence[dict[str, Any]],
     *,
     with_best: bool,
+    num_latents: int | None = None,
 ) -> dict[str, str]:
     """What the pictures show, of this run alone, by their names, in their order on a page.
 
@@ -219,25 +126,58 @@ def captions(
       start: what its evaluation starts from, "posterior" or "prior".
       records: of the training's metrics.
       with_best: whether validation chose its weights.
+      num_latents: D, where it is known.
     """
-    noun = "rows" if dataset.image_shape is None else "images"
-    learning = "Training: averages over each epoch"
-    if any(name.startswith("validation/") for record in records for name in record):
-        learning += f"; and the validation of training {noun} that were held out"
-    if with_best:
-        learning += ". Dashed: the epoch of the best weights"
-    given = ", given the upper half of one test image in each column"
+    noun = noun_of(dataset)
+    is_binary = model.latents == "binary"
+    given = f", given the {of_images.given_of(model)} of one test image in each column"
     of_z = "q(z|x)" if start == "posterior" else "the prior"
-    how = "a sample" if model.latents == "binary" else "the mean"
+    how = "a sample" if is_binary else "the mean"
     seen = "Test images, drawn as bits once," if dataset.max_level is not None else "Test images"
+    units = (
+        "The most active units, off in the upper row and on in the lower one; the others are those "
+        "of one test image."
+        if is_binary
+        else "Mean images of p(x|z): each row changes one unit, the most active first, over the "
+        "range of its posterior means on test images; the others stay at those of one test image."
+    )
+    plane = "."
+    if num_latents != 2:
+        plane = ", in the plane of the two principal components (PCA) of all means."
+    coloured = "" if dataset.test_labels is None else ", coloured by its label"
     return {
-        "learning_curves.png": f"{learning}.",
+        "learning_curves.png": _of_learning(records, noun, with_best=with_best),
         "acceptance.png": "Acceptance and step size of the chains' moves, and the effective sample "
         "size of their weights. Dashed: the acceptance that they are steered to.",
         "samples.png": "Mean images of p(x|z) for z from the prior"
         f"{given if model.is_conditional else ''}.",
-        "reconstructions.png": f"{seen} and the mean of p(x|z) at {how} of {of_z}.",
+        "reconstructions.png": f"{seen} and below each row the mean of p(x|z) at {how} of {of_z}.",
+        "nll_histogram.png": f"How many {noun} have which NLL; a lower one is more likely. Dashed: "
+        "the means.",
+        "extremes.png": "The test images that the model finds least and most likely, with the NLL "
+        "of each in nats.",
+        "latents.png": f"A point for each test {noun[:-1]}{coloured}, at its mean of q(z|x){plane}",
+        "traversals.png": units,
+        "interpolations.png": "Mean images of p(x|z) on the line between the latent means of two "
+        "test images, which stand at both ends of each row.",
+        **conditions.captions(),
     }
+
+
+def _of_learning(records: Sequence[dict[str, Any]], noun: str, *, with_best: bool) -> str:
+    """What the learning curves show."""
+    _, curves, is_bound = of_training.curves_of(records)
+    what = "The model's lower bound of log p(x); higher is better"
+    if not is_bound:
+        what = "What the training climbs, which is no bound of log p(x)"
+    found = [f"{what}. Training: averages over each epoch"]
+    if len(curves) > 1:
+        found.append(f"Validation: training {noun} that were held out")
+    if with_best:
+        found.append("Dashed: the epoch of the best weights")
+    if any(record.get("leg") for record in records):
+        found.append("Dotted: where the next method of the curriculum takes over")
+    return ". ".join(found) + "."
 
 
 def _is_whole(path: pathlib.Path) -> bool:
@@ -261,12 +201,12 @@ def forget(folder: pathlib.Path) -> None:
 def draw_missing(shown: Shown) -> list[str]:
     """Draws what is not there and can be drawn; returns the names of what it drew."""
     drawn = []
-    for name, draw in _DRAW.items():
+    for name, picture in PICTURES.items():
         path = shown.folder / name
         if _is_whole(path):
             continue
         with files.whole(path) as temporary:
-            is_drawn = draw(shown, temporary)
+            is_drawn = picture.draw(shown, temporary)
         if is_drawn:
             drawn.append(name)
     return drawn

@@ -1,8 +1,6 @@
 """Pictures of a run, written as PNG through matplotlib."""
 
-import contextlib
 import os
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -10,39 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-
-def load() -> None:
-    """Imports matplotlib, which tells before any work whether there can be pictures after it.
-
-    Whatever MPLBACKEND says, also of a backend that does not exist: no window is opened here.
-
-    Raises:
-      ImportError: if it is not installed.
-      OSError: if it has no folder for its own files.
-    """
-    if "matplotlib" in sys.modules:
-        return
-    backend = os.environ.pop("MPLBACKEND", None)
-    try:
-        import matplotlib
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
-    if backend:
-        with contextlib.suppress(ValueError):
-            matplotlib.rcParams["backend"] = backend  # for pyplot in the same process
+from aiwae_jax.report.style import BLUE, COLOURS, GREEN, INK, ORANGE, RED, figure, save, styled
+from aiwae_jax.report.style import load as load
 
 
-def _figure(width: float, height: float):
-    load()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
+@styled
 def image_grid(
     path: str | os.PathLike,
     images: np.ndarray,
@@ -51,6 +21,7 @@ def image_grid(
     num_columns: int,
     title: str,
     row_labels: Sequence[str] = (),
+    under: Sequence[str] = (),
     is_ink: bool = True,
 ) -> None:
     """Draws `[N, X]` images of values in [0, 1], row by row.
@@ -62,86 +33,113 @@ def image_grid(
       num_columns: images per row.
       title: above the grid.
       row_labels: beside the rows, if given.
+      under: words under each image, if given.
       is_ink: whether 1 is ink, and drawn dark, rather than light.
     """
     height, width, *colours = image_shape
     num_rows = -(-len(images) // num_columns)
     gap = max(1, height // 14)
-    size = num_rows * (height + gap) + gap, num_columns * (width + gap) + gap
-    canvas = np.full((*size, *colours), 0.35)
+    foot = gap + (height // 3 if under else 0)  # below each row
+    tall, wide = height + foot, width + gap
+    size = num_rows * tall + gap, num_columns * wide + gap
+    canvas = np.full((*size, *colours), np.nan)
     for i, image in enumerate(np.asarray(images)):
-        top = gap + (i // num_columns) * (height + gap)
-        left = gap + (i % num_columns) * (width + gap)
+        top, left = gap + (i // num_columns) * tall, gap + (i % num_columns) * wide
         canvas[top : top + height, left : left + width] = image.reshape(image_shape)
-    figure = _figure(0.6 * num_columns + (1.2 if row_labels else 0.2), 0.6 * num_rows + 0.4)
-    axes = figure.subplots()
-    axes.imshow(
-        canvas, cmap="gray_r" if is_ink else "gray", vmin=0.0, vmax=1.0, interpolation="nearest"
-    )
-    axes.set_xticks([])
+    inch = 0.82 if under else 0.6  # of each image, whose words need room
+    beside = 0.2 + 0.09 * max(map(len, row_labels), default=0)
+    drawn = figure(inch * num_columns + beside, inch * num_rows * tall / wide + 0.4)
+    axes = drawn.subplots()
+    if colours:  # without a colour of its own for what is no image
+        is_there = np.isfinite(canvas).all(axis=-1, keepdims=True)
+        canvas = np.concatenate([np.where(is_there, canvas, 0.0), is_there], axis=-1)
+    style = {"cmap": "gray_r" if is_ink else "gray", "vmin": 0.0, "vmax": 1.0}
+    axes.imshow(canvas, interpolation="nearest", **style)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
     if row_labels:
-        axes.set_yticks([gap + (i + 0.5) * (height + gap) - gap / 2 for i in range(num_rows)])
-        axes.set_yticklabels(row_labels)
-    else:
-        axes.set_yticks([])
-    axes.set_title(title, fontsize=10)
-    figure.savefig(path, dpi=150)
+        places = [gap + (i + 0.5) * height + i * foot for i in range(num_rows)]
+        axes.set_yticks(places, row_labels, fontsize=9)
+        axes.tick_params(length=0)
+    for i, words in enumerate(under):
+        place = gap + (i % num_columns) * wide + width / 2, (i // num_columns + 1) * tall - gap / 2
+        axes.text(*place, words, ha="center", va="bottom", fontsize=7)
+    axes.set_title(title)
+    save(drawn, path)
 
 
+class Curve(NamedTuple):
+    """Of what is known at some epochs.
+
+    Attributes:
+      label: what it is.
+      values: `[N]` nats, NaN where there is none.
+    """
+
+    label: str
+    values: np.ndarray
+
+
+_NUM_EPOCHS_OF_TWO_PANELS = 8
+
+
+@styled
 def learning_curves(
     path: str | os.PathLike,
     epochs: Sequence[float],
-    curves: dict[str, Sequence[float]],
+    curves: Sequence[Curve],
     title: str,
-    validation: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    *,
+    unit: str,
     best_epoch: float | None = None,
+    parts: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
-    """Draws each objective against the epoch, one panel each.
+    """Draws all curves on one axis: of all epochs, and where these are many of their last half.
 
     Args:
       path: where the PNG goes.
       epochs: `[N]`.
-      curves: `[N]` each, by their names.
+      curves: of `[N]` each.
       title: above the panels.
-      validation: `[N]` each, NaN where there was none; they join every panel of a bound, or the
-        first panel where there is none.
-      best_epoch: marked by a line.
+      unit: of the axis.
+      best_epoch: marked by a dashed line.
+      parts: words for parts of the training -> the epoch where each begins.
     """
-    figure = _figure(7.0, 1.9 * len(curves) + 0.6)
-    panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
-    bounds = [name for name in curves if name.endswith("bound")] or list(curves)[:1]
-    beside = bounds if validation else []
-    for axes, (name, values) in zip(panels, curves.items(), strict=True):
-        axes.plot(
-            epochs,
-            np.asarray(values, float),
-            marker="." if len(values) < 60 else None,
-            color="tab:blue",
-            label="training",
-        )
-        axes.set_ylabel(f"{name}\n(nats)", fontsize=8)
-        axes.grid(alpha=0.3)
-        together = [np.asarray(values, float)]
-        if name in beside:
-            for (label, found), color in zip(validation.items(), ("orange", "green"), strict=False):
-                found = np.asarray(found, float)
-                is_there = np.isfinite(found)
-                together.append(found)
-                style = {"marker": ".", "markersize": 4, "linewidth": 1, "color": f"tab:{color}"}
-                axes.plot(np.asarray(epochs)[is_there], found[is_there], label=label, **style)
-            axes.legend(fontsize=7, loc="lower right")
-        if best_epoch is not None:
-            axes.axvline(best_epoch, linestyle="--", color="gray", linewidth=1)
-        late = np.concatenate([each[len(values) // 5 :] for each in together])
-        late = late[np.isfinite(late)]
-        if len(late) > 1 and np.ptp(late) > 0:  # the first epochs would flatten all the rest
-            axes.set_ylim(late.min() - 0.3 * np.ptp(late), late.max() + 0.15 * np.ptp(late))
-    panels[0].set_title(title, fontsize=10)
-    panels[-1].set_xlabel("epoch")
-    if np.ptp(epochs) >= 2:  # no ticks between epochs, unless there is nothing else
-        panels[-1].xaxis.get_major_locator().set_params(integer=True)
-    figure.align_ylabels(panels)
-    figure.savefig(path, dpi=120)
+    epochs = np.asarray(epochs, float)
+    is_late = epochs >= epochs[-1] / 2
+    which = [("all epochs", np.full(len(epochs), True))]
+    if len(epochs) >= _NUM_EPOCHS_OF_TWO_PANELS:
+        which.append(("the last half", is_late))
+    drawn = figure(*((9.2, 3.3) if len(which) > 1 else (5.6, 3.6)))
+    panels = drawn.subplots(1, len(which), squeeze=False)[0]
+    for axes, (name, is_in) in zip(panels, which, strict=True):
+        for curve, colour in zip(curves, (BLUE, ORANGE, GREEN), strict=False):
+            is_there = np.isfinite(curve.values) & is_in
+            marker = "." if is_there.sum() < 60 else None
+            style = {"marker": marker, "markersize": 4, "linewidth": 1.4, "color": colour}
+            axes.plot(epochs[is_there], curve.values[is_there], label=curve.label, **style)
+        if best_epoch is not None and epochs[is_in][0] <= best_epoch:
+            axes.axvline(best_epoch, linestyle="--", color=INK, linewidth=1)
+        for words, began in parts.items():
+            epoch = max(began, epochs[0])  # of the first part, which nothing was recorded before
+            if epochs[is_in][0] <= epoch <= epochs[-1]:
+                axes.axvline(epoch, linestyle=":", color=INK, linewidth=1)
+                axes.annotate(
+                    f" {words}",
+                    (epoch, 0.01),
+                    xycoords=axes.get_xaxis_transform(),
+                    fontsize=7,
+                    rotation=90,
+                    va="bottom",
+                )
+        axes.grid()
+        axes.set(xlabel="epoch", title=name if len(which) > 1 else None)
+        if np.ptp(epochs) >= 2:  # no ticks between epochs, unless there is nothing else
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    panels[0].set_ylabel(unit)
+    panels[-1].legend(loc="lower right")
+    drawn.suptitle(title, fontsize=10)
+    save(drawn, path)
 
 
 class Moves(NamedTuple):
@@ -162,6 +160,7 @@ class Moves(NamedTuple):
     sample_sizes: Sequence[float] | None = None
 
 
+@styled
 def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -> None:
     """Draws acceptance, step size and effective sample size of moves, each at its β or number.
 
@@ -170,45 +169,43 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
       columns: by their titles; the target acceptance is a dashed line.
       title: above the figure.
     """
-    figure = _figure(4.2 * len(columns) + 0.6, 6.6)
-    panels = figure.subplots(3, len(columns), sharex="col", squeeze=False)
-    for column, (name, moves) in enumerate(columns.items()):
+    drawn = figure(9.2, 2.4 * len(columns) + 0.4)
+    panels = drawn.subplots(len(columns), 3, squeeze=False)
+    for row, (name, moves) in zip(panels, columns.items(), strict=True):
         num_moves, axis = len(moves.acceptance), "inverse temperature β"
         places = moves.betas
         if places is None:
             places, axis = np.arange(1, num_moves + 1), "number of the move"
-        style = {"marker": "o" if num_moves < 40 else None, "markersize": 3, "linewidth": 1}
-        panels[0, column].plot(places, moves.acceptance, **style)
-        panels[0, column].axhline(moves.target, linestyle="--", color="gray", linewidth=1)
-        panels[0, column].set(title=name, ylim=(0, 1.04))
+        style = {"marker": "o" if num_moves < 40 else None, "markersize": 3, "linewidth": 1.2}
+        row[0].plot(places, moves.acceptance, color=BLUE, **style)
+        row[0].axhline(moves.target, linestyle="--", color=INK, linewidth=1)
+        row[0].set(title="acceptance", ylim=(0, 1.04), ylabel=name)
         if moves.step_sizes is None:
-            _say(panels[1, column], "these moves have none")
+            _say(row[1], "moves without a step size")
         else:
-            panels[1, column].plot(places, moves.step_sizes, color="tab:orange", **style)
-            largest = np.nanmax([*moves.step_sizes, 1e-12])
-            panels[1, column].set(ylim=(0, 1.1 * largest))
-        panels[2, column].set(xlabel=axis)
+            row[1].plot(places, moves.step_sizes, color=ORANGE, **style)
+            top = 1.1 * np.nanmax([*moves.step_sizes, 1e-12])
+            row[1].set(title="step size", ylim=(0, top))
         if moves.sample_sizes is None:
-            _say(panels[2, column], "not recorded")
+            _say(row[2], "no weights were recorded")
         else:
-            panels[2, column].plot(places, moves.sample_sizes, color="tab:green", **style)
-            panels[2, column].set(ylim=(0, 1.1 * max([*moves.sample_sizes, 1.0])))
-    panels[0, 0].set_ylabel("acceptance")
-    panels[1, 0].set_ylabel("step size")
-    panels[2, 0].set_ylabel("effective sample size\nof the chains so far")
-    for axes in panels.ravel():
-        axes.grid(alpha=0.3)
-    figure.align_ylabels(panels)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=120)
+            row[2].plot(places, moves.sample_sizes, color=GREEN, **style)
+            top = 1.1 * max([*moves.sample_sizes, 1.0])
+            row[2].set(title="effective sample size so far", ylim=(0, top))
+        for axes in row:
+            axes.set_xlabel(axis)
+            axes.grid()
+    drawn.suptitle(title, fontsize=10)
+    save(drawn, path)
 
 
 def _say(axes, words: str) -> None:
-    """Words in the place of a curve, without a scale that would be of nothing."""
-    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="gray")
-    axes.set_yticks([])
+    """Words in the place of a curve, without a frame that would be of nothing."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center")
+    axes.set_axis_off()
 
 
+@styled
 def posteriors(
     path: str | os.PathLike,
     panels: dict[tuple[str, str], dict],
@@ -226,10 +223,13 @@ def posteriors(
       columns: labels from left to right.
       title: above the figure.
     """
-    figure = _figure(2.6 * len(columns) + 0.5, 2.75 * len(rows) + 0.6)
-    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    from matplotlib import colormaps
+
+    drawn = figure(2.6 * len(columns) + 0.5, 2.75 * len(rows) + 0.6)
+    grid = drawn.subplots(len(rows), len(columns), squeeze=False)
     angles = np.linspace(0.0, 2 * np.pi, 100)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    empty = colormaps["Blues"](0)  # beyond the grid, which ends where there is no mass
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             axes, panel = grid[i, j], panels[row, column]
@@ -237,11 +237,12 @@ def posteriors(
             axes.pcolormesh(*posterior.axes, posterior.density.T, cmap="Blues", rasterized=True)
             shown = np.argwhere(posterior.density > 1e-3 * posterior.density.max())
             ends = zip(posterior.axes, shown.min(axis=0), shown.max(axis=0), strict=True)
-            (left, right), (bottom, top) = ((axis[low], axis[high]) for axis, low, high in ends)
-            axes.set(xlim=(left, right), ylim=(bottom, top))
-            axes.plot(*panel["particles"].T, ".", color="tab:orange", markersize=2.5)
+            corners = np.array([(axis[low], axis[high]) for axis, low, high in ends]).T
             ellipse = panel["q_mean"] + panel["q_stddev"] * circle
-            axes.plot(*ellipse.T, color="tab:red", linewidth=1)
+            (left, bottom), (right, top) = limits(np.concatenate([corners, ellipse]))
+            axes.set(xlim=(left, right), ylim=(bottom, top), facecolor=empty)
+            axes.plot(*panel["particles"].T, ".", color=ORANGE, markersize=2.5)
+            axes.plot(*ellipse.T, color=RED, linewidth=1.2)
             divergence = posterior.divergence_from_gaussian()
             axes.set_xlabel(f"KL from a Gaussian {divergence:.3f} nats", fontsize=8)
             axes.tick_params(labelsize=6)
@@ -251,10 +252,17 @@ def posteriors(
                 axes.set_ylabel(row, fontsize=9)
     key = "blue p(z|x) on a grid, red one sigma of q(z|x), orange annealed particles"
     lines = [textwrap.fill(text, 16 + 30 * len(columns)) for text in (title, key)]
-    figure.suptitle("\n".join(lines), fontsize=9)
-    figure.savefig(path, dpi=110)
+    drawn.suptitle("\n".join(lines), fontsize=9)
+    save(drawn, path)
 
 
+def limits(points: np.ndarray, margin: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (low `[2]`, high `[2]`) of axes that contain points `[N, 2]`, with a margin."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return low - margin * (high - low), high + margin * (high - low)
+
+
+@styled
 def cost_curves(
     path: str | os.PathLike,
     curves: dict[str, Sequence[tuple[float, float, float]]],
@@ -263,8 +271,8 @@ def cost_curves(
     axis_labels: tuple[str, str],
 ) -> None:
     """Draws a few points (cost, value, its standard deviation) for each name, the costs in log."""
-    figure = _figure(8.5, 5.5)
-    axes = figure.subplots()
+    drawn = figure(8.5, 5.5)
+    axes = drawn.subplots()
     markers = "osD^v<>P"
     for i, (name, points) in enumerate(curves.items()):
         x, y, error = np.array(sorted(points)).T
@@ -274,10 +282,10 @@ def cost_curves(
             linewidth=1,
             capsize=2,
             label=name,
-            color=f"C{i % 10}",
+            color=COLOURS[i % 10],
         )
     axes.set(xscale="log", xlabel=axis_labels[0], ylabel=axis_labels[1])
-    axes.grid(alpha=0.3)
+    axes.grid()
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(textwrap.fill(title, 100), fontsize=9)
-    figure.savefig(path, dpi=120)
+    drawn.suptitle(textwrap.fill(title, 100), fontsize=9)
+    save(drawn, path)

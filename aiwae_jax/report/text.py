@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiwae_jax.likelihoods import BUILDERS, REAL, is_given_library
+from aiwae_jax.report import conditions
 
 NO_NOUN = "data"  # of reports of earlier versions, which do not say what they are of
 # key in report.json -> (name in the paper, whether it has a standard error)
@@ -30,6 +31,7 @@ class Description(NamedTuple):
       notes: what a reader of the numbers must know, a sentence each.
       command: that does the same again; empty where there is none.
       data: what the data are called, of which there are several.
+      parts: what the methods of a curriculum are called, in their order.
     """
 
     title: str
@@ -37,19 +39,23 @@ class Description(NamedTuple):
     notes: list[str]
     command: str = ""
     data: str = "data"
+    parts: tuple[str, ...] = ()
 
 
 def describe(report: Mapping[str, Any]) -> Description:
     """Says what a run of the library's own was, from how its method and model were built."""
     config, title = report["config"], report["data"]["title"]
     method = _words(config.get("method"), "a method of your own")
-    if legs := config.get("legs"):
-        own = [f"{_words(leg['method'], 'phases of your own')}: {leg['share']:g}" for leg in legs]
+    legs = config.get("legs") or []
+    parts = tuple(_words(leg["method"], "phases of your own") for leg in legs)
+    if legs:
+        shares = [f"{leg['share']:.0%}" for leg in legs]
+        own = [f"{part} ({share})" for part, share in zip(parts, shares, strict=True)]
         method = " then ".join(own)
     model = _words(config.get("model"), "a model of your own")
-    notes = weight_notes(report) + likelihood_notes(config.get("model"))
+    notes = weight_notes(report) + likelihood_notes(config.get("model")) + conditions.notes(report)
     heads = f"{title}: {method}", f"{title}, {method}, {model}"
-    return Description(*heads, notes, data=noun(report["data"]))
+    return Description(*heads, notes, data=noun(report["data"]), parts=parts)
 
 
 def noun(described: Mapping[str, Any], otherwise: str = NO_NOUN) -> str:
@@ -106,15 +112,27 @@ def likelihood_words(recipe: Mapping[str, Any]) -> str:
     return f"{name} (scale {scale})" if scale is not None else name
 
 
+# Arguments of builders as people write them; what else begins with num_ or latent_ by its name.
+_LETTERS = {
+    "num_particles": "K={}",
+    "num_temperatures": "T={}",
+    "num_leapfrog_steps": "L={}",
+    "latent_size": "{} latents",
+    "num_layers": "{} layers",
+    "num_moves": "{} moves",
+}
+
+
 def _words(recipe: Mapping[str, Any] | None, otherwise: str) -> str:
+    """A method or a model in a few words: how its builder is called, and its sizes."""
     if not recipe:
         return otherwise
     said = [
-        f"{name}={value}"
+        _LETTERS.get(name, f"{name.removeprefix('num_').replace('_', ' ')}={{}}").format(value)
         for name, value in recipe["arguments"].items()
         if name.startswith(("num_", "latent_")) and value is not None
     ]
-    return " ".join([recipe["builder"].rpartition(".")[2], *said])
+    return " ".join([recipe["builder"].rpartition(".")[2].replace("_", " "), *said])
 
 
 def table(report: dict[str, Any], description: Description) -> str:
@@ -136,6 +154,7 @@ def table(report: dict[str, Any], description: Description) -> str:
     if "bits_per_dim" in report:
         ours = number(report["bits_per_dim"], report["bits_per_dim_se"], digits=3)
         lines.append(f"{BITS:20}{ours:>20}  {bits_words(report)}")
+    lines += filter(None, [weighted_sentence(report, description.data)])
     lines += filter(None, [bound_sentence(report, description.data)])
     lines += description.notes
     lines += _gap_lines(report, description.data)
@@ -206,10 +225,22 @@ def bound_sentence(report: dict[str, Any], data: str) -> str | None:
         return None
     if report["nll_at_most"] is None:
         return f"no bound of the NLL: {report['nll_at_most_reason']}"
+    weighted = ", weighted" if "test" in report.get("effective_rows", {}) else ""
     return (
         f"NLL at most {up(report['nll_at_most'])} with probability "
         f"{100 * (1 - report['nll_at_most_delta']):g}% (over the sampler's randomness; of these "
-        f"{report['num_examples']} {data})"
+        f"{report['num_examples']} {data}{weighted})"
+    )
+
+
+def weighted_sentence(report: dict[str, Any], data: str) -> str | None:
+    """Says of which rows the means are weighted, and how many they are worth; None of no rows."""
+    if "effective_rows" not in report:
+        return None
+    parts = [f"{number:.1f} ({part})" for part, number in report["effective_rows"].items()]
+    return (
+        f"means are weighted: the {report['num_examples']} {data} count as {' and '.join(parts)} "
+        "of one weight"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from aiwae_jax import checks, data, evaluate
 from aiwae_jax.evaluate import chunks, verdicts
+from aiwae_jax.evaluate.certificate import bound_of
 from aiwae_jax.report import certificate, environment, text
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.images import choose_images
@@ -142,7 +143,8 @@ def verify(
         content["rows"]["validation_share"],
     )
     plan = certificate.plan_of(arrays)
-    subject = certificate.Subject.of(run.params, rows.test, content["settings"], plan)
+    weights = rows.weights_of(dataset).get("weight_test")
+    subject = certificate.Subject.of(run.params, rows.test, content["settings"], plan, weights)
     found = {
         **subject._asdict(),
         "key": subject.key_hash,
@@ -162,7 +164,7 @@ def verify(
     num_unreliable = int((~arrays["is_reliable_test"]).sum())
     if content["num_unreliable"] != num_unreliable:
         raise files.RefusedError(f"{path} is of {num_unreliable} unreliable data, not as it says.")
-    bound = certificate.bound_of(nll, content["spent"])
+    bound, _ = bound_of(nll, content["spent"], weights)
     if (len(nll), bound) != (content["num_data"], content["nll_at_most"]):
         raise files.RefusedError(
             f"{path} does not follow from its estimates, which bound by {bound}."

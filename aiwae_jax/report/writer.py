@@ -4,87 +4,39 @@ import dataclasses
 import pathlib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from aiwae_jax import data, evaluate, recipe
 from aiwae_jax.parallel import processes
-from aiwae_jax.report import certificate, contents, images, measure, page, per_datum, pictures, text
+from aiwae_jax.report import (
+    baselines,
+    certificate,
+    contents,
+    drawing,
+    headline,
+    images,
+    measure,
+    per_datum,
+    pictures,
+    text,
+)
 from aiwae_jax.report.environment import environment
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.levels import bits_per_dim
-from aiwae_jax.runs import extras, files, folder, metrics, repeats, store
+from aiwae_jax.report.measurable import Measurable as Measurable
+from aiwae_jax.report.measurable import check_start
+from aiwae_jax.runs import extras, files, folder, repeats, store
+from aiwae_jax.runs.callbacks import Callback, Moment, check, numbers_of
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.runs.repeats import Repeat
+from aiwae_jax.train import validation
 from aiwae_jax.train.run import Run
-from aiwae_jax.train.stopping import Stopping
-from aiwae_jax.types import Model, Params
 
 # Of a report, which are moved aside together.
 _KEPT = ("report.json", "evaluation.npz", "report.html", certificate.NAME, *per_datum.NAMES)
-
-
-class Measurable(NamedTuple):
-    """One trained model, and the facts that a report states of it.
-
-    Attributes:
-      config: how it was trained, as report.json has it beside the evaluation.
-      dataset: its data.
-      model: the model.
-      start: what its evaluation starts from, "posterior" or "prior".
-      params: of this model alone.
-      epochs: passes over the data.
-      is_finished: whether its training has come to its end.
-      wall_time: of the training.
-      data_dir: where its data were found, if it was said.
-      move: how its training moved chains.
-      num_repeats: how many were trained beside it.
-      stopping: how far its early stopping is, which chose the `params`; None without patience.
-    """
-
-    config: dict[str, Any]
-    dataset: data.Dataset
-    model: Model
-    start: str
-    params: Params
-    epochs: float
-    is_finished: bool
-    wall_time: dict[str, float]
-    data_dir: str | None = None
-    move: str = "hmc"
-    num_repeats: int = 1
-    stopping: Stopping | None = None
-
-    @property
-    def validation_share(self) -> float:
-        """Share of its training data that it was not trained on."""
-        return self.config["training"].get("validation_share", 0.0)
-
-    def target(self, *, start: str | None = None, **options: Any) -> evaluate.Target:
-        """As `evaluate` takes it, see `evaluate.Target.of`; without a `start` from its own."""
-        check_start(start, self.start)
-        return evaluate.Target.of(self.model, self.params, start=start or self.start, **options)
-
-    def other_start(self, start: str | None) -> str | None:
-        """What chains could start from beside `start`, or its own, if there is anything."""
-        if self.start == "prior" or self.model.prior is None:
-            return None
-        return "posterior" if start == "prior" else "prior"
-
-
-def check_start(start: str | None, own: str) -> None:
-    """Refuses a start from a q that was not trained.
-
-    Raises:
-      ValueError: for that.
-    """
-    if (start, own) == ("posterior", "prior"):
-        raise ValueError(
-            "`start`='posterior' needs q(z|x), which this run's method does not train; leave it "
-            "out."
-        )
 
 
 def _config_of(measurable: Measurable, evaluation: Evaluation) -> dict[str, Any]:
@@ -172,10 +124,10 @@ def measured(
     }
     if measurable.stopping is not None and measurable.stopping.step is not None:
         content["stopping"] = dataclasses.asdict(measurable.stopping)
-    content |= bits_per_dim(
-        *(result.arrays["nll_test"], measurable.dataset),
-        *(measurable.model, measurable.params.theta),
-    )
+    of_model = measurable.dataset, measurable.model, measurable.params.theta
+    weights = result.arrays.get("weight_test")
+    content |= bits_per_dim(result.arrays["nll_test"], *of_model, weights)
+    content |= _baselines(measurable, evaluation, result.arrays["nll_test"], weights)
     stated = certificate.state(where, result.evidence, content.get("check"))
     content |= stated.entries() | more_fn(content)
     certificate.write(
@@ -189,67 +141,21 @@ def measured(
     return content
 
 
-def drawn(
-    repeat: Repeat,
+def _baselines(
     measurable: Measurable,
     evaluation: Evaluation,
-    content: dict[str, Any],
-    describe_fn: Callable[[dict[str, Any]], text.Description] = text.describe,
-    *,
-    with_parquet: bool = False,
-) -> None:
-    """Makes whatever is missing of a report's tables, pictures and page, from what is there."""
-    where = repeat.folder
-    new = []
-    if tables := per_datum.missing(where, with_parquet=with_parquet):
-        what = "The numbers of each datum cannot be written"
-        if arrays := _read_arrays(where, content, per_datum.NEEDS, what):
-            per_datum.write(where, tables, arrays, measurable.dataset)
-    if pictures.present(where) != list(pictures.NAMES):
-        what = "The moves of the evaluation cannot be drawn"
-        arrays = _read_arrays(where, content, pictures.ARRAYS, what)
-        new = pictures.draw_missing(
-            pictures.Shown(
-                where,
-                measurable.dataset,
-                measurable.model,
-                measurable.params.theta,
-                measurable.target().start,
-                images.choose_images(
-                    measurable.dataset, evaluation, measurable.validation_share
-                ).test,
-                metrics.read(where),
-                arrays,
-                measurable.move,
-                evaluation,
-                measurable.stopping and measurable.stopping.epoch,
-            )
-        )
-    there = pictures.present(where)
-    is_other = content.get("pictures") != there
-    if is_other:
-        content["pictures"] = there
-        files.write_json(where / "report.json", content)
-    if is_other or new or not (where / "report.html").exists():
-        content.setdefault("data_dir", measurable.data_dir)
-        best_epoch = measurable.stopping and measurable.stopping.epoch
-        captions = pictures.captions(
-            *(measurable.dataset, measurable.model, measurable.start, metrics.read(where)),
-            with_best=best_epoch is not None,
-        )
-        page_text = page.render(where, content, describe_fn(content), captions)
-        files.write_text(where / "report.html", page_text)
-
-
-def _read_arrays(
-    where: pathlib.Path, content: dict[str, Any], needs: Sequence[str], what: str
-) -> dict[str, np.ndarray]:
-    """Those of evaluation.npz; none, with a warning of `what`, where it cannot be read."""
-    try:
-        return contents.read_evaluation(where, content, needs)
-    except files.WorkdirError as error:
-        warnings.warn(f"{what}: {error}", stacklevel=3)
-        return {}
+    nll: np.ndarray,
+    weights: np.ndarray | None,
+) -> dict[str, Any]:
+    """Those of the measured test rows, for report.json."""
+    dataset, share = measurable.dataset, measurable.validation_share
+    return baselines.entries(
+        nll,
+        images.choose_images(dataset, evaluation, share).test,
+        validation.training_part(dataset, share),
+        *(measurable.model, measurable.params.theta),
+        weights=weights,
+    )
 
 
 def _keep_previous(where: pathlib.Path) -> None:
@@ -301,7 +207,9 @@ def first_or_measured(
     else:
         content = measured(claim, repeat, measurable, evaluation, interruption, more_fn)
     if processes.is_primary():
-        drawn(*(repeat, measurable, evaluation, content, describe_fn), with_parquet=with_parquet)
+        drawing.drawn(
+            *(repeat, measurable, evaluation, content, describe_fn), with_parquet=with_parquet
+        )
     return content
 
 
@@ -311,6 +219,7 @@ def write(
     settings: evaluate.Settings | None = None,
     *,
     with_parquet: bool = False,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Measures a run, and writes what came out beside it.
@@ -326,6 +235,7 @@ def write(
       dataset: what it was trained on.
       settings: of the chains.
       with_parquet: writes per_datum.parquet, too.
+      callbacks: whose `on_report` is told the numbers of report.json, also of one that was there.
       **options: fields of `Evaluation` by name: `num_examples`, `num_simulated`,
         `num_bound_samples`, `target_gap`, `start`, `seed`.
 
@@ -339,6 +249,7 @@ def write(
       ImportError: if the packages of the extra `run` are missing.
     """
     extras.require("`report.write`")
+    callbacks = check(callbacks)
     if with_parquet:
         extras.require("`with_parquet`", ("pyarrow",), extra="tables")
     stored = run.config
@@ -388,7 +299,15 @@ def write(
             *(claim, repeat, measurable, evaluation, interruption), with_parquet=with_parquet
         )
         if processes.is_primary():
-            print(text.table(content, text.describe(content)))
+            print(text.table(content, text.describe(content)), headline.line(content), sep="\n")
             print(f"report and pictures: {run.folder}")
         processes.wait_for_all()
+    if processes.is_primary():
+        moment = Moment(
+            *(run.num_steps, run.num_steps, run.epochs, numbers_of(content)),
+            *(repeat.folder, repeat.number),
+            run_fn=lambda: run,
+        )
+        for callback in callbacks:
+            callback.on_report(moment)
     return content

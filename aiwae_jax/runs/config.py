@@ -28,6 +28,8 @@ class Data(TypedDict):
     columns: NotRequired[list[str]]
     categories: NotRequired[dict[str, list[str]]]
     origin: NotRequired[dict | None]
+    weights: NotRequired[dict]
+    condition: NotRequired[list[str]]
 
 
 class _Recipe(TypedDict):

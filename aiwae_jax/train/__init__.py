@@ -5,6 +5,9 @@
 a loop on the device. Both say once, by `warnings.warn`, when data, gradients or moves go wrong.
 """
 
+from aiwae_jax.runs.callbacks import Callback, Moment
+from aiwae_jax.train.blocks import Blocks
+from aiwae_jax.train.classes import Classified
 from aiwae_jax.train.fitting import fit
 from aiwae_jax.train.imputation import Imputed
 from aiwae_jax.train.learning_rates import make_schedule, paper_learning_rate
@@ -34,12 +37,17 @@ from aiwae_jax.train.trained import Trained
 from aiwae_jax.train.trainer import NonFiniteError
 from aiwae_jax.train.validation import Split, split, training_part
 from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
+from aiwae_jax.train.weighting import Weighted, weighted
 
 __all__ = [
+    "Blocks",
+    "Callback",
+    "Classified",
     "Imputed",
     "Kept",
     "Leg",
     "LoopState",
+    "Moment",
     "NonFiniteError",
     "Optimizers",
     "Run",
@@ -53,6 +61,7 @@ __all__ = [
     "Trained",
     "Trouble",
     "Watch",
+    "Weighted",
     "adam",
     "all_finite",
     "average_weights",
@@ -72,4 +81,5 @@ __all__ = [
     "stage_ends",
     "training_part",
     "troubles",
+    "weighted",
 ]

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from aiwae_jax import weights
 from aiwae_jax.evaluate import chunks
 from aiwae_jax.evaluate.particles import WeightedLatents
+from aiwae_jax.train.of_rows import beside_what_is_given
 
 NUM_DRAWS = 1000  # behind every interval
 _MOST_NUMBERS = 2**24  # at once
@@ -42,23 +43,27 @@ class Imputed(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("num_draws", "num_kept"))
-def _of_rows(keys, z, log_weights, likelihood, ends, *, num_draws, num_kept):
+def _of_rows(keys, rows, z, log_weights, likelihood, ends, *, num_draws, num_kept):
     """(mean, draws, ends of intervals) of all columns of each row, whatever was observed."""
 
-    def of_row(key, z, log_weights):
+    def of_row(key, x, z, log_weights):
+        def at(z):
+            found = likelihood(z)
+            return found.given(x) if hasattr(found, "given") else found
+
         which_key, draw_key = jax.random.split(key)
         # Equal weights where all are zero; such a row is not reliable.
         log_weights = jnp.where(jnp.max(log_weights) == -jnp.inf, 0.0, log_weights)
         marks = jax.random.uniform(which_key, (num_draws,), log_weights.dtype)
         which = weights.pick(marks, log_weights)
         draw_keys = jax.random.split(draw_key, num_draws)
-        draws = jax.vmap(lambda key, z: likelihood(z).sample(key))(draw_keys, z[which])
-        means = jax.vmap(lambda z: likelihood(z).mean())(z)
+        draws = jax.vmap(lambda key, z: at(z).sample(key))(draw_keys, z[which])
+        means = jax.vmap(lambda z: beside_what_is_given(likelihood(z), x))(z)
         mean = jnp.sum(weights.normalize(log_weights)[:, None] * means, axis=0)
         low, high = jnp.quantile(draws, ends.astype(draws.dtype), axis=0, method="nearest")
 
         # A mean of categories' numbers would mean nothing.
-        numbers = getattr(likelihood(z[0]), "classes_of_columns", None)
+        numbers = getattr(at(z[0]), "classes_of_columns", None)
         if numbers is not None and any(numbers):
             classes = jnp.arange(max(numbers), dtype=draws.dtype)
             counts = jax.vmap(lambda each: jnp.sum(draws == each, axis=0))(classes)
@@ -67,7 +72,7 @@ def _of_rows(keys, z, log_weights, likelihood, ends, *, num_draws, num_kept):
             low, high = (jnp.where(is_class, jnp.nan, end) for end in (low, high))
         return mean, draws[:num_kept], low, high
 
-    return jax.vmap(of_row)(keys, z, log_weights)
+    return jax.vmap(of_row)(keys, rows, z, log_weights)
 
 
 def impute(
@@ -106,6 +111,7 @@ def impute(
             found = jax.device_get(
                 _of_rows(
                     keys[indices],
+                    jnp.asarray(rows[numbers[indices]]),
                     latents.z[indices],
                     latents.log_weights[indices],
                     likelihood,

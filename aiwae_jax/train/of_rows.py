@@ -40,7 +40,7 @@ def means(likelihood, z):
     return likelihood(z).mean()
 
 
-def _beside_what_is_given(distribution, x):
+def beside_what_is_given(distribution, x):
     """The mean of what is modelled of x, and in their places the columns that are given."""
     if hasattr(distribution, "given"):  # by the last columns
         mean = distribution.given(x).mean()
@@ -54,7 +54,7 @@ def _beside_what_is_given(distribution, x):
 def again(functions, rows):
     """Means of p(x|z) `[N, X]` at q's means."""
     (posterior, likelihood), (x, _) = functions, rows
-    return _beside_what_is_given(likelihood(posterior(x).mean()), x)
+    return beside_what_is_given(likelihood(posterior(x).mean()), x)
 
 
 @jax.jit
@@ -62,7 +62,7 @@ def again(functions, rows):
 def redrawn(functions, rows):
     """Means of p(x|z) `[N, X]` at draws of q."""
     (posterior, likelihood), (x, key) = functions, rows
-    return _beside_what_is_given(likelihood(posterior(x).sample(key)), x)
+    return beside_what_is_given(likelihood(posterior(x).sample(key)), x)
 
 
 @jax.jit

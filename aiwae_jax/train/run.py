@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checks, likelihoods, models, recipe
+from aiwae_jax.data.conditions import classes_of
 from aiwae_jax.runs import checkpoint, config, extras, files
 from aiwae_jax.train.stopping import Stopping, of_facts
 from aiwae_jax.train.trained import Trained
@@ -33,6 +34,7 @@ class Run(Trained):
       params: its newest parameters; of a run with patience its best ones by validation.
       max_level: the grey level that stands for 1, of grey levels.
       has_posterior: whether its method trains q(z|x).
+      condition: columns that its model is given -> names of their classes' codes, None of numbers.
       folder: of the run.
       config: what its config.json says.
       num_steps: steps done.
@@ -62,6 +64,7 @@ class Run(Trained):
             params=params,
             max_level=config["data"].get("max_level"),
             has_posterior=config.get("trains_posterior", True),
+            condition=classes_of(config["data"]),
             config=config,
             **facts,
         )

@@ -6,6 +6,7 @@ differentiates its objective with respect to the parameters it moves, and applie
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -14,7 +15,8 @@ import numpy as np
 import optax
 
 from aiwae_jax import checks, objectives, support, weights
-from aiwae_jax.train import persistence, watch
+from aiwae_jax.train import persistence, watch, weighting
+from aiwae_jax.train.blocks import Blocks
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.state import Kept, TrainState, check_not_taken, check_parts, phase_names
 from aiwae_jax.train.watch import TrainInfo
@@ -37,19 +39,20 @@ def finite_rows(batch: PyTree) -> chex.Array:
     return is_finite
 
 
-def _harmless(batch: PyTree, is_finite: chex.Array) -> PyTree:
-    """Rows with NaN or infinities replaced by a copy of the first one that is finite.
+def _harmless(batch: PyTree, is_usable: chex.Array, *, with_nonfinite_data: bool) -> PyTree:
+    """Rows that are not usable `[B]` replaced by a copy of the first one that is.
 
-    A weight of zero does not stop them in the backward pass, and step sizes should follow chains of
-    real data. Where no row is finite, a constant stands in.
+    A weight of zero does not stop NaN and infinities in the backward pass, and step sizes should
+    follow chains of real data. Where no row is finite, a constant stands in.
     """
-    first = jnp.argmax(is_finite)
+    first = jnp.argmax(is_usable)
 
     def replace(leaf):
         shape = (-1,) + (1,) * (leaf.ndim - 1)
-        leaf = jnp.where(is_finite.reshape(shape), leaf, leaf[first])
-        is_number = jnp.issubdtype(leaf.dtype, jnp.inexact)
-        return jnp.where(jnp.isfinite(leaf), leaf, _STAND_IN) if is_number else leaf
+        leaf = jnp.where(is_usable.reshape(shape), leaf, leaf[first])
+        if with_nonfinite_data or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        return jnp.where(jnp.isfinite(leaf), leaf, _STAND_IN)
 
     return jax.tree.map(replace, batch)
 
@@ -60,6 +63,7 @@ def _objective_and_info(
     params: Params,
     sampler_state: PyTree,
     batch: PyTree,
+    row_weights: chex.Array | None,
     is_usable: chex.Array,
     kept: Kept | None,
     kl_weight: chex.Array | None,
@@ -67,7 +71,8 @@ def _objective_and_info(
     """Sum of the phase's objective over a batch (one key per datum), and averaged diagnostics.
 
     A datum that is not usable `[B]`, or whose objective is not finite, is counted and left out of
-    the sum. With the diagnostics comes what a persistent sampler keeps of the data.
+    the sum; one of weight zero is left out without a word. With the diagnostics comes what a
+    persistent sampler keeps of the data.
     """
     has_proper_weights = "proper_weights" in phase.sampler.gives
     value_fn = objectives.value_fn(phase.objective, kl_weight)
@@ -93,15 +98,17 @@ def _objective_and_info(
 
     # The sum, over what is finite.
     is_counted = is_usable & jnp.isfinite(values)
-    total = jnp.sum(jnp.where(is_counted, values, 0.0))
-    num_counted = jnp.sum(is_counted).astype(total.dtype)
+    total, num_counted = weighting.total(values, is_counted, row_weights)
     # NaN where there is no datum to average: not 0, which an epoch's average would take for one.
     rates = {"objective": total / num_counted}
-    counts = {"num_nonfinite_objective": jnp.sum(~is_counted)}
+    is_lost = ~is_counted if row_weights is None else ~is_counted & (row_weights > 0.0)
+    counts = {"num_nonfinite_objective": jnp.sum(is_lost)}
 
     # Estimates of log p(x), where the weights are.
     if has_proper_weights:
         bounds = jax.vmap(weights.log_mean_exp)(log_weights)
+        if row_weights is not None:
+            bounds = row_weights * bounds
         # -inf if it is for one datum
         rates["log_likelihood_bound"] = jnp.mean(bounds, where=is_usable)
         ess = jax.vmap(weights.effective_sample_size)(log_weights)
@@ -148,15 +155,15 @@ class TrainStep:
         self._is_checked = False
 
     # Methods, and no attributes, which `functools.wraps` would hand on to what is not the same.
-    def lower(self, *args, **kwargs) -> jax.stages.Lowered:
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """As of `jax.jit`."""
         return self._step.lower(*args, **kwargs)
 
-    def trace(self, *args, **kwargs) -> jax.stages.Traced:
+    def trace(self, *args: Any, **kwargs: Any) -> jax.stages.Traced:
         """As of `jax.jit`."""
         return self._step.trace(*args, **kwargs)
 
-    def eval_shape(self, *args, **kwargs) -> PyTree:
+    def eval_shape(self, *args: Any, **kwargs: Any) -> PyTree:
         """As of `jax.jit`."""
         return self._step.eval_shape(*args, **kwargs)
 
@@ -190,7 +197,7 @@ class TrainStep:
 
         Empty for a method without a persistent sampler.
         """
-        return persistence.room_for(self._method, state, batch)
+        return persistence.room_for(self._method, state, weighting.parts(batch)[0])
 
     @property
     def has_check(self) -> bool:
@@ -206,6 +213,8 @@ class TrainStep:
           ValueError: as `Model.check_data` does, or for leaves of unequal length or none.
         """
         checks.num_rows("batch", batch)
+        weighting.check(batch)
+        batch, _ = weighting.parts(batch)
         if self.has_check and support.is_concrete(batch):
             batch = jax.tree.map(np.asarray, batch)
             if not self._with_nonfinite_data:
@@ -224,6 +233,7 @@ def make_train_step(
     loss_reduction: str = "mean",
     with_nonfinite_data: bool = False,
     kl_weight: Callable[[chex.Array], chex.Array] | None = None,
+    blocks: Blocks | None = None,
 ) -> TrainStep:
     """Compiles all phases of a method into one jitted train step.
 
@@ -249,6 +259,12 @@ def make_train_step(
         has in a full batch.
       kl_weight: `kl_weight(step) -> []` in [0, 1], a warm-up of the KL in the ELBOs among the
         objectives, see `Objective.value_at`; `info` has the objective that was climbed.
+      blocks: for the same bits on any number of devices, see `train.Blocks`.
+
+    A batch may be `train.Weighted`: rows with a weight each, of mean 1 over all training data. Then
+    every phase climbs the mean of weight times objective, and a row of weight zero, for which
+    another one stands in, is worth nothing whatever it holds. Acceptance, step sizes and sample
+    sizes are of chains, and are not weighted.
 
     A persistent sampler goes on from what is in `state.kept` of the batch's data, and leaves there
     what is to be kept of them.
@@ -256,7 +272,8 @@ def make_train_step(
     Returns:
       `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
       is donated, `info` maps the name of each phase to its `types.Info`: the `objective` (mean over
-      the data where it is finite; the others are counted in `num_nonfinite_objective`),
+      the data where it is finite, times their weights if they have some; the others are counted in
+      `num_nonfinite_objective`),
       `num_skipped_updates` (1 if a gradient was not finite, or no datum was left, and the phase
       moved nothing), the sampler's own, and for properly weighted particles `log_likelihood_bound`
       (mean of the log mean weight, a lower bound of log p(x) in expectation),
@@ -279,25 +296,34 @@ def make_train_step(
             "out."
         )
 
-    def run_phase(keys, phase, state, sampler_state, batch, is_usable, kept):
+    def run_phase(keys, phase, state, sampler_state, batch, row_weights, is_usable, kept):
         params, opt_states = state.params, state.opt_states
         weight = None if kl_weight is None else kl_weight(state.step)
 
         # The gradient with respect to what this phase moves.
-        def loss_fn(moving):
-            total, found = _objective_and_info(
-                *(keys, phase, params._replace(**moving), sampler_state),
-                *(batch, is_usable, kept, weight),
-            )
-            return -total / (len(keys) if loss_reduction == "mean" else 1.0), found
+        def grad_of_rows(given, rows):
+            def loss_fn(moving):
+                params, sampler_state, weight = given
+                total, found = _objective_and_info(
+                    *(rows[0], phase, params._replace(**moving), sampler_state),
+                    *(*rows[1:], weight),
+                )
+                return -total / (len(keys) if loss_reduction == "mean" else 1.0), found
+
+            moving = {name: getattr(given[0], name) for name in phase.updates}
+            return jax.grad(loss_fn, has_aux=True)(moving)
 
         moving = {name: getattr(params, name) for name in phase.updates}
-        grads, (info, kept) = jax.grad(loss_fn, has_aux=True)(moving)
+        grad_fn = grad_of_rows if blocks is None else blocks.in_order(grad_of_rows, state.step)
+        grads, (info, kept) = grad_fn(
+            (params, sampler_state, weight), (keys, batch, row_weights, is_usable, kept)
+        )
 
         # A datum whose objective is not finite adds nothing to the loss, but differentiating its
         # infinity can still give 0 * inf. Such a step must not reach the parameters; nor must one
         # without any datum, which an optimizer with momentum would make all the same.
-        is_finite = all_finite(grads) & (info.counts["num_nonfinite_objective"] < len(keys))
+        num_there = len(keys) if row_weights is None else jnp.sum(row_weights > 0.0)
+        is_finite = all_finite(grads) & (info.counts["num_nonfinite_objective"] < num_there)
         info = info.with_more({}, {"num_skipped_updates": (~is_finite).astype(jnp.int32)})
 
         # Each optimizer's step, or none.
@@ -317,17 +343,23 @@ def make_train_step(
         check_key(key)
         info, sampler_states, kept = {}, [], {}
         batch_size = checks.num_rows("batch", batch)
+        if blocks is not None:
+            blocks.check(batch_size)
         persistence.check_batch(method, state.kept, batch_size)
+        batch, row_weights = weighting.parts(batch)
         is_usable = jnp.ones(batch_size, bool)
         if not with_nonfinite_data:
             is_usable = finite_rows(batch)
-            batch = _harmless(batch, is_usable)
+        if row_weights is not None:
+            is_usable &= row_weights > 0.0
+        if not with_nonfinite_data or row_weights is not None:
+            batch = _harmless(batch, is_usable, with_nonfinite_data=with_nonfinite_data)
         keys = jax.random.split(key, (len(method), batch_size))
         for i, (name, phase) in enumerate(zip(phase_names(method), method, strict=True)):
             sampler_state = state.sampler_states[i]
             last = state.kept[name] if persistence.is_persistent(phase) else None
             state, info[name], last = run_phase(
-                keys[i], phase, state, sampler_state, batch, is_usable, last
+                *(keys[i], phase, state, sampler_state, batch, row_weights, is_usable, last)
             )
             if last is not None:
                 kept[name] = last

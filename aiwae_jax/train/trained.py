@@ -3,20 +3,19 @@
 import dataclasses
 import functools
 import os
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from aiwae_jax import checks, evaluate
-from aiwae_jax.data.dataset import DataError, as_floats, binarize, check_scale
+from aiwae_jax.data.dataset import as_floats
 from aiwae_jax.evaluate.of_missing import check_removed
 from aiwae_jax.runs import progress
-from aiwae_jax.train import export, imputation, of_rows
+from aiwae_jax.train import classes, entering, export, imputation, of_rows
 from aiwae_jax.types import Model, Params, PyTree
 
 _OF_IMPUTATION = {"num_temperatures": 200, "num_chains": 100}  # many latents of each row
@@ -35,12 +34,15 @@ class Trained:
       params: its parameters.
       max_level: the grey level that stands for 1, of a model of grey levels.
       has_posterior: whether q(z|x) was trained.
+      condition: names of the columns that the model is given -> names of their classes' codes, None
+        of numbers.
     """
 
     model: Model
     params: Params
     max_level: float | None = None
     has_posterior: bool = True
+    condition: Mapping[str, Sequence[str] | None] = dataclasses.field(default_factory=dict)
 
     @property
     def start(self) -> str:
@@ -91,30 +93,9 @@ class Trained:
           ValueError: for another shape, or what the model's likelihood is not of.
           TypeError: for what are no numbers.
         """
-        found = _as_rows("x", x, self.data_size)
-        is_levels = np.zeros(len(found), bool)
-        if self.max_level is not None:
-            is_gap = np.isnan(found) & self.model.takes_missing
-            is_levels = ~(np.isin(found, (0, 1)) | is_gap).all(axis=1)
-            is_levels |= getattr(x, "dtype", None) == np.uint8
-        if is_levels.any():
-            check_scale(found, self.max_level)
-            keys = jax.random.split(_or_default(key), len(found))
-            draw = jax.vmap(partial(binarize, max_level=self.max_level))
-            with np.errstate(invalid="ignore"):
-                bits = np.asarray(draw(keys, jnp.asarray(found)))
-            bits = np.where(is_levels[:, None], bits, found)
-            is_wrong = np.isnan(bits) & ~is_gap
-            if is_wrong.any():
-                row, column = np.argwhere(is_wrong)[0]
-                raise DataError(
-                    f"`x` must be bits, or grey levels in [0, {self.max_level:g}] as the model "
-                    f"was trained on, got {found[row, column]:g} in row {row}, column {column}."
-                )
-            return bits
-        if self.model.check_data is not None:
-            self.model.check_data(found, name="x")
-        return found
+        key = _or_default(key)
+        found = entering.as_rows("x", x, self.data_size)
+        return entering.as_seen(found, x, self.model, self.max_level, key)
 
     def encode(
         self, x: chex.Array, *, key: chex.PRNGKey | None = None
@@ -146,14 +127,21 @@ class Trained:
         keys = jax.random.split(key, (len(rows), num_samples))
         return of_rows.in_pieces("encoding", of_rows.draws, posterior, (rows, keys))
 
-    def decode(self, z: chex.Array) -> np.ndarray:
+    def decode(self, z: chex.Array, *, condition: Any = None) -> np.ndarray:
         """Mean of p(x|z) `[N, X]` for latents `z` `[N, D]`; of counts given their total, shares.
+
+        Args:
+          z: the latents.
+          condition: as in `sample`, of a model that is given one, for all rows.
 
         Raises:
           ValueError: for a model without a `likelihood`, or other latents than its.
         """
         likelihood = self._likelihood("decode")
-        rows = _as_rows("z", z, self.latent_size if self.model.prior is not None else None)
+        if self.model.num_given:
+            x = None if condition is None else self._given(condition)
+            likelihood = Partial(classes.likelihood_given, likelihood, x)
+        rows = entering.as_rows("z", z, self.latent_size if self.model.prior is not None else None)
         return of_rows.in_pieces("decoding", of_rows.means, likelihood, rows)
 
     def reconstruct(self, x: chex.Array, *, key: chex.PRNGKey | None = None) -> np.ndarray:
@@ -175,13 +163,17 @@ class Trained:
         function = of_rows.redrawn if self.model.latents == "binary" else of_rows.again
         return of_rows.in_pieces("reconstructing", function, functions, (rows, keys))
 
-    def sample(self, key: chex.PRNGKey, num: int, x: PyTree = None) -> tuple[PyTree, np.ndarray]:
+    def sample(
+        self, key: chex.PRNGKey, num: int, x: PyTree = None, *, condition: Any = None
+    ) -> tuple[PyTree, np.ndarray]:
         """Draws (x `[num, X]`, z `[num, D]`) from the model.
 
         Args:
           key: consumed.
           num: how many.
           x: the datum `[X]` whose given part a conditional model goes on from.
+          condition: in its place the values of the columns that a model is given: the name of a
+            class or a number, of several a sequence of them, or a mapping by columns.
 
         Raises:
           ValueError: for a model without a `sample`, or a conditional one without an `x`.
@@ -189,10 +181,12 @@ class Trained:
         checks.key(key)
         keys = jax.random.split(key, checks.integer("num", num, least=1))
         checks.given("model.sample", self.model.sample, "it makes exact draws (x', z)")
+        if condition is not None:
+            x = self._given(condition)
         if x is None and self.model.is_conditional:
             raise ValueError(
                 "`x` must be a datum: this model is of a part of it given the rest; use "
-                "run.sample(key, num, x)."
+                f"run.sample(key, num, {'condition=...' if self.model.num_given else 'x'})."
             )
         functions = Partial(self.model.sample), self.params.theta, x
         return of_rows.in_pieces("sampling", of_rows.samples, functions, keys)
@@ -236,6 +230,38 @@ class Trained:
             return evaluate.log_likelihood(
                 key, target, rows, settings, progress_fn=shown.titled("log p(x)"), **options
             )
+
+    def classify(
+        self,
+        x: chex.Array,
+        settings: evaluate.Settings | None = None,
+        *,
+        column: str | None = None,
+        prior: Sequence[float] | None = None,
+        key: chex.PRNGKey | None = None,
+        start: str | None = None,
+        **options: Any,
+    ) -> classes.Classified:
+        """Which class of the condition each row is of, by annealed log p(x|c) of every class.
+
+        Args:
+          x: see `rows`; what its column of the class holds does not matter, if it is a class.
+          settings: as in `log_likelihood`.
+          column: of the class; by default the only one of the condition that holds classes.
+          prior: `[K]` probabilities of the classes; by default all alike.
+          key: as in `log_likelihood`.
+          start: likewise.
+          **options: likewise.
+
+        Raises:
+          ValueError: as `log_likelihood`; for a model that is given no class.
+        """
+        name, names, place = classes.column_of(column, self.condition, self.model)
+        log_prior = classes.log_prior_of(prior, names)
+        pixel_key, key = jax.random.split(_or_default(key))
+        rows = classes.of_all_classes(self.rows(x, pixel_key), place, len(names))
+        found = self.log_likelihood(rows, settings, key=key, start=start, **options)
+        return classes.Classified.of(found, name, names, log_prior)
 
     def impute(
         self,
@@ -318,6 +344,9 @@ class Trained:
                 key, self._target_from(start), *of_both, settings, **options
             )
 
+    def _given(self, condition: Any) -> np.ndarray:
+        return classes.row_of(condition, self.model, self.condition)
+
     def _of_gaps(self, name: str) -> Partial:
         """The likelihood of a model that takes missing values."""
         if not self.model.takes_missing:
@@ -366,20 +395,3 @@ def _or_default(key: chex.PRNGKey | None) -> chex.PRNGKey:
         return jax.random.key(_SEED)
     checks.key(key)
     return key
-
-
-def _as_rows(name: str, rows: chex.Array, size: int | None) -> np.ndarray:
-    """Rows as a model takes them; 0s and 1s may be integers."""
-    checks.numbers(name, rows)
-    shape = np.shape(rows)
-    if len(shape) != 2 or not shape[0]:
-        raise ValueError(
-            f"`{name}` must be rows, of shape [N, {size or 'size'}]; got {list(shape)}. One row "
-            f"alone is `{name}[None]`."
-        )
-    if size is not None and shape[1] != size:
-        raise ValueError(
-            f"`{name}` must be rows of the {size} numbers that the model was made for, got "
-            f"{shape[1]}."
-        )
-    return np.asarray(as_floats(rows))

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aiwae_jax import data, evaluate
+from aiwae_jax.data import on_disk
 from aiwae_jax.evaluate.posterior import bound_of_rows
 from aiwae_jax.operations import operations
 from aiwae_jax.parallel import processes, sharding
@@ -63,10 +64,10 @@ def training_part(dataset: data.Dataset, share: float) -> data.Dataset:
                 f"`validation_share`={share:g} {name} of the {len(dataset.train)} training rows of "
                 f"{dataset.title}; it must be at least one, and not all."
             )
-    names = ("train", "train_labels", "train_index")
+    names = ("train", "train_labels", "train_index", "train_weights")
     of_rows = {name: getattr(dataset, name) for name in names}
     return dataset._replace(
-        **{n: a if a is None else np.asarray(a)[rows.training] for n, a in of_rows.items()}
+        **{n: a if a is None else on_disk.some(a, rows.training) for n, a in of_rows.items()}
     )
 
 
@@ -99,6 +100,7 @@ class Validation:
 
     Attributes:
       rows: `[V, X]`.
+      weights: `[V]`, of their means; None where the data have none.
       num_particles: K of the bound L_K.
     """
 
@@ -115,8 +117,9 @@ class Validation:
           mesh: of devices, over which the rows are laid.
         """
         held_out = split(len(dataset.train), settings.validation_share).held_out
-        raw = jnp.asarray(np.asarray(dataset.train)[held_out])
+        raw = jnp.asarray(on_disk.some(dataset.train, held_out)[:])
         self.rows = np.asarray(dataset.batch_fn(_key(0), raw))
+        self.weights = None if (all_ := dataset.train_weights) is None else all_[held_out]
         self.num_particles = settings.validation_particles
         self._target = lambda weights: evaluate.Target.of(model, weights, start=start)
         self._nll_settings = _nll_settings(model)
@@ -155,7 +158,7 @@ class Validation:
     def look(self, weights: Params, *, with_nll: bool) -> list[Found]:
         """Measures the weights: of each repeat, or of the only one there is."""
         found = [
-            Found(*evaluate.mean_and_standard_error(bounds))
+            Found(*evaluate.mean_and_standard_error(bounds, self.weights))
             for bounds in np.atleast_2d(self.bounds(weights))
         ]
         if with_nll:
@@ -170,7 +173,9 @@ class Validation:
         found = evaluate.log_likelihood(
             _key(2), self._target(weights), rows, self._nll_settings, chunk_size=len(rows)
         )
-        return {"nll": -found.mean, "nll_se": found.standard_error}
+        weights = None if self.weights is None else self.weights[: len(rows)]
+        mean, error = evaluate.mean_and_standard_error(found.log_likelihood, weights)
+        return {"nll": -mean, "nll_se": error}
 
 
 def _key(number: int) -> jax.Array:

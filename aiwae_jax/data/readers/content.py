@@ -18,6 +18,7 @@ class Content(NamedTuple):
       first_line: of a text file, the line that holds row 0, counted from 1.
       notes: what was made of the file, in words.
       label_names: the names of the labels' codes 0, 1, ..., of labels that are codes.
+      weights: `[N]` what each row counts for, NaN where there is none; or None.
     """
 
     rows: np.ndarray
@@ -27,6 +28,7 @@ class Content(NamedTuple):
     first_line: int | None = None
     notes: tuple[str, ...] = ()
     label_names: tuple[str, ...] | None = None
+    weights: np.ndarray | None = None
 
     @property
     def said(self) -> tuple[str, ...]:
@@ -46,6 +48,12 @@ class Content(NamedTuple):
         missing = len(self.label_names)
         codes = np.where(np.isnan(self.labels), missing, self.labels).astype(int)
         return np.asarray([*self.label_names, ""])[codes]
+
+    def of_rows(self, index: np.ndarray) -> "Content":
+        """The content of some rows alone."""
+        names = ("rows", "labels", "weights")
+        found = {name: getattr(self, name) for name in names}
+        return self._replace(**{n: a if a is None else a[index] for n, a in found.items()})
 
     def place(self, row: int) -> str:
         """Words for where a row stands."""

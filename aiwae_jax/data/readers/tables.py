@@ -89,8 +89,10 @@ def content(
     )
 
 
-def place(path: pathlib.Path, names: Sequence[str] | None, label: str | None) -> int | None:
-    """Which column holds the labels; None where none does.
+def place(
+    path: pathlib.Path, names: Sequence[str] | None, label: str | None, option: str = "label"
+) -> int | None:
+    """Which column holds the labels, or what another `option` names; None where none does.
 
     Raises:
       DataError: if none has that name.
@@ -99,7 +101,7 @@ def place(path: pathlib.Path, names: Sequence[str] | None, label: str | None) ->
         return None
     if not names or label not in names:
         there = f"they are {', '.join(map(repr, names))}" if names else "they have no names"
-        raise DataError(f"`label`={label!r} must be a column of {path}; {_cut(there)}.")
+        raise DataError(f"`{option}`={label!r} must be a column of {path}; {_cut(there)}.")
     return list(names).index(label)
 
 
