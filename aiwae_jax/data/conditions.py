@@ -41,6 +41,11 @@ def condition_on(dataset: Dataset, condition: str | Sequence[str]) -> Dataset:
         row of a class that no training row has.
     """
     names = names_of(condition)
+    if dataset.condition:
+        raise DataError(
+            f"`dataset` has a condition already, {', '.join(dataset.condition)}; name all columns "
+            "of it at once."
+        )
     found = [_column(dataset, name) for name in names]
     columns = list(dataset.columns or ())
     if len(set(names)) < len(names):
