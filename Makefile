@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
+TOOLS   = $(VENV)/.tools
 PIP     = -m pip install --quiet --disable-pip-version-check
 # A worker takes the next test when it has none left: files differ too much to be dealt out.
 PYTEST  = -m pytest -n 2 --dist worksteal -q --durations=10
@@ -12,7 +13,8 @@ SAMPLE ?= 1
 # PyTorch for `make bridges`; a CPU build is smaller: make bridges TORCH=torch==2.13.0+cpu
 TORCH  ?= torch
 
-.PHONY: run test slow faults long oldest newest bridges docs wheel benchmark lint format clean
+.PHONY: run test slow faults long oldest newest bridges docs notebooks wheel benchmark lint types
+.PHONY: format clean
 run: $(STAMP)
 	$(BIN)/python -m experiments.run --dataset=digits
 
@@ -56,15 +58,23 @@ bridges:
 	done
 	.bridges/bin/python -m pytest tests/bridges tests/test_numpyro.py -m 'slow or not slow' -q --durations=10
 
-docs: $(STAMP)
-	$(BIN)/python $(PIP) -e '.[docs]'
+docs: $(TOOLS)
 	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# The library as a wheel, installed with what it says it needs into an empty environment, and used
-# away from the checkout.
-wheel: $(STAMP)
-	rm -rf dist .wheel && $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+# Executes docs/notebooks, about ten minutes on two cores, and keeps their outputs for `make docs`,
+# which executes nothing. Some of them: make notebooks NOTEBOOKS='sure table'
+notebooks: $(STAMP)
+	$(BIN)/python $(PIP) -e '.[notebooks]'
+	$(BIN)/python docs/notebooks/execute.py $(NOTEBOOKS)
+
+# The library as an sdist, and the wheel that is made of that, looked at as an index would; then the
+# wheel installed with what it says it needs into an empty environment, and used away from the checkout.
+wheel: $(TOOLS)
+	rm -rf dist .wheel && $(BIN)/python -m build -o dist . > /dev/null
+	$(BIN)/twine check --strict dist/* && $(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/cffconvert --validate -i CITATION.cff
+	$(BIN)/hadolint Dockerfile
 	$(PYTHON) -m venv .wheel
 	.wheel/bin/python $(PIP) --no-compile dist/*.whl
 	cd .wheel && bin/python ../examples/own_density.py && bin/python ../tests/away.py without
@@ -80,6 +90,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
+# What a type checker says to those who call the library, and of the rooms that pyproject.toml names.
+types: $(TOOLS)
+	$(BIN)/mypy
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -93,5 +107,10 @@ $(STAMP): setup.py
 	$(BIN)/python $(PIP) -e '.[run,test]'
 	@touch $(STAMP)
 
+# One installation, whichever of its users come first or at once.
+$(TOOLS): $(STAMP)
+	$(BIN)/python $(PIP) -e '.[docs,dev]'
+	@touch $(TOOLS)
+
 clean:
-	rm -rf $(VENV) docs/_build build dist .wheel .oldest .newest .bridges .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) docs/_build build dist .wheel .oldest .newest .bridges .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -7,9 +7,13 @@ with.
 
 import importlib
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:  # what `__getattr__` finds, for those who read and do not run
+    from aiwae_jax.estimator import AIWAE as AIWAE
+    from aiwae_jax.train import load as load
+
+__version__ = "0.2.0"
 __all__ = [
     "ais",
     "bridges",

@@ -144,7 +144,7 @@ class FullNormal(NamedTuple):
         return jnp.sum(jnp.log(jnp.diagonal(self.factor)))
 
 
-def standard_normal(size: int, dtype=float) -> DiagNormal:
+def standard_normal(size: int, dtype: Any = float) -> DiagNormal:
     """The prior N(0, I) over `[size]`; float32, or float64 where JAX's x64 is on."""
     return DiagNormal(jnp.zeros(size, dtype), jnp.ones(size, dtype))
 
@@ -173,7 +173,11 @@ class Bernoulli(NamedTuple):
     """
 
     logits: chex.Array
-    latents = "binary"
+
+    @property
+    def latents(self) -> str:
+        """Of which kind its draws are."""
+        return "binary"
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """Draws `[X]` of 0s and 1s, in the dtype of the logits; not differentiable."""

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import chex
 import jax
@@ -74,7 +75,7 @@ class Info(Mapping):
             found |= {f"{end}_{name}": chain for end, chain in part.chains().items()}
         return found
 
-    def tree_flatten_with_keys(self):
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple]:
         """Gives the arrays by their columns' names, in the order of these.
 
         A name is what a path reads backwards, its field left out.

@@ -29,18 +29,19 @@ A method of your own is written the same way, from these samplers and objectives
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from aiwae_jax import differentiable, objectives, samplers, scores
 from aiwae_jax.recipe import recorded
 from aiwae_jax.types import BuiltMethod, Method, Model, Phase, phase
 
+_Builder = TypeVar("_Builder", bound=Callable)  # a decorator keeps its type
 RWS_PHI = ("wake", "sleep", "both")
 RAIKO_ESTIMATORS = ("G3", "G5")
 BUILDERS: dict[str, Callable[..., Method]] = {}  # every method by its name
 
 
-def _method(build: Callable, **handed_on: Any) -> Callable[..., Method]:
+def _method(build: _Builder, **handed_on: Any) -> _Builder:
     """Decorates a builder: it is found in `BUILDERS`, and what it builds knows its recipe."""
 
     @functools.wraps(build)
@@ -53,10 +54,10 @@ def _method(build: Callable, **handed_on: Any) -> Callable[..., Method]:
         return build(model, *args, **kwargs)
 
     BUILDERS[build.__name__] = recorded(BuiltMethod.of, **handed_on)(checked)
-    return BUILDERS[build.__name__]
+    return cast(_Builder, BUILDERS[build.__name__])
 
 
-def _with_options_of(fn: Callable, *, sets: tuple[str, ...] = ()) -> Callable[[Callable], Callable]:
+def _with_options_of(fn: Callable, *, sets: tuple[str, ...] = ()) -> Callable[[_Builder], _Builder]:
     """As `_method`, for a builder that hands its `**options` on to `fn`, and sets some itself."""
     return functools.partial(_method, options_of=fn, sets=sets)
 
@@ -225,7 +226,9 @@ def rws(model: Model, num_particles: int = 5, rws_phi: str = "wake") -> Method:
 
 
 @_with_options_of(differentiable.hvae)
-def hvae(model: Model, num_particles: int = 1, num_leapfrog_steps: int = 5, **options) -> Method:
+def hvae(
+    model: Model, num_particles: int = 1, num_leapfrog_steps: int = 5, **options: Any
+) -> Method:
     """Hamiltonian VAE (Caterini et al. 2018); `options` as in `differentiable.hvae`."""
     sampler = differentiable.hvae(model, num_particles, num_leapfrog_steps, **options)
     return (phase(("theta", "phi", "psi"), sampler, objectives.bound()),)

@@ -5,10 +5,12 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
+
+_Builder = TypeVar("_Builder", bound=Callable)  # a decorator keeps its type
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,7 +141,7 @@ def arguments_of(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str,
     """The arguments of a call by name; keywords that a builder hands on stand beside its own."""
     bound = inspect.signature(fn).bind(*args, **kwargs)
     bound.apply_defaults()
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in bound.arguments.items():
         kind = inspect.signature(fn).parameters[name].kind
         found |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
@@ -166,7 +168,7 @@ def recorded(
     *,
     options_of: Callable | None = None,
     sets: Sequence[str] = (),
-) -> Callable[[Callable], Callable]:
+) -> Callable[[_Builder], _Builder]:
     """Decorates a builder: what it returns carries its `Recipe`.
 
     Args:
@@ -175,7 +177,7 @@ def recorded(
       sets: those of them that it sets itself.
     """
 
-    def decorate(fn: Callable) -> Callable:
+    def decorate(fn: _Builder) -> _Builder:
         name = f"{fn.__module__.split('.')[1]}.{fn.__name__}"
 
         @functools.wraps(fn)
@@ -185,8 +187,8 @@ def recorded(
             arguments.pop("model", None)
             return attach(built, Recipe(name, arguments))
 
-        build.__signature__ = _signature(fn, options_of, sets)
-        return build
+        build.__signature__ = _signature(fn, options_of, sets)  # type: ignore[attr-defined]
+        return cast(_Builder, build)
 
     return decorate
 

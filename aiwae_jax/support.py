@@ -12,6 +12,7 @@ import numpy as np
 from aiwae_jax.types import PyTree
 
 _NUM_NAMED = 3
+_WHITES = (16.0, 255.0, 1023.0, 4095.0, 65535.0)
 ROUNDING = 1e-6  # by which a level may exceed white, as after resizing
 
 
@@ -247,8 +248,8 @@ def _not_binary(values: np.ndarray, is_bit: np.ndarray, name: str) -> str:
 
 
 def full_level(high: float) -> float:
-    """The usual number of levels that a largest one belongs to."""
-    return next((level for level in (16.0, 255.0, 65535.0) if high <= level), float(high))
+    """White, of levels up to `high`: 16 of scikit-learn's digits, else the last of as few bits."""
+    return next((level for level in _WHITES if high <= level), float(high))
 
 
 def _advice_on_levels(values: np.ndarray) -> str:

@@ -1,11 +1,16 @@
 """Sphinx: the guide in Markdown, the reference from docstrings. `make docs`."""
 
+import pathlib
 import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "notebooks"))
 
 project = "aiwae_jax"
 author = "the aiwae_jax authors"
 copyright = author
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions += ["pages"]  # docs/notebooks/pages.py: cells of notebooks with their outputs
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 default_role = "code"  # single backticks, as in Markdown

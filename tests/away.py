@@ -4,6 +4,7 @@ python away.py without      in an environment without the extra `run`
 python away.py with         with it: fit, kill, resume to the bit, report; and from the shell
 """
 
+import importlib.metadata
 import pathlib
 import subprocess
 import sys
@@ -33,6 +34,14 @@ def parameters(folder):
     from aiwae_jax.runs import checkpoint
 
     return checkpoint.Checkpoints(pathlib.Path(folder) / "checkpoints").read()[1]
+
+
+def metadata():
+    """What the package says of itself arrives."""
+    said = importlib.metadata.metadata("aiwae_jax")
+    assert said["Version"] == aiwae_jax.__version__
+    assert said["License-Expression"] == "Apache-2.0"
+    assert any(path.name == "py.typed" for path in importlib.metadata.files("aiwae_jax"))
 
 
 def without_the_extra():
@@ -65,19 +74,23 @@ def with_the_extra(root):
     assert (cut / "report.html").stat().st_size > 10_000
     assert aiwae_jax.load(cut).encode(ROWS[150:])[0].shape == (50, 2)
 
-    np.savez(root / "mine.npz", train=ROWS[:150], test=ROWS[150:])
+    table = np.random.default_rng(1).normal(size=(60, 3))
+    np.savetxt(root / "mine.csv", table, delimiter=",", header="a,b,c", comments="")
     aiwae, folder = str(pathlib.Path(sys.executable).with_name("aiwae")), str(root / "shell")
-    command = [aiwae, "fit", str(root / "mine.npz"), f"--folder={folder}", "--epochs=5"]
-    subprocess.run([*command, "--K=2", "--T=3", "--hidden_dim=8"], check=True)
-    small = ["--temperatures=10", "--chains=2", "--simulated=2", "--bound_samples=50"]
-    subprocess.run([aiwae, "report", folder, "--examples=4", *small], check=True)
+    command = [aiwae, "fit", str(root / "mine.csv"), f"--folder={folder}", "--report"]
+    command += ["--epochs=5", "--batch_size=16", "--K=2", "--T=3", "--hidden_dim=8"]
+    small = ["--temperatures=10", "--chains=2", "--pilot_data=4"]
+    subprocess.run(command, check=True)
     assert (root / "shell" / "report.html").exists()
+    subprocess.run([aiwae, "evaluate", folder, *small], check=True)
+    assert (root / "shell" / "evaluation.json").exists()
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "fit":
         fit(sys.argv[2])
     elif sys.argv[1] == "without":
+        metadata()
         without_the_extra()
     else:
         with tempfile.TemporaryDirectory() as name:

@@ -176,7 +176,8 @@ def test_a_page_is_whole_in_one_file_and_every_picture_says_what_it_shows(kind, 
 
 def test_a_plain_page_has_no_words_of_other_models_nor_of_our_own(of_images):
     _, content, written = of_images
-    assert set(content["pictures"]) == set(pictures.NAMES)
+    of_conditions = {"condition_samples.png", "condition_traversals.png", "confusion.png"}
+    assert set(content["pictures"]) == set(pictures.NAMES) - of_conditions
     said = Reader(written).said.partition("Settings")[0]
     for word in BANNED:
         assert word not in said, word
@@ -194,6 +195,13 @@ def test_the_headline_says_the_numbers_of_the_report(of_images):
     )
     assert sentence == headline.of(content, "images").sentence
     assert "To be read with care: some estimates are unreliable" in said
+
+
+def test_the_headline_says_of_what_and_of_whom_the_mean_is():
+    content = content_of(**MEASURED, effective_rows={"test": 2.5})
+    assert "weighted mean of 3 test rows" in headline.of(content, "rows").sentence
+    content["data"] |= {"condition": ["age", "sex"]}
+    assert headline.of(content, "rows").sentence.startswith("NLL of p(x|age and sex) 84.00")
 
 
 @pytest.mark.parametrize(

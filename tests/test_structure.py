@@ -162,8 +162,11 @@ def test_requirements_are_the_extras_of_setup():
     setup = (ROOT / "setup.py").read_text()
     listed = specified((ROOT / "requirements.txt").read_text())
     in_setup = set(re.findall(r'"([A-Za-z_][\w-]*[>~]=[\d.]+)"', setup))
-    # Large, and needed only to have TFDS prepare a data set, to compare speeds, and by bridges.
+    # Large, and needed only to have TFDS prepare a data set, to compare speeds, and by bridges; and
+    # Jupyter, which only `make notebooks` needs.
     left_out = ("tensorflow>=", "torch>=", "blackjax>=", "pythae>=", "scvi-tools>=")
+    left_out += ("tfp-nightly>=",)
+    left_out += ("ipykernel>=", "ipywidgets>=", "jupytext>=", "nbclient>=")
     assert {name for name in in_setup if not name.startswith(left_out)} == listed
 
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
-from aiwae_jax import train
+from aiwae_jax import report, train
 from aiwae_jax.cli import build, command, completion, flags, likelihood, sources
 from aiwae_jax.cli.settings import FLAGS, Fitting, help_of
 from aiwae_jax.options import option
+from aiwae_jax.report.evaluation import Evaluation
 
 # Where they are not given.
 _USUAL = {"num_temperatures": 5, "latent_size": 10, "batch_size": 64, "epochs": 40.0}
@@ -21,6 +22,9 @@ class Starting:
 
     folder: str | None = option(None, help="Folder of the run; the same command continues there.")
     checkpoint_minutes: float = option(3.0, above=0, help="Minutes between checkpoints, at most.")
+    with_report: bool = option(
+        False, flag="report", help="Measures the run when it is trained, as `aiwae report` does."
+    )
 
 
 @command.exit_codes(names={**FLAGS, **sources.FLAGS, "folder": "folder"})
@@ -57,7 +61,10 @@ def main(argv: Sequence[str]) -> None:
         **vars(train.Settings.of(fitting)),
     )
     best = f" (the weights are those of epoch {run.stopping.epoch:g})" if run.stopping else ""
-    print(f"trained, {run.epochs:g} epochs{best}. Measure it with: aiwae report {starting.folder}")
+    advice = "" if starting.with_report else f" Measure it with: aiwae report {starting.folder}"
+    print(f"trained, {run.epochs:g} epochs{best}.{advice}", flush=True)
+    if starting.with_report:
+        report.write(run, dataset, Evaluation())
 
 
 def _help_of(name: str, said) -> str:

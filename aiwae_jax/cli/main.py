@@ -4,11 +4,12 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from aiwae_jax.cli import start
+from aiwae_jax.cli import start, streams
 
 _COMMANDS = {
     "fit": "trains a model of your data, or continues where it stopped",
-    "report": "measures a run, or continues to",
+    "evaluate": "measures the NLL of a run's test data, or of a file's rows, and nothing else",
+    "report": "measures all of a run, with pictures on a page, or continues to",
     "verify": "checks the certificate of a report, and recomputes a part of its evidence",
     "score": "says how likely new rows are under a trained model, each with its error",
     "encode": "says which latents new rows have",
@@ -27,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return importlib.import_module(f"aiwae_jax.cli.{name}").main(argv)
     if name in ("--help", "-h", "help"):
         lines = [f"  aiwae {name:10} {what}" for name, what in _COMMANDS.items()]
-        print("\n".join([__doc__, *lines, "\n`aiwae COMMAND --help` lists the flags of one."]))
+        with streams.patient():  # `| head` is a reader that has had enough
+            print("\n".join([__doc__, *lines, "\n`aiwae COMMAND --help` lists the flags of one."]))
         return 0 if argv else 2
     print(f"error: `aiwae {name}` must be one of {', '.join(_COMMANDS)}.", file=sys.stderr)
     return 2

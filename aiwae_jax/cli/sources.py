@@ -13,6 +13,7 @@ from aiwae_jax.parallel import processes
 
 _LARGE = 50e6  # bytes, of which text takes some seconds
 _MOST_NAMED = 10  # columns of categories
+_LISTS = ("only", "drop")  # of names, parted by commas
 _NAMES = ", ".join(data.NAMES)
 WHAT = f"one of {_NAMES}, or a file of yours: {data.KNOWN_FILES}"
 
@@ -42,6 +43,16 @@ class Reading:
     layer: str | None = option(
         None, help="Of .h5ad: one of its layers in the place of X, or `raw` for raw/X."
     )
+    only: str | None = option(
+        None,
+        flag="columns",
+        help="Of a table: the columns that are data, age,income; all others are left out.",
+    )
+    drop: str | None = option(
+        None,
+        flag="drop_columns",
+        help="Of a table: columns that are no data and are left out, id,name,date.",
+    )
     missing: str | None = option(
         None,
         choices=data.MISSING,
@@ -50,6 +61,12 @@ class Reading:
         "is then of what was observed.",
     )
 
+    in_memory: bool | None = option(
+        None,
+        help="Of .npy files or a folder of them: whether all rows are loaded (--in_memory), or "
+        "left on disk and read where they are needed (--in_memory=False). Where it is not given, "
+        "they are left if they are larger than a quarter of the memory.",
+    )
     weights: str | None = option(
         None,
         help="Of a table: the column that says what each row counts for, in training and in means, "
@@ -119,6 +136,9 @@ def load(
     ):
         name = str(elsewhere)
     options = {field: getattr(reading, field) for field in FLAGS}
+    for field in _LISTS:
+        if options[field] is not None:
+            options[field] = [name.strip() for name in options[field].split(",")]
     where = resolve(name, options, argument)
     if where in data.NAMES:
         return data.load(where, data_dir, condition=reading.condition)

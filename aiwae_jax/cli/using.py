@@ -102,6 +102,7 @@ class Rows:
                 categories=facts.get("categories"),
                 missing=facts.get("missing"),
                 condition=condition,
+                image_shape=facts.get("image_shape"),
             )
 
         sources.say_reading(self.data)

@@ -110,10 +110,10 @@ def condition_of(dataset: Dataset) -> tuple[Likelihood, ...]:
 
 
 def shares(dataset: Dataset, name: str) -> np.ndarray:
-    """Share `[K]` of the training rows that each class of a condition has; of weighted ones, so."""
+    """Share `[K]` of the training rows, by their weights, that each class of a condition has."""
     codes = np.asarray(dataset.train)[:, dataset.num_modelled + dataset.condition.index(name)]
-    options = {"minlength": len(dataset.categories[name]), "weights": dataset.train_weights}
-    counts = np.bincount(codes.astype(int), **options)
+    num_classes, weights = len(dataset.categories[name]), dataset.train_weights
+    counts = np.bincount(codes.astype(int), weights, minlength=num_classes)
     return counts / counts.sum()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from aiwae_jax.data import conditions, files
 from aiwae_jax.data.dataset import DataError
+from aiwae_jax.data.doors import image_shape_of
 from aiwae_jax.data.readers.content import Content
 from aiwae_jax.data.readers.tables import is_number
 
@@ -21,6 +22,7 @@ def read_rows(
     categories: Mapping[str, Sequence[str]] | None = None,
     missing: str | None = None,
     condition: Sequence[str] = (),
+    image_shape: Sequence[int] | None = None,
 ) -> Content:
     """Reads all rows of a file, without a split: of new data, to be scored, say.
 
@@ -34,18 +36,27 @@ def read_rows(
       missing: as in `from_file`; conditions are never missing.
       condition: names of the last columns, which the model is given. Labels, "label" where no
         column is called so, become one.
+      image_shape: (height, width) or (height, width, 3), of the images that are wanted.
 
     Returns:
       The content; its rows `[N, X]`.
 
     Raises:
-      DataError: for a file that cannot be read, lacks a column, or has a category that is new.
+      DataError: for a file that cannot be read, lacks a column, has a category that is new, or
+        images of another shape.
     """
     path = files.absolute(path)
     parts = files.read(path, only=columns, label=label, layer=layer)
     if "all" not in parts:
         raise DataError(f"{path} holds training and test data; new rows are one array.")
     found = parts["all"]
+    shape = image_shape_of(found.rows)
+    if None not in (shape, image_shape) and tuple(shape) != tuple(image_shape):
+        here, wanted = (" x ".join(map(str, each)) for each in (shape, image_shape))
+        raise DataError(
+            f"{path} holds images of {here}, and {wanted} are needed: scale or turn them, or hand "
+            "over rows that are flat."
+        )
     if conditions.LABEL in condition and conditions.LABEL not in (found.columns or ()):
         return _with_label(path, found, columns, categories or {}, missing, condition)
     found = _as_trained(path, found, columns, categories, missing)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from aiwae_jax.types import PyTree
 # Finished pieces by name: {} to forget them, or something dict-like that writes them to a disk.
 Store = MutableMapping[str, dict[str, np.ndarray]]
 ProgressFn = Callable[..., None]
+_Function = TypeVar("_Function", bound=Callable)  # a decorator keeps its type
 
 
 def _on_host(*arguments: PyTree) -> None:
@@ -31,7 +32,7 @@ def _on_host(*arguments: PyTree) -> None:
         )
 
 
-def of_target(fn: Callable) -> Callable:
+def of_target(fn: _Function) -> _Function:
     """Makes `fn` refuse a call under a caller's jit, and one by functions, its earlier form."""
     parameters = inspect.signature(fn).parameters.values()
     names = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
@@ -50,7 +51,7 @@ def of_target(fn: Callable) -> Callable:
         _on_host(args, options, target.functions, target.sample)
         return fn(*args, **options)
 
-    return call
+    return cast(_Function, call)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,13 +40,16 @@ class Layered:
       is_reversed: whether z lists them from last to first.
     """
 
-    latents = "binary"
-
     first_logits: chex.Array
     next_fns: Sequence[Callable[[chex.Array], chex.Array]] = ()
     _: dataclasses.KW_ONLY
     sizes: tuple[int, ...]
     is_reversed: bool = False
+
+    @property
+    def latents(self) -> str:
+        """Of which kind its draws are."""
+        return "binary"
 
     def _join(self, layers: Sequence[chex.Array]) -> chex.Array:
         return jnp.concatenate(layers[::-1] if self.is_reversed else layers)

@@ -67,12 +67,11 @@ def of_report(
       found: by `classify`.
       rows: `[N, X]` that it is of.
       dataset: that these are of.
-      weights: of rows in means, of which the first are those of these; or None.
+      weights: `[N]` of the rows in means, or None.
     """
     if found is None:
         return {}, {}
     codes = rows[:, dataset.condition.index(found.column) - dataset.num_given].astype(int)
-    weights = None if weights is None else weights[: len(codes)]
     accuracy, error = found.accuracy(codes, weights)
     nll, nll_error = evaluate.mean_and_standard_error(-found.log_evidence, weights)
     confusion = found.confusion(codes)

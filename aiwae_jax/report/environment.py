@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from aiwae_jax import __version__
+
 
 def num_cores() -> int:
     """CPU cores that this process may run on; `taskset` and containers allow some of all."""
@@ -19,8 +21,8 @@ def num_cores() -> int:
 
 def environment() -> dict[str, Any]:
     """Versions and device that produced a number."""
-    names = ("aiwae_jax", "jax", "jaxlib", "flax", "optax", "numpy")
-    versions = {}
+    names = ("jax", "jaxlib", "flax", "optax", "numpy")
+    versions = {"aiwae_jax": __version__}
     for name in names:
         try:
             versions[name] = importlib.metadata.version(name)

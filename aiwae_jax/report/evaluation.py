@@ -21,14 +21,14 @@ class Evaluation(evaluate.Settings):
     num_examples: int = options.option(
         200,
         flag="eval_examples",
-        help="Images evaluated from the test set, and as many from the training set, drawn by the "
-        "evaluation seed; 0 means all test images. Default 200.",
+        help="Rows or images evaluated from the test set, and as many from the training set, drawn "
+        "by the evaluation seed; 0 means all of the test set. Default 200.",
         at_least=0,
     )
     num_simulated: int = options.option(
         50,
         flag="eval_simulated",
-        help="Images simulated from the model, on which the NLL's settings are checked in both "
+        help="Data simulated from the model, on which the NLL's settings are checked in both "
         "directions; the gap between the two bounds is reported. 0 leaves it out.",
         at_least=0,
     )
@@ -36,8 +36,8 @@ class Evaluation(evaluate.Settings):
         None,
         flag="target_gap",
         help="Raises the number of temperatures until the bidirectional gap, upper end of its 95% "
-        "interval, is at most this many nats; measures it again on fresh simulated images; and "
-        "evaluates the real images at that setting.",
+        "interval, is at most this many nats; measures it again on fresh simulated data; and "
+        "evaluates the real ones at that setting.",
         above=0,
     )
     num_bound_samples: int = options.option(
@@ -57,7 +57,7 @@ class Evaluation(evaluate.Settings):
     seed: int = options.option(
         0,
         flag="eval_seed",
-        help="Seed that chooses and binarizes the evaluated images, once, and drives the chains.",
+        help="Seed that chooses and binarizes the evaluated data, once, and drives the chains.",
         at_least=0,
         below=2**32,
     )

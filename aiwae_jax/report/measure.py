@@ -302,16 +302,16 @@ def measure(
         numbers = {name: row_weights.effective_number(each) for name, each in weights.items()}
         entries["effective_rows"] = {n.removeprefix("weight_"): each for n, each in numbers.items()}
     entries["check"] = checked.describe()
-    of_classes, class_arrays = conditions.of_report(
-        classified, in_classes, dataset, weights.get("weight_test")
-    )
+    counts = weights.get("weight_test")
+    counts = None if counts is None else counts[: len(in_classes)]
+    of_classes, class_arrays = conditions.of_report(classified, in_classes, dataset, counts)
     entries |= of_classes
     entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {
         "seconds": time.monotonic() - began,
         "num_zero_weight_bound_samples": bound.num_zero_weight,
         "gradients_of_pilots_search_and_gap": chosen.num_gradients,
-        **_describe_chains(likelihood, chosen.settings),
+        **describe_chains(likelihood, chosen.settings),
     }
 
     # What evaluation.npz holds beside the images.
@@ -342,9 +342,7 @@ def _of_moves(step_sizes: np.ndarray) -> np.ndarray:
     return np.exp(np.log(step_sizes).mean(axis=1))
 
 
-def _describe_chains(
-    likelihood: evaluate.Likelihood, settings: evaluate.Settings
-) -> dict[str, Any]:
+def describe_chains(likelihood: evaluate.Likelihood, settings: evaluate.Settings) -> dict[str, Any]:
     """Says how the chains of the NLL went, and what they took."""
     rates = likelihood.acceptance
     # A Gibbs sweep takes no gradient.

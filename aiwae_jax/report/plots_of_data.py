@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from aiwae_jax.report.style import BLUE, COLOURS, INK, ORANGE, figure, styled
+from aiwae_jax.report.style import BLUE, COLOURS, INK, ORANGE, figure, save, styled
 
-_DPI = 160
 _MOST_NAMES = 12  # classes that a legend can name
 
 
@@ -25,18 +24,16 @@ def histogram(
 
     Args:
       path: where the PNG goes.
-      values: label -> `[N]`; the first is filled, others are outlines.
+      values: label -> `[N]`, finite; the first is filled, others are outlines.
       title: above the figure.
-      means: label -> that of the finite ones.
+      means: label -> what to call their mean.
       unit: of the axis.
     """
-    known = {label: each[np.isfinite(each)] for label, each in values.items()}
-    known = {label: each for label, each in known.items() if len(each)}
     drawn = figure(5.6, 4.0)
     axes = drawn.subplots()
-    joined = np.concatenate(list(known.values()))
+    joined = np.concatenate(list(values.values()))
     edges = np.histogram_bin_edges(joined, bins=min(40, max(5, round(len(joined) ** 0.5))))
-    for i, ((label, each), colour) in enumerate(zip(known.items(), (BLUE, ORANGE), strict=False)):
+    for i, ((label, each), colour) in enumerate(zip(values.items(), (BLUE, ORANGE), strict=False)):
         style = {"color": colour, "label": f"{label}, mean {means[label]:.2f}"}
         kind = {"histtype": "stepfilled", "alpha": 0.55} if not i else {"histtype": "step"}
         axes.hist(each, bins=edges, linewidth=1.4, **kind, **style)
@@ -45,7 +42,7 @@ def histogram(
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y")
     axes.legend()
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)
 
 
 @styled
@@ -91,7 +88,7 @@ def scatter(
     axes.axhline(0.0, color=INK, linewidth=0.6, alpha=0.5)
     axes.axvline(0.0, color=INK, linewidth=0.6, alpha=0.5)
     axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1], title=title)
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)
 
 
 @styled
@@ -118,4 +115,4 @@ def confusion(
         style = {"ha": "center", "va": "center", "color": "white" if is_dark else "black"}
         axes.text(column, row, f"{counts[row, column]}", fontsize=8, **style)
     axes.set(xlabel="taken for", ylabel="class", title=title)
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)

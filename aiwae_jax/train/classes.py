@@ -108,11 +108,11 @@ class Classified(NamedTuple):
         """Share of the rows whose most probable class is that of `codes` `[N]`, with its error.
 
         Args:
-          codes: the classes.
-          weights: `[N]` of the rows, or None where all count alike.
+          codes: `[N]`.
+          weights: `[N]` of the rows, or None.
         """
-        is_right = (self.codes == np.asarray(codes)).astype(float)
-        return evaluate.mean_and_standard_error(is_right, weights)
+        is_right = self.codes == np.asarray(codes)
+        return evaluate.mean_and_standard_error(is_right.astype(float), weights)
 
     def confusion(self, codes: np.ndarray) -> np.ndarray:
         """`[K, K]` how many rows of each class of `codes` `[N]` (rows) are taken for which."""

@@ -1,4 +1,7 @@
-"""Prints the ratios: `python -m experiments.benchmark`; `--quick` shows that every part runs."""
+"""Prints the ratios: `python -m experiments.benchmark`; `--quick` shows that every part runs.
+
+`--peers` measures evaluation and training beside other programs instead, see `peers/`.
+"""
 
 import concurrent.futures
 import functools
@@ -23,6 +26,7 @@ from aiwae_jax.cli import flags as cli
 from aiwae_jax.runs import files
 from experiments import report
 from experiments.benchmark import blackjax_side, limit, ours, problem, shares, timing, torch_side
+from experiments.benchmark.peers import command as peers
 
 CELLS = (problem.Size(1, 5), problem.Size(5, 8), problem.Size(50, 11))
 QUICK_CELLS = (problem.Size(1, 3),)
@@ -72,6 +76,28 @@ def _define(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("json", None, "File to write all numbers to.", flag_values=fv)
     absl_flags.DEFINE_bool(
         "first_step", True, "Times the start of new processes too.", flag_values=fv
+    )
+    absl_flags.DEFINE_bool(
+        "peers",
+        False,
+        "Evaluates one decoder beside a BDMC script, TFP and BlackJAX, trains beside NumPyro.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_string(
+        "out",
+        None,
+        "With --peers: folder for peers.png, .md, .csv and .json. Default results/benchmark, whose "
+        "numbers docs/speed.md shows; with --quick runs/peers.",
+        flag_values=fv,
+    )
+    absl_flags.DEFINE_string(
+        "run", None, "With --peers: folder of a run with the decoder.", flag_values=fv
+    )
+    absl_flags.DEFINE_string(
+        "data_dir",
+        os.environ.get("AIWAE_DATA_DIR"),
+        "With --peers: folder with MNIST's files, else digits. Default $AIWAE_DATA_DIR.",
+        flag_values=fv,
     )
     absl_flags.DEFINE_bool("help", False, "Shows this help.", flag_values=fv, short_name="h")
 
@@ -188,6 +214,15 @@ def main(argv: Sequence[str]) -> None:
     cli.parse(fv, argv, "Times the sampler: python -m experiments.benchmark")
     if fv.json:
         files.prepare(pathlib.Path(fv.json).expanduser(), "--json")
+    if fv.peers:
+        default = "runs/peers" if fv.quick else "results/benchmark"
+        folder = pathlib.Path(fv.out or default).expanduser()
+        files.make_folder(folder, "--out")
+        said = " ".join(["python -m experiments.benchmark", *argv[1:]])
+        options = {"is_quick": fv.quick, "run_folder": fv.run, "data_dir": fv.data_dir}
+        cell = QUICK_CELLS[0] if fv.quick else AGAINST
+        peers.run(said, folder, cell=cell, others=OTHERS, **options)
+        return
     cells = QUICK_CELLS if fv.quick else CELLS
     against = cells[0] if fv.quick else AGAINST
     num_repeats = 2 if fv.quick else fv.repeats

@@ -66,13 +66,27 @@ def read(path: pathlib.Path) -> dict[str, Content]:
 
 
 def is_one(path: pathlib.Path) -> bool:
-    """Whether a file is named as IDX files are."""
+    """Whether a file is named as IDX files are, or begins as they do."""
+    if _is_named_so(path):
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start[:2] == b"\x1f\x8b":
+            with gzip.open(path) as file:
+                start = file.read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return len(start) == 4 and start[:2] == b"\0\0" and start[2] in _DTYPES and start[3] > 0
+
+
+def _is_named_so(path: pathlib.Path) -> bool:
     return "idx" in path.name and "ubyte" in path.name
 
 
 def is_folder_of(folder: pathlib.Path) -> bool:
-    """Whether a folder holds IDX files."""
-    return any(map(is_one, folder.iterdir()))
+    """Whether a folder holds IDX files, by their names alone: it may be one of many images."""
+    return any(map(_is_named_so, folder.iterdir()))
 
 
 def read_folder(folder: pathlib.Path) -> dict[str, Content]:
@@ -115,7 +129,7 @@ def _one(folder: pathlib.Path, words: list[str]) -> pathlib.Path | None:
     files = {
         path.name.removesuffix(".gz"): path
         for path in sorted(folder.iterdir(), reverse=True)  # what is unpacked comes last
-        if is_one(path) and any(word in path.name for word in words)
+        if any(word in path.name for word in words) and is_one(path)
     }
     if len(files) > 1:
         raise DataError(

@@ -1,0 +1,1 @@
+"""The same decoder, images and chains for this library and for what people use: `--peers`."""
