@@ -216,6 +216,6 @@ def captions() -> dict[str, str]:
         "z is the same draw from the prior.",
         "condition_traversals.png": "The same along the latent of the most activity, from -2.5 to "
         "2.5 standard deviations of the prior, the other latents at 0.",
-        "confusion.png": "Test data of each class (rows) by the class that Bayes' rule finds for "
-        "them (columns), by annealed estimates of log p(x|c).",
+        "confusion.png": "Test data of each class, one below the other, by the class that Bayes' "
+        "rule takes them for, by annealed estimates of log p(x|c).",
     }
