@@ -415,7 +415,7 @@ def test_what_cannot_be_trained_on_is_one_line_that_names_the_file(case, tmp_pat
 def test_what_is_not_there_or_not_of_that_kind_is_said(tmp_path):
     with pytest.raises(data.DataError, match="There is no file"):
         data.from_file(tmp_path / "a.csv")
-    with pytest.raises(data.DataError, match="holds neither images nor IDX files"):
+    with pytest.raises(data.DataError, match=r"holds neither images nor IDX or \.npy files"):
         data.from_file(tmp_path)
     np.save(tmp_path / "a.npy", REAL)
     with pytest.raises(data.DataError, match=r"`label`='b': .* is of a kind without labels"):

@@ -136,15 +136,15 @@ def test_a_program_that_imports_the_experiments_keeps_its_signals():
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_signals_save_and_exit_with_their_code(number, tmp_path, monkeypatch, capsys):
-    real, before, steps = metrics.MetricsWriter.write, signal.getsignal(number), []
+    real, before, steps = metrics.JsonLines.on_epoch, signal.getsignal(number), []
 
-    def write(self, step, record):
-        real(self, step, record)
+    def write(self, moment):
+        real(self, moment)
         if not steps:  # a second signal acts at once
             signal.raise_signal(number)
-        steps.append(step)
+        steps.append(moment.step)
 
-    monkeypatch.setattr(metrics.MetricsWriter, "write", write)
+    monkeypatch.setattr(metrics.JsonLines, "on_epoch", write)
     arguments = [*TINY, *METHODS["vae"], "--stages=2", "--eval=none", f"--workdir={tmp_path}"]
     assert main(*arguments) == 128 + number
     saved = final_state(tmp_path)[0].num_steps

@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pytest
 
+from aiwae_jax import train
 from aiwae_jax.runs import metrics
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
@@ -30,27 +31,44 @@ def points_of(folder):
     return points
 
 
-def write(writer, *steps, scale=1.0):
+def moment(folder, step, **metrics):
+    return train.Moment(step, 10, 1.0, metrics, folder)
+
+
+def writers(folder, step=0):
+    found = metrics.JsonLines(folder), metrics.TensorBoard(folder)
+    for writer in found:
+        writer.on_start(moment(folder, step))
+    return found
+
+
+def write(writers, folder, *steps, scale=1.0):
     for step in steps:
         constant = {"theta/betas": [0.5, 1.0]}  # no curve
         moving = {"loss": scale * step, "rates": [0.5, np.nan, step], "lost": np.nan}
-        writer.write(step, moving | constant)
+        for writer in writers:
+            writer.on_epoch(moment(folder, step, **moving, **constant))
+
+
+def close(writers):
+    for writer in writers:
+        writer.close()
 
 
 def test_an_epoch_is_in_the_file_when_it_was_written_whatever_comes_then(tmp_path):
-    writer = metrics.MetricsWriter(tmp_path)
+    both = writers(tmp_path)
     for last in (1, 2, 3):
-        write(writer, last)
+        write(both, tmp_path, last)
         assert points_of(tmp_path)["loss"] == [(step, float(step)) for step in range(1, last + 1)]
-    writer.close()
+    close(both)
 
 
 def test_after_a_restart_there_is_one_file_with_each_point_once(tmp_path):
-    killed = metrics.MetricsWriter(tmp_path)  # never closed
-    write(killed, 1, 2, 3)
+    killed = writers(tmp_path)  # never closed
+    write(killed, tmp_path, 1, 2, 3)
     (tmp_path / "tensorboard" / "events.out.tfevents.1.of-an-earlier-version").write_bytes(b"x")
-    writer = metrics.MetricsWriter(tmp_path, resume_step=2)
-    write(writer, 3, 4, scale=10.0)
+    both = writers(tmp_path, 2)
+    write(both, tmp_path, 3, 4, scale=10.0)
     points = points_of(tmp_path)
     assert points["loss"] == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)]
     assert points["rates/3"] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
@@ -59,8 +77,8 @@ def test_after_a_restart_there_is_one_file_with_each_point_once(tmp_path):
     assert first.file_version == "brain.Event:2"
     # What tells a TensorBoard that is looking on to forget all that it has read.
     assert (second.session_log.status, second.step) == (event_pb2.SessionLog.START, 0)
-    writer.close()
-    killed.close()
+    close(both)
+    close(killed)
 
 
 def test_lines_that_are_no_records_are_left_out_and_said(tmp_path):

@@ -9,7 +9,7 @@ from aiwae_jax import likelihoods, train
 from aiwae_jax.cli import build
 from aiwae_jax.cli.flags import UsageError, refusals, require
 from aiwae_jax.cli.settings import FLAGS, Fitting
-from aiwae_jax.data import Dataset, condition_of, conditions
+from aiwae_jax.data import Dataset, condition_of, conditions, on_disk
 from aiwae_jax.types import Model
 
 _OF_KIND = {
@@ -96,16 +96,37 @@ def _choose(fitting: Fitting, dataset: Dataset) -> Chosen:
     with refusals(FLAGS):
         likelihood = likelihoods.from_text(
             text,
-            np.asarray(train.training_part(dataset, fitting.validation_share).train),
+            _rows_of(text, train.training_part(dataset, fitting.validation_share)),
             names=dataset.columns,
             num_classes={name: len(codes) for name, codes in (dataset.categories or {}).items()},
             with_standardizing=fitting.standardize is not False,
             with_missing=with_missing,
         )
         for part in ("train", "test"):
-            rows = np.asarray(getattr(dataset, part))
-            likelihood.check(rows, name=part, columns=dataset.columns)
+            for _, rows in on_disk.chunks_of(getattr(dataset, part)):
+                likelihood.check(rows, name=part, columns=dataset.columns)
     return Chosen(dataset, likelihood, text, text + why)
+
+
+def _rows_of(text: str, dataset: Dataset) -> np.ndarray:
+    """The training rows that a likelihood is made for; of those on disk what stands for them.
+
+    Raises:
+      UsageError: for a likelihood that must see all of them.
+    """
+    rows = dataset.train
+    if not isinstance(rows, on_disk.Rows):
+        return np.asarray(rows)
+    names = {part.name for part in _parts(text)}
+    require(
+        not (names & {"categorical"} or _has_library(text)),
+        f"--likelihood={text} looks at all rows at once, and these are left on disk; give "
+        "--in_memory, or another likelihood.",
+    )
+    if not names & set(likelihoods.REAL):
+        return rows[:1]
+    mean, spread = rows.moments  # of two rows, these are the same
+    return np.stack([mean - spread, mean + spread])
 
 
 def build_model(fitting: Fitting, chosen: Chosen) -> Model:
@@ -166,6 +187,11 @@ def with_library(dataset: Dataset) -> Dataset:
     """
     if dataset.condition:
         return conditions.joined(with_library(dataset.modelled), dataset)
+    if isinstance(dataset.train, on_disk.Rows):
+        raise UsageError(
+            "--likelihood: a library size is a column more, and these rows are left on disk; give "
+            "--in_memory."
+        )
     if all(_has_totals(rows) for rows in (dataset.train, dataset.test)):
         return dataset
     try:

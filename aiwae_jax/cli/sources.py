@@ -61,6 +61,12 @@ class Reading:
         "is then of what was observed.",
     )
 
+    in_memory: bool | None = option(
+        None,
+        help="Of .npy files or a folder of them: whether all rows are loaded (--in_memory), or "
+        "left on disk and read where they are needed (--in_memory=False). Where it is not given, "
+        "they are left if they are larger than a quarter of the memory.",
+    )
     weights: str | None = option(
         None,
         help="Of a table: the column that says what each row counts for, in training and in means, "

@@ -13,11 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import row_weights, support
-from aiwae_jax.data import kinds
-
-
-class DataError(ValueError):
-    """Data that is missing, corrupt or not what its name says; the message is one clear line."""
+from aiwae_jax.data import kinds, on_disk
+from aiwae_jax.data.errors import DataError
 
 
 class Dataset(NamedTuple):
@@ -26,7 +23,7 @@ class Dataset(NamedTuple):
     Attributes:
       name: a word for it, for folders; of the named sets one of `NAMES`.
       title: what to call it beside a number; a stand-in is named here.
-      train: `[N, X]`, uint8 levels or float32 row by row.
+      train: `[N, X]`, uint8 levels or float32 row by row; an array, or `on_disk.Rows`.
       test: `[M, X]` likewise.
       train_labels: `[N]` numbers, or codes of `label_names`; or None.
       test_labels: `[M]` likewise.
@@ -99,6 +96,8 @@ class Dataset(NamedTuple):
 
     def mean_image(self) -> np.ndarray:
         """Mean training row `[X]`, of what is there; in [0, 1], of bits and grey levels."""
+        if isinstance(self.train, on_disk.Rows):
+            return (self.train.moments[0] / (self.max_level or 1.0)).astype(np.float32)
         rows = np.asarray(self.train)
         if self.train_weights is not None:
             is_there = ~np.isnan(rows)
@@ -116,7 +115,11 @@ class Dataset(NamedTuple):
         """What the numbers of all rows are, column by column, of those that are modelled."""
         if self.condition:
             return self.modelled.values
-        return kinds.look(self.train).join(kinds.look(self.test))
+        train, test = (
+            rows.values if isinstance(rows, on_disk.Rows) else kinds.look(rows)
+            for rows in (self.train, self.test)
+        )
+        return train.join(test)
 
     @property
     def kind(self) -> str:
@@ -180,7 +183,8 @@ class Dataset(NamedTuple):
         """Describes the data for the files of a run; the checksum is of the arrays themselves."""
         digest = hashlib.sha256()
         for rows in (self.train, self.test):
-            digest.update(np.ascontiguousarray(rows).tobytes())
+            for _, chunk in on_disk.chunks_of(rows):
+                digest.update(np.ascontiguousarray(chunk).tobytes())
         found = {
             "name": self.name,
             "kind": self.kind,

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import row_weights, support
-from aiwae_jax.data import conditions, finite, rounding
+from aiwae_jax.data import conditions, finite, on_disk, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
 
 _NUM_COLOURS = 3
@@ -186,14 +186,15 @@ def check(dataset: Dataset) -> None:
             f"`test` must have as many columns as `train`, got {dataset.test.shape[1]} beside "
             f"{size}."
         )
-    rows = np.asarray(dataset.train)
+    rows = dataset.train
+    if isinstance(rows, on_disk.Rows):
+        lowest, highest = rows.min(), rows.max()
+    else:
+        rows = np.asarray(rows)
+        lowest, highest = np.nanmin(rows), np.nanmax(rows)
     if dataset.missing:
-        try:
-            support.check_known_columns(rows, name="train", columns=_names(dataset.columns, rows))
-        except ValueError as error:
-            raise DataError(str(error)) from None
-    highest = np.nanmax(rows)
-    if highest == np.nanmin(rows):
+        _check_known(rows, dataset.columns)
+    if highest == lowest:
         raise DataError(f"`train` must not be blank, but each of its values is {highest:g}.")
     if (
         max_level is not None and highest <= 1 < max_level
@@ -219,6 +220,16 @@ def check(dataset: Dataset) -> None:
                 f"`{name}_weights` must be positive: `data.with_weights` leaves out the rows of "
                 "weight 0."
             )
+
+
+def _check_known(rows: np.ndarray | on_disk.Rows, columns: Sequence[str] | None) -> None:
+    """Refuses a column of which nothing is known."""
+    if isinstance(rows, on_disk.Rows):  # a row of what there is says as much
+        rows = rows.values.low[None]
+    try:
+        support.check_known_columns(rows, name="train", columns=_names(columns, rows))
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _check_codes(labels: np.ndarray, name: str, num_names: int) -> None:
@@ -274,13 +285,18 @@ def _names(columns: Sequence[str] | None, rows: np.ndarray) -> Sequence[str] | N
 
 def _check_rows(dataset: Dataset, name: str) -> None:
     rows, max_level = getattr(dataset, name), dataset.max_level
-    if not isinstance(rows, np.ndarray | jax.Array):
+    if not isinstance(rows, np.ndarray | jax.Array | on_disk.Rows):
         raise DataError(f"`{name}` must be an array of rows; got {type(rows).__name__}.")
     if rows.ndim != 2 or 0 in rows.shape:
         raise DataError(
             f"`{name}` must have shape [rows, columns], with at least one of each; got "
             f"{list(rows.shape)}."
         )
+    if isinstance(rows, on_disk.Rows):  # whose numbers were looked at when they were opened
+        if max_level is None:
+            return
+        low, high, is_whole = rows.min(), rows.max(), rows.values.is_whole.all()
+        rows = np.array([low, high, high if is_whole else 0.5 * (low + high)])
     if max_level is None:
         array = np.asarray(rows)
         if array.dtype.kind not in "biuf":

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.data import columns, finite, readers, rounding
+from aiwae_jax.data import columns, finite, on_disk, readers, rounding
 from aiwae_jax.data.dataset import DataError, Dataset
-from aiwae_jax.data.doors import from_arrays, image_shape_of
+from aiwae_jax.data.doors import check, from_arrays, image_shape_of
 from aiwae_jax.data.readers import labels, tables
 from aiwae_jax.data.readers.content import Content
 
 TEST_SHARE = 0.2  # where nothing is said
+_SPLIT_WORDS = "a share of {:g} of the rows is for testing, the same ones for every seed"
 _SPLIT_SEED = 0  # the split is the data's, the same for every seed of training
 _NAMED = {"label": "labels", "layer": "layers"}
 _MOST_CATEGORIES = 256
@@ -64,13 +65,14 @@ def from_file(
     condition: str | Sequence[str] | None = None,
     only: Sequence[str] | None = None,
     drop: Sequence[str] | None = None,
+    in_memory: bool | None = None,
 ) -> Dataset:
     """Makes a data set of a file or a folder, and looks at it.
 
     Args:
       path: .npz (`train` and `test`, or one array), .npy, .csv, .tsv, .amat, .parquet, .h5ad, an
-        IDX file, a folder of IDX files, or a folder of images of one size (in `train` and `test`,
-        or to be split).
+        IDX file, a folder of .npy files, whose rows follow one another, or of IDX files, or a
+        folder of images of one size (in `train` and `test`, or to be split).
       test_share: of the rows of a file that is not split, by default 0.2. Which rows these are is
         the same at every call, whatever the seed of training.
       max_level: as in `from_arrays`.
@@ -85,6 +87,8 @@ def from_file(
       only: of a table, names of the columns that are data, beside `label` and
         `weights`; by default all.
       drop: of a table, names of columns that are no data: numbers of rows, names, dates.
+      in_memory: False leaves the rows of .npy files on disk, to be read where they are needed; by
+        default so where they are larger than a quarter of the memory.
 
     Returns:
       The data set; where it was split here it has `train_index` and `test_index`.
@@ -98,6 +102,13 @@ def from_file(
     finite.check_missing(missing)
     if test_share is not None:
         _check_share(test_share)
+    asked = {"test_share": test_share, "label": label, "layer": layer, "missing": missing}
+    asked |= {"in_memory": in_memory, "weights": weights}
+    asked["condition"] = condition if isinstance(condition, str | None) else ",".join(condition)
+    asked |= {n: each and list(each) for n, each in (("only", only), ("drop", drop))}
+    origin = {"file": str(path)} | {n: value for n, value in asked.items() if value is not None}
+    if on_disk.are_left(path, in_memory):
+        return _left_on_disk(path, origin, max_level, name)
     parts = read(path, label=label, layer=layer)
     if weights is not None:
         parts = {part: _with_weights(path, content, weights) for part, content in parts.items()}
@@ -110,7 +121,7 @@ def from_file(
     if "all" in parts:
         test_share = TEST_SHARE if test_share is None else test_share
         parts, index = _split(path, parts["all"], test_share)
-        how = f"a share of {test_share:g} of the rows is for testing, the same ones for every seed"
+        how = _SPLIT_WORDS.format(test_share)
     elif test_share is not None:
         raise DataError(f"{path} has test data of its own; leave `test_share` out.")
     try:
@@ -133,14 +144,47 @@ def from_file(
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    asked = {"test_share": test_share, "label": label, "layer": layer, "missing": missing}
-    asked |= {"weights": weights}
-    asked["condition"] = ",".join(dataset.condition) or None
-    asked |= {n: each and list(each) for n, each in (("only", only), ("drop", drop))}
-    origin = {"file": str(path)} | {n: value for n, value in asked.items() if value is not None}
+    if index:
+        origin["test_share"] = test_share
+    origin |= {"condition": ",".join(dataset.condition)} if dataset.condition else {}
     kept = {n: getattr(dataset, n) for n in index}  # without the rows of weight 0
     index = {n: rows if kept[n] is None else rows[kept[n]] for n, rows in index.items()}
     return dataset._replace(origin=origin, **index)
+
+
+def _left_on_disk(
+    path: pathlib.Path, origin: dict[str, Any], max_level: float | None, name: str | None
+) -> Dataset:
+    """The same of rows that stay where they are."""
+    for option in ("label", "layer", "weights", "condition", "only", "drop"):
+        if option in origin:
+            raise DataError(
+                f"`{option}`={origin[option]!r}: {path} is of a kind without; leave it out."
+            )
+    rows, shape = on_disk.open_rows(path, origin.get("missing"))
+    if len(rows) < 2:
+        raise DataError(f"{path} has one row; training and testing need one each.")
+    share = origin.get("test_share", TEST_SHARE)
+    train, test = split_rows(len(rows), share)
+    dataset = Dataset(
+        name=name or _name(path),
+        title=name or _name(path),
+        train=rows.take(train),
+        test=rows.take(test),
+        max_level=None if max_level is None else float(max_level),
+        image_shape=image_shape_of(np.broadcast_to(np.uint8(0), shape)),
+        source=f"{path}; {_SPLIT_WORDS.format(share)}; {rows.nbytes / 1e9:.3g} GB of rows are left "
+        "on disk, and read where they are needed",
+        origin=origin | {"test_share": share},
+        train_index=train,
+        test_index=test,
+        missing=origin.get("missing"),
+    )
+    try:
+        check(dataset)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return dataset
 
 
 def absolute(path: str | os.PathLike) -> pathlib.Path:

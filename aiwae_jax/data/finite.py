@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from aiwae_jax import support
-from aiwae_jax.data.dataset import DataError
+from aiwae_jax.data.errors import DataError
 
 # Why values are missing. At random: for no reason that lies in what they would have held.
 MISSING = ("at_random",)

@@ -5,7 +5,7 @@ counts; fractions in [0, 1] are shades where columns have no names, and real num
 have. What was decided is said in words, so that it can be contradicted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,15 +55,23 @@ class Values(NamedTuple):
 def look(rows: np.ndarray) -> Values:
     """Looks at rows `[N, X]`, a few thousand at a time."""
     rows = np.asarray(rows)
-    num_columns = rows.shape[1]
-    found = Values(
-        np.full(num_columns, np.nan),
-        np.full(num_columns, np.nan),
-        np.ones(num_columns, bool),
-        np.zeros(num_columns, int),
-    )
-    for first in range(0, len(rows), _CHUNK):
-        chunk = rows[first : first + _CHUNK]
+    return look_at(rows[first : first + _CHUNK] for first in range(0, max(len(rows), 1), _CHUNK))
+
+
+def look_at(chunks: Iterable[np.ndarray]) -> Values:
+    """Looks at rows that come some at a time, `[n, X]` each."""
+    found = None
+    for chunk in chunks:
+        if found is None:
+            num_columns = chunk.shape[1]
+            found = Values(
+                np.full(num_columns, np.nan),
+                np.full(num_columns, np.nan),
+                np.ones(num_columns, bool),
+                np.zeros(num_columns, int),
+            )
+        if not len(chunk):
+            continue
         is_missing = np.isnan(chunk) if chunk.dtype.kind == "f" else np.zeros(chunk.shape, bool)
         is_whole = (np.rint(chunk) == chunk) | is_missing if chunk.dtype.kind == "f" else True
         found = found.join(

@@ -9,7 +9,10 @@ from aiwae_jax.data.dataset import DataError, Dataset
 from aiwae_jax.data.files import from_file
 from aiwae_jax.data.named import NAMES, load
 
-_OF_FILES = ("test_share", "label", "layer", "missing", "weights", "condition", "only", "drop")
+_OF_FILES = (
+    *("test_share", "label", "layer", "missing", "weights", "condition", "only", "drop"),
+    "in_memory",
+)
 
 
 def reload(

@@ -17,11 +17,15 @@ def narrow(rows: np.ndarray, where: str, columns: Sequence[str] | None = None) -
     """Whole numbers up to 255 in a byte each, all else in float32."""
     if rows.dtype == np.uint8:
         return rows
-    values = kinds.look(rows)
-    is_byte = values.is_whole.all() and values.low.min() >= 0 and values.high.max() <= _MOST_LEVELS
-    if is_byte and not values.num_missing.any():
+    if are_bytes(kinds.look(rows)):
         return rows.astype(np.uint8)
     return to_float32(rows, where, columns)
+
+
+def are_bytes(values: kinds.Values) -> bool:
+    """Whether all are whole numbers up to 255, and none is missing."""
+    is_byte = values.is_whole.all() and values.low.min() >= 0 and values.high.max() <= _MOST_LEVELS
+    return bool(is_byte and not values.num_missing.any())
 
 
 def to_float32(rows: np.ndarray, where: str, columns: Sequence[str] | None = None) -> np.ndarray:

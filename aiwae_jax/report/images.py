@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import data
+from aiwae_jax.data import on_disk
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.train.validation import split
 
+_MOST_SEEN = 10_000  # rows of a test set on disk that are read beside those that are measured
 _KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 _STARTS_TAG = 0x737461
 _CLASSES_TAG = 0x636C61
@@ -53,7 +55,8 @@ class Images(NamedTuple):
       train: `[N, X]`.
       test_index: `[N]`, their rows in the test set.
       train_index: `[N]`, in the training set.
-      all_test: the whole test set, for the active units.
+      all_test: the whole test set, for the active units; of one that was left on disk, and is
+        larger, 10,000 of its rows, the first of which are `test`.
     """
 
     test: np.ndarray
@@ -115,8 +118,13 @@ def choose_images(
     num = min(evaluation.num_examples or len(dataset.test), len(dataset.test), len(trained))
     keys = keys_of(evaluation)
     draw = dataset.batch_fn
-    all_test = np.asarray(draw(keys.test_pixels, jnp.asarray(dataset.test)))
-    test_index = _choose(keys.test_order, len(dataset.test), num)
+    test_index = places = _choose(keys.test_order, len(dataset.test), num)
+    seen = slice(None)
+    if isinstance(dataset.test, on_disk.Rows) and (most := max(num, _MOST_SEEN)) < len(
+        dataset.test
+    ):
+        seen, places = _choose(keys.test_order, len(dataset.test), most), np.arange(num)
+    all_test = np.asarray(draw(keys.test_pixels, jnp.asarray(dataset.test[seen])))
     train_index = trained[_choose(keys.train_order, len(trained), num)]
     train = np.asarray(draw(keys.train_pixels, jnp.asarray(dataset.train[train_index])))
-    return Images(all_test[test_index], train, test_index, train_index, all_test)
+    return Images(all_test[places], train, test_index, train_index, all_test)

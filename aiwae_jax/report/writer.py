@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,7 @@ from aiwae_jax.report.levels import bits_per_dim
 from aiwae_jax.report.measurable import Measurable as Measurable
 from aiwae_jax.report.measurable import check_start
 from aiwae_jax.runs import extras, files, folder, repeats, store
+from aiwae_jax.runs.callbacks import Callback, Moment, check, numbers_of
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.runs.repeats import Repeat
 from aiwae_jax.train import validation
@@ -218,6 +219,7 @@ def write(
     settings: evaluate.Settings | None = None,
     *,
     with_parquet: bool = False,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Measures a run, and writes what came out beside it.
@@ -233,6 +235,7 @@ def write(
       dataset: what it was trained on.
       settings: of the chains.
       with_parquet: writes per_datum.parquet, too.
+      callbacks: whose `on_report` is told the numbers of report.json, also of one that was there.
       **options: fields of `Evaluation` by name: `num_examples`, `num_simulated`,
         `num_bound_samples`, `target_gap`, `start`, `seed`.
 
@@ -246,6 +249,7 @@ def write(
       ImportError: if the packages of the extra `run` are missing.
     """
     extras.require("`report.write`")
+    callbacks = check(callbacks)
     if with_parquet:
         extras.require("`with_parquet`", ("pyarrow",), extra="tables")
     stored = run.config
@@ -298,4 +302,12 @@ def write(
             print(text.table(content, text.describe(content)), headline.line(content), sep="\n")
             print(f"report and pictures: {run.folder}")
         processes.wait_for_all()
+    if processes.is_primary():
+        moment = Moment(
+            *(run.num_steps, run.num_steps, run.epochs, numbers_of(content)),
+            *(repeat.folder, repeat.number),
+            run_fn=lambda: run,
+        )
+        for callback in callbacks:
+            callback.on_report(moment)
     return content

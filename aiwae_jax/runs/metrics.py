@@ -1,4 +1,7 @@
-"""Metrics of a run: lines of metrics.jsonl and, where tensorboardX is there, a TensorBoard file."""
+"""Metrics of a run: lines of metrics.jsonl and, where tensorboardX is there, a TensorBoard file.
+
+Both are written by callbacks, which every run has.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from aiwae_jax.runs.callbacks import Callback, Moment
 from aiwae_jax.types import ChainInfo, Info
 
 _EVENT_FILES = "events.out.tfevents.*"
@@ -48,19 +52,70 @@ def _plain(value: Any) -> Any:
     return value.item() if np.isfinite(value) else None
 
 
-class _Events:
+def _record(moment: Moment) -> dict[str, Any]:
+    """Scalars and short vectors of a moment, as a line of the file has them."""
+    values = {name: _plain(value) for name, value in moment.metrics.items()}
+    return {"step": moment.step} | values
+
+
+class JsonLines(Callback):
+    """metrics.jsonl: a line for each epoch; what came after the step of a start is dropped."""
+
+    def __init__(self, folder: str | os.PathLike):
+        """Writes nothing before a start.
+
+        Args:
+          folder: of the run.
+        """
+        self._folder, self._file = pathlib.Path(folder), None
+
+    def on_start(self, moment: Moment) -> None:
+        """Keeps what is of the steps that are done."""
+        path = self._folder / "metrics.jsonl"
+        kept = [record for record in read(self._folder) if record["step"] <= moment.step]
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        if not path.exists() or path.read_bytes() != text.encode():
+            temporary = path.with_suffix(".jsonl.part")
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def on_epoch(self, moment: Moment) -> None:
+        """Writes a line."""
+        self._file.write(json.dumps(_record(moment)) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class TensorBoard(Callback):
     """One TensorBoard file of what is in metrics.jsonl, made anew of it at each start.
 
-    A second file beside the first would show points twice. A record is on the disk when `write`
-    returns; tensorboardX's own `SummaryWriter` hands it to a thread, and a kill costs it.
+    A second file beside the first would show points twice. A record is on the disk when `on_epoch`
+    returns; tensorboardX's own `SummaryWriter` hands it to a thread, and a kill costs it. Without
+    tensorboardX it writes nothing.
     """
 
-    def __init__(self, folder: pathlib.Path, records: list[dict[str, Any]]):
-        from tensorboardX import event_file_writer, summary
-        from tensorboardX.proto import event_pb2, summary_pb2
+    def __init__(self, folder: str | os.PathLike):
+        """Writes nothing before a start.
 
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        self._scalar = summary.scalar
+        Args:
+          folder: of the run, whose metrics.jsonl a `JsonLines` before this one writes.
+        """
+        self._folder, self._writer = pathlib.Path(folder), None
+
+    def on_start(self, moment: Moment) -> None:
+        """Writes what metrics.jsonl has."""
+        try:
+            from tensorboardX import event_file_writer
+        except ImportError:
+            return
+        from tensorboardX.proto import event_pb2
+
+        folder = self._folder / "tensorboard"
         folder.mkdir(exist_ok=True)
         for path in folder.glob(_EVENT_FILES):
             path.unlink()
@@ -68,12 +123,15 @@ class _Events:
         # A TensorBoard that is looking on forgets what it has read.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._writer.write_event(event_pb2.Event(wall_time=time.time(), step=0, session_log=start))
-        for record in records:
+        for record in read(self._folder):
             self._add(record)
         self._writer.flush()
 
     def _add(self, record: dict[str, Any]) -> None:
-        summary = self._summary()
+        from tensorboardX import summary
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        found = summary_pb2.Summary()
         for name, value in record.items():
             if name == "step" or "/betas" in name:  # the latter never change
                 continue
@@ -81,49 +139,20 @@ class _Events:
             for i, element in enumerate(value if is_vector else [value]):
                 if element is not None:
                     tag = f"{name}/{i + 1}" if is_vector else name
-                    summary.value.extend(self._scalar(tag, element).value)
-        event = self._event(wall_time=time.time(), step=record["step"], summary=summary)
+                    found.value.extend(summary.scalar(tag, element).value)
+        event = event_pb2.Event(wall_time=time.time(), step=record["step"], summary=found)
         self._writer.write_event(event)
 
-    def write(self, record: dict[str, Any]) -> None:
-        self._add(record)
-        self._writer.flush()
+    def on_epoch(self, moment: Moment) -> None:
+        """Adds points."""
+        if self._writer is not None:
+            self._add(_record(moment))
+            self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()
-
-
-class MetricsWriter:
-    """Appends records; reopened at an earlier step it first drops what came after it."""
-
-    def __init__(self, workdir: str | os.PathLike, *, resume_step: int = 0):
-        workdir = pathlib.Path(workdir)
-        self._path = workdir / "metrics.jsonl"
-        kept = [record for record in read(workdir) if record["step"] <= resume_step]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
-        if not self._path.exists() or self._path.read_bytes() != text.encode():
-            temporary = self._path.with_suffix(".jsonl.part")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self._path)
-        self._file = self._path.open("a", encoding="utf-8")
-        try:
-            self._events = _Events(workdir / "tensorboard", kept)
-        except ImportError:
-            self._events = None
-
-    def write(self, step: int, record: dict[str, Any]) -> None:
-        """Writes one record of scalars and short vectors."""
-        record = {"step": step} | {name: _plain(value) for name, value in record.items()}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        if self._events is not None:
-            self._events.write(record)
-
-    def close(self) -> None:
-        """Closes both files."""
-        self._file.close()
-        if self._events is not None:
-            self._events.close()
+        """Closes the file."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _is_number(value: Any) -> bool:
@@ -131,7 +160,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_record(content: Any) -> bool:
-    """Whether `MetricsWriter` writes such content."""
+    """Whether `JsonLines` writes such content."""
     return (
         isinstance(content, dict)
         and type(content.get("step")) is int

@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from aiwae_jax.parallel import processes
+from aiwae_jax.runs.callbacks import Callback, Moment
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -96,6 +99,55 @@ class Progress:
         """Ends the bar's line."""
         if self._bar is not None:
             self._bar.stop()
+
+
+_BOUND = ("log_likelihood_bound", "log p(x) ≥", 2)
+_FACTS = (
+    ("acceptance", "accept", 3),
+    ("step_sizes", "step", 3),
+)
+
+
+class OfTraining(Callback):
+    """The bar of a training: the facts of the first phase that has them, the newest validation.
+
+    What is climbed is told where nothing bounds log p(x): beside a bound nobody could say what it
+    is.
+    """
+
+    def __init__(self):
+        self._bar, self._bound = None, None
+
+    def on_start(self, moment: Moment) -> None:
+        """Begins the bar."""
+        self._bar = Progress("training", moment.total_steps, moment.step)
+
+    def on_report(self, moment: Moment) -> None:
+        """Remembers the validation."""
+        self._bound = np.mean(moment.metrics["validation/bound"])
+
+    def on_chunk(self, moment: Moment) -> None:
+        """Moves the bar."""
+        parts = [f"epoch {moment.epoch:.4g}"]
+        has_bound = any(name.endswith(f"/{_BOUND[0]}") for name in moment.metrics)
+        climbed = _BOUND if has_bound else ("objective", "objective", 2)
+        for name, label, digits in (climbed, *_FACTS):
+            found = [v for n, v in moment.metrics.items() if n.partition("/")[2] == name]
+            if found:
+                parts.append(f"{label} {np.mean(found[0]):.{digits}f}")
+        if self._bound is not None:
+            parts.append(f"validation ≥ {self._bound:.2f}")
+        self._bar.update(moment.step, "  ".join([*parts, f"{moment.rows_per_second:,.0f} img/s"]))
+
+    def say(self, step: int, words: str) -> None:
+        """Shows what is done in between, and takes its time."""
+        if self._bar is not None:
+            self._bar.update(step, words)
+
+    def close(self) -> None:
+        """Ends the bar's line."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class Stages:

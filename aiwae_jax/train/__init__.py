@@ -5,6 +5,8 @@
 a loop on the device. Both say once, by `warnings.warn`, when data, gradients or moves go wrong.
 """
 
+from aiwae_jax.runs.callbacks import Callback, Moment
+from aiwae_jax.train.blocks import Blocks
 from aiwae_jax.train.classes import Classified
 from aiwae_jax.train.fitting import fit
 from aiwae_jax.train.imputation import Imputed
@@ -38,11 +40,14 @@ from aiwae_jax.train.watch import TrainInfo, Trouble, Watch, troubles
 from aiwae_jax.train.weighting import Weighted, weighted
 
 __all__ = [
+    "Blocks",
+    "Callback",
     "Classified",
     "Imputed",
     "Kept",
     "Leg",
     "LoopState",
+    "Moment",
     "NonFiniteError",
     "Optimizers",
     "Run",

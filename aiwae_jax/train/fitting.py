@@ -12,6 +12,7 @@ from aiwae_jax import data
 from aiwae_jax.parallel import processes
 from aiwae_jax.runs import config, extras, files
 from aiwae_jax.runs import folder as run_folder
+from aiwae_jax.runs.callbacks import Callback, check
 from aiwae_jax.runs.interruption import Interruption
 from aiwae_jax.train import program as programs
 from aiwae_jax.train.legs import Leg
@@ -33,6 +34,7 @@ def fit(
     optimizers: Optimizers | None = None,
     checkpoint_minutes: float = 3.0,
     mesh: Mesh | None = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Run:
     """Trains a model to its end, in a folder where the same call continues.
@@ -54,6 +56,8 @@ def fit(
         settings: by default Adam with the paper's learning rates, stretched over `epochs`.
       checkpoint_minutes: between checkpoints, at most.
       mesh: of devices; by default the largest that divides the batch.
+      callbacks: who is told how the training goes, each a `train.Callback`. One that raises ends
+        the run, which is saved before; the same call continues after what it was told.
       **settings: other fields of `train.Settings`: `seed`, `optimizer`, `learning_rate`,
         `lr_schedule`, `warmup_share`, `clip_norm`, `ema`, `loss_reduction`, `validation_share`,
         `patience`, `kl_warmup_share`, ...
@@ -74,6 +78,7 @@ def fit(
     known = [field.name for field in dataclasses.fields(Settings)]
     if unknown := sorted(settings.keys() - set(known)):
         raise TypeError(f"`{unknown[0]}` is no argument of `fit`; settings are {', '.join(known)}.")
+    callbacks = check(callbacks)
     whole = Settings(epochs=epochs, batch_size=batch_size, **settings)
     if whole.num_repeats > 1:
         raise ValueError(
@@ -88,7 +93,7 @@ def fit(
         run_folder.claim(folder, content, _check_fn(content, dataset, folder)) as claim,
         Interruption() as interruption,
     ):
-        trainer = Trainer(program, claim, checkpoint_minutes)
+        trainer = Trainer(program, claim, checkpoint_minutes, callbacks)
         try:
             if processes.is_primary() and 0 < trainer.step < trainer.total_steps:
                 print(f"continuing at step {trainer.step} of {trainer.total_steps}")

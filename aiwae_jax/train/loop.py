@@ -75,6 +75,26 @@ def _check_batch_size(batch_size: int, num_examples: int) -> None:
         )
 
 
+class Buffer(NamedTuple):
+    """Rows of some steps of an epoch, where the others are elsewhere, in the order of the epoch.
+
+    Attributes:
+      rows: `[S B, X]`.
+      indices: `[S B]`, which rows of the data they are.
+      first: `[]` the step of the epoch that they begin with.
+    """
+
+    rows: chex.Array
+    indices: chex.Array
+    first: chex.Array
+
+
+def order_of(key: chex.PRNGKey, epoch: chex.Array, num_examples: int) -> chex.Array:
+    """The order of the rows `[N]` in an epoch; `key` is the root key of the training."""
+    shuffle_key, _ = jax.random.split(key)
+    return jax.random.permutation(jax.random.fold_in(shuffle_key, epoch), num_examples)
+
+
 class RunSteps:
     """`run_steps(key, loop_state, data, num_steps) -> loop_state`, compiled; see `make_run_steps`.
 
@@ -200,12 +220,13 @@ def make_run_steps(
 
     def run_steps(key, loop_state, data, num_steps):
         check_key(key)
-        num_rows = checks.num_rows("data", data)
+        is_part = isinstance(data, Buffer)
+        num_rows = num_examples if is_part else checks.num_rows("data", data)
         if num_rows != num_examples:
             raise ValueError(
                 f"`data` must have `num_examples`={num_examples} rows, got {num_rows}."
             )
-        shuffle_key, step_key = jax.random.split(key)
+        _, step_key = jax.random.split(key)
         if restart_every is not None:
             persistence.check_rows(loop_state.train, num_examples)
             step_key, rows_key = jax.random.split(step_key)
@@ -218,15 +239,21 @@ def make_run_steps(
             )
             at_start = persistence.forget(loop_state.train, period.is_start)
             loop_state = loop_state._replace(train=at_start)
-        epoch = first_epoch + (loop_state.train.step - start) // steps_per_epoch
-        order = jax.random.permutation(jax.random.fold_in(shuffle_key, epoch), num_examples)
+        if is_part:
+            order = jnp.arange(len(data.indices))
+        else:
+            epoch = first_epoch + (loop_state.train.step - start) // steps_per_epoch
+            order = order_of(key, epoch, num_examples)
 
         def body(_, loop_state):
             state, totals = loop_state
             position = (state.step - start) % steps_per_epoch
-            indices = jax.lax.dynamic_slice(order, [position * batch_size], [batch_size])
+            place = position - (data.first if is_part else 0)
+            indices = jax.lax.dynamic_slice(order, [place * batch_size], [batch_size])
             batch_key, train_key = jax.random.split(jax.random.fold_in(step_key, state.step))
-            raw = jax.tree.map(lambda a: a[indices], data)
+            raw = jax.tree.map(lambda a: a[indices], data.rows if is_part else data)
+            if is_part:
+                indices = data.indices[indices]
             if sharding is not None:
                 raw = jax.lax.with_sharding_constraint(raw, sharding)
             if restart_every is None:

@@ -11,10 +11,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from aiwae_jax import data
+from aiwae_jax.data import on_disk
 from aiwae_jax.operations import operations
 from aiwae_jax.parallel import sharding
 from aiwae_jax.recipe import Recipe
-from aiwae_jax.train import weighting
+from aiwae_jax.train import feed as feeding
+from aiwae_jax.train import suitability, weighting
+from aiwae_jax.train.blocks import Blocks
 from aiwae_jax.train.legs import (
     Leg,
     Stretch,
@@ -33,9 +36,7 @@ from aiwae_jax.train.state import init_state
 from aiwae_jax.train.step import has_kl, make_train_step
 from aiwae_jax.train.validation import Validation, epochs_between, training_part
 from aiwae_jax.train.watch import TrainInfo
-from aiwae_jax.types import BuiltMethod, Method, Model, Phase
-
-_MOST_OF_A_REASON = 300  # characters
+from aiwae_jax.types import BuiltMethod, Method, Model
 
 
 class Program(NamedTuple):
@@ -46,6 +47,7 @@ class Program(NamedTuple):
       model: the model.
       start: what evaluation starts from, see `evaluate.Target.of`: "posterior", or where φ is not
         trained "prior".
+      max_level: the grey level that stands for 1, of grey levels that are drawn as bits.
       mesh: devices by axis, in words.
       legs: where each of its methods begins and ends; mostly one.
       stage_ends: steps done at the end of each stage.
@@ -61,6 +63,7 @@ class Program(NamedTuple):
     settings: Settings
     model: Model
     start: str
+    max_level: float | None
     mesh: str
     legs: tuple[Stretch, ...]
     stage_ends: list[int]
@@ -152,49 +155,6 @@ def _written(recipe: Recipe | None) -> dict[str, Any] | None:
         return None
 
 
-def _check_support(model: Model, phases: Sequence[Phase], dataset: data.Dataset) -> None:
-    """Refuses data that the model's likelihood is not of, see `Model.check_data`."""
-    if dataset.missing and not model.takes_missing:
-        raise ValueError(
-            f"`model` takes no missing values, and {dataset.title} may have them: give it "
-            "`likelihoods.masked(...)`, or a model of your own `takes_missing=True`."
-        )
-    if dataset.num_given != model.num_given:
-        raise ValueError(
-            f"`model` must be given the {dataset.num_given} columns of the condition of "
-            f"{dataset.title}, its last ones, and is given {model.num_given}: build it with "
-            "`condition=data.condition_of(dataset)`."
-        )
-    if dataset.max_level is not None:
-        return  # bits by construction
-    for check in {phase.sampler.check_data for phase in phases} - {None}:
-        for name in ("train", "test"):
-            check(np.asarray(data.as_floats(getattr(dataset, name))), name=name)
-
-
-def _check_fits(model: Model, dataset: data.Dataset) -> None:
-    """Refuses a model that cannot take a row of the data, before there is a folder.
-
-    Raises:
-      ValueError: with what it failed with; nothing is computed.
-    """
-    num = dataset.train.shape[1]
-
-    def log_joint(key: jax.Array, x: jax.Array) -> jax.Array:
-        params = model.init(key)
-        return model.log_joint(params.theta, x, model.posterior(params.phi, x).sample(key))
-
-    like_row = jax.eval_shape(data.as_floats, jax.ShapeDtypeStruct((num,), np.float32))
-    try:
-        jax.eval_shape(log_joint, jax.random.key(0), like_row)
-    except Exception as error:  # of any kind: it is the caller's own function
-        reason = " ".join(str(error).split())[:_MOST_OF_A_REASON] or type(error).__name__
-        raise ValueError(
-            f"`model` cannot take a row of {num} numbers, which those of {dataset.title} are: "
-            f"{reason.rstrip('.')}."
-        ) from error
-
-
 def _on_mesh(method: Method, mesh: Mesh) -> Method:
     """The same phases, whose particles are split over the mesh."""
     phases = (p._replace(sampler=sharding.over_particles(p.sampler, mesh)) for p in method)
@@ -246,13 +206,20 @@ def build(
     if optimizers is None:
         check_rates(legs, settings)
     if mesh is None:
-        mesh = sharding.largest_mesh(math.gcd(*(each.batch_size for each in stretches)), 1)
+        sizes = [each.batch_size for each in stretches]
+        # Of as many devices as share what is split evenly: batches, or blocks of them.
+        mesh = sharding.largest_mesh(math.gcd(*sizes, settings.ordered_blocks or 0), 1)
     legs = tuple(leg._replace(method=_on_mesh(leg.method, mesh)) for leg in legs)
     phases = tuple(phase for leg in legs for phase in leg.method)
-    _check_support(model, phases, whole)
-    _check_fits(model, whole)
+    suitability.check_support(model, phases, whole)
+    suitability.check_fits(model, whole)
     _check_kl_warmup(legs, stretches, settings, ends[-1])
     start = start_of(method)
+    blocks = settings.ordered_blocks and Blocks(settings.ordered_blocks, mesh)
+    if blocks:
+        for stretch in stretches:
+            blocks.check(stretch.batch_size)
+        blocks.check_devices()
 
     # The compiled pieces: a step, and a loop over steps, for each leg.
     learning_rate = None
@@ -269,6 +236,7 @@ def build(
             loss_reduction=settings.loss_reduction,
             kl_weight=kl_weight if has_kl(leg.method) else None,
             with_nonfinite_data=model.takes_missing,  # where it is infinite, it was refused
+            blocks=blocks,
         )
         for leg in legs
     ]
@@ -284,8 +252,13 @@ def build(
         )
         for step, stretch in zip(steps, stretches, strict=True)
     ]
-    rows = sharding.put(weighting.of_training(dataset), on_each_device)
-    like_rows, _ = weighting.parts(rows)  # shapes do not follow from weights
+    rows = weighting.of_training(dataset)
+    if is_on_disk := isinstance(rows, on_disk.Rows):
+        feeding.check(settings)
+        like_rows = rows
+    else:
+        rows = sharding.put(rows, on_each_device)
+        like_rows, _ = weighting.parts(rows)  # shapes do not follow from weights
     like_rows = jax.ShapeDtypeStruct(like_rows.shape, like_rows.dtype)
 
     def init(key: jax.Array) -> LoopState:
@@ -353,14 +326,18 @@ def build(
             run = jax.vmap(run, in_axes=(0, 0, None, None))
         # Inside a function of our own it says nothing of what goes wrong; the trainer does.
         runs.append(jax.jit(run, donate_argnums=1, out_shardings=on_each_device))
+    feed = feeding.Feed(rows, root_key, stretches, on_each_device) if is_on_disk else None
     root_key = sharding.put(root_key, on_each_device)
 
     def run_steps(state: LoopState, num_steps: int) -> LoopState:
         index = 0 if len(legs) == 1 else index_at(stretches, state.num_steps)
+        if feed is not None:
+            return feed.run(partial(runs[index], root_key), state, index, num_steps)
         return runs[index](root_key, state, rows, num_steps)
 
     return Program(
         settings=settings,
+        max_level=dataset.max_level,
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
         or "data:1",
         model=model,
@@ -369,7 +346,9 @@ def build(
         stage_ends=ends,
         init=lambda: sharding.put(jax.jit(init)(init_key), on_each_device),
         run_steps=run_steps,
-        lower=lambda state, leg=0: runs[leg].lower(root_key, state, rows, 1),
+        lower=lambda state, leg=0: runs[leg].lower(
+            root_key, state, rows if feed is None else feed.like(leg), 1
+        ),
         learning_rate=None if learning_rate is None else lambda step: float(learning_rate(step)),
         kl_weight=None if kl_weight is None else lambda step: float(kl_weight(step)),
         validation=validation,

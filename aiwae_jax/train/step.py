@@ -16,6 +16,7 @@ import optax
 
 from aiwae_jax import checks, objectives, support, weights
 from aiwae_jax.train import persistence, watch, weighting
+from aiwae_jax.train.blocks import Blocks
 from aiwae_jax.train.optimizers import Optimizers
 from aiwae_jax.train.state import Kept, TrainState, check_not_taken, check_parts, phase_names
 from aiwae_jax.train.watch import TrainInfo
@@ -232,6 +233,7 @@ def make_train_step(
     loss_reduction: str = "mean",
     with_nonfinite_data: bool = False,
     kl_weight: Callable[[chex.Array], chex.Array] | None = None,
+    blocks: Blocks | None = None,
 ) -> TrainStep:
     """Compiles all phases of a method into one jitted train step.
 
@@ -257,6 +259,7 @@ def make_train_step(
         has in a full batch.
       kl_weight: `kl_weight(step) -> []` in [0, 1], a warm-up of the KL in the ELBOs among the
         objectives, see `Objective.value_at`; `info` has the objective that was climbed.
+      blocks: for the same bits on any number of devices, see `train.Blocks`.
 
     A batch may be `train.Weighted`: rows with a weight each, of mean 1 over all training data. Then
     every phase climbs the mean of weight times objective, and a row of weight zero, for which
@@ -298,15 +301,23 @@ def make_train_step(
         weight = None if kl_weight is None else kl_weight(state.step)
 
         # The gradient with respect to what this phase moves.
-        def loss_fn(moving):
-            total, found = _objective_and_info(
-                *(keys, phase, params._replace(**moving), sampler_state),
-                *(batch, row_weights, is_usable, kept, weight),
-            )
-            return -total / (len(keys) if loss_reduction == "mean" else 1.0), found
+        def grad_of_rows(given, rows):
+            def loss_fn(moving):
+                params, sampler_state, weight = given
+                total, found = _objective_and_info(
+                    *(rows[0], phase, params._replace(**moving), sampler_state),
+                    *(*rows[1:], weight),
+                )
+                return -total / (len(keys) if loss_reduction == "mean" else 1.0), found
+
+            moving = {name: getattr(given[0], name) for name in phase.updates}
+            return jax.grad(loss_fn, has_aux=True)(moving)
 
         moving = {name: getattr(params, name) for name in phase.updates}
-        grads, (info, kept) = jax.grad(loss_fn, has_aux=True)(moving)
+        grad_fn = grad_of_rows if blocks is None else blocks.in_order(grad_of_rows, state.step)
+        grads, (info, kept) = grad_fn(
+            (params, sampler_state, weight), (keys, batch, row_weights, is_usable, kept)
+        )
 
         # A datum whose objective is not finite adds nothing to the loss, but differentiating its
         # infinity can still give 0 * inf. Such a step must not reach the parameters; nor must one
@@ -332,6 +343,8 @@ def make_train_step(
         check_key(key)
         info, sampler_states, kept = {}, [], {}
         batch_size = checks.num_rows("batch", batch)
+        if blocks is not None:
+            blocks.check(batch_size)
         persistence.check_batch(method, state.kept, batch_size)
         batch, row_weights = weighting.parts(batch)
         is_usable = jnp.ones(batch_size, bool)

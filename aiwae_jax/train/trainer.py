@@ -1,8 +1,9 @@
 """Training to the end in chunks of about a second, with checkpoints and metrics in between."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +11,17 @@ import numpy as np
 
 from aiwae_jax.parallel import processes
 from aiwae_jax.runs import checkpoint, folder, metrics, progress, repeats
+from aiwae_jax.runs.callbacks import Callback, Moment, plain
 from aiwae_jax.runs.interruption import Interrupted, Interruption
 from aiwae_jax.train import diagnosis, stopping, watch
 from aiwae_jax.train.legs import Stretch
 from aiwae_jax.train.loop import LoopState, epoch_averages
 from aiwae_jax.train.program import Program
 from aiwae_jax.train.step import all_finite
+from aiwae_jax.train.trained import Trained
 from aiwae_jax.train.validation import Found
 from aiwae_jax.train.watch import TrainInfo
-from aiwae_jax.types import Info, Params
+from aiwae_jax.types import Params
 
 _SECONDS_PER_CHUNK = 1.0
 _MAX_SKIPPED = 100  # updates in a row, from an epoch's start
@@ -31,40 +34,23 @@ class NonFiniteError(RuntimeError):
     """Training ran into NaN or infinite parameters; the last good checkpoint is kept."""
 
 
-def _facts_line(
-    infos: Sequence[Info], epoch: float, images_per_second: float, found: Sequence[Found]
-) -> str:
-    """The facts of the first phase that has them, and the newest validation.
-
-    What is climbed is told where nothing bounds log p(x): beside a bound nobody could say what it
-    is.
-    """
-    has_bound = any("log_likelihood_bound" in info for info in infos)
-    climbed = ("log_likelihood_bound", "log p(x) ≥") if has_bound else ("objective", "objective")
-    parts = [f"epoch {epoch:.4g}"]
-    for name, label, digits in (
-        (*climbed, 2),
-        ("acceptance", "accept", 3),
-        ("step_sizes", "step", 3),
-    ):
-        values = [info[name] for info in infos if name in info]
-        if values:
-            parts.append(f"{label} {np.mean(values[0]):.{digits}f}")
-    if found:
-        parts.append(f"validation ≥ {np.mean([each.bound for each in found]):.2f}")
-    return "  ".join([*parts, f"{images_per_second:,.0f} img/s"])
-
-
 class Trainer:
     """Trains one run to its end, in chunks of about a second, with checkpoints in between."""
 
-    def __init__(self, program: Program, claim: folder.Claim, checkpoint_minutes: float = 3.0):
+    def __init__(
+        self,
+        program: Program,
+        claim: folder.Claim,
+        checkpoint_minutes: float = 3.0,
+        callbacks: Sequence[Callback] = (),
+    ):
         """Restores the newest checkpoint of the run's folder, or begins.
 
         Args:
           program: what is trained.
           claim: on the run's folder.
           checkpoint_minutes: between checkpoints, at most.
+          callbacks: who is told how it goes, of each repeat.
 
         Raises:
           checkpoint.CheckpointError: if there are checkpoints, and none that can be continued.
@@ -85,14 +71,15 @@ class Trainer:
             self._best = tree.best
             at_first = [stopping.Stopping()] * self._settings.num_repeats
             self.stopping = stopping.of_facts(facts) or at_first
-        self._found: list[Found] = []
         self.step = self.loop_state.num_steps
         self._repeats = repeats.of(claim.folder, self._settings.seed, self._settings.num_repeats)
-        self._metrics = []
+        self._bar = progress.OfTraining()
+        self._callbacks: list[Sequence[Callback]] = []
         if processes.is_primary():
             for repeat in self._repeats:
                 repeat.folder.mkdir(exist_ok=True)
-                self._metrics.append(metrics.MetricsWriter(repeat.folder, resume_step=self.step))
+                own = metrics.JsonLines(repeat.folder), metrics.TensorBoard(repeat.folder)
+                self._callbacks.append((*own, *callbacks))
         self._saved_at = time.monotonic()
         self._watch = watch.Watch()
 
@@ -165,7 +152,7 @@ class Trainer:
                     f"before step {self.step}. {self._last_good()}"
                 )
 
-    def _validate(self, epoch: float, leg: Stretch, bar: progress.Progress) -> list[Found]:
+    def _validate(self, epoch: float, leg: Stretch) -> list[Found]:
         """Looks at the rows that are held out, where it is time for it; of each repeat."""
         validation, settings = self._program.validation, self._settings
         if validation is None:
@@ -180,7 +167,7 @@ class Trainer:
         if not (is_due or with_nll):
             return []
         if with_nll:
-            bar.update(self.step, "annealing rows that are held out")
+            self._bar.say(self.step, "annealing rows that are held out")
         began = time.monotonic()
         found = validation.look(self.loop_state.train.weights, with_nll=with_nll)
         seconds = time.monotonic() - began
@@ -191,7 +178,6 @@ class Trainer:
         by_nll = settings.patience_by == "nll"
         if self.stopping and (with_nll if by_nll else is_due):
             self._compare([-each.nll if by_nll else each.bound for each in found], epoch)
-        self._found = found
         return found
 
     def _compare(self, values: Sequence[float], epoch: float) -> None:
@@ -209,13 +195,8 @@ class Trainer:
             self._best = stopping.take(is_better, self.loop_state.train.weights, self._best)
         self.stopping = new
 
-    def _write_metrics(
-        self, averages: TrainInfo, epoch: float, leg: Stretch, found: Sequence[Found]
-    ) -> None:
-        """Writes an epoch's averages and validation, for each repeat into its own file."""
-        averages = processes.fetch(averages)  # by all, for process 0 to slice
-        if not processes.is_primary():
-            return
+    def _facts(self, epoch: float, leg: Stretch) -> dict[str, float]:
+        """What an epoch's record says beside averages and validation."""
         facts = {"epoch": epoch}
         if len(self._program.legs) > 1:
             facts["leg"] = self._program.legs.index(leg)
@@ -223,10 +204,63 @@ class Trainer:
             facts["learning_rate"] = self._program.learning_rate(self.step - 1)
         if self._program.kl_weight is not None:
             facts["kl_weight"] = self._program.kl_weight(self.step - 1)
-        for i, (repeat, writer) in enumerate(zip(self._repeats, self._metrics, strict=True)):
-            columns = metrics.columns(repeat.select(averages), leg.phases)
-            validated = found[i].columns() if found else {}
-            writer.write(self.step, facts | columns | validated)
+        return facts
+
+    def _tell(self, names: Sequence[str], of_repeats: Sequence[dict], pace: float = 0.0) -> None:
+        """Tells the callbacks what is due, each repeat's its own metrics, and the bar those of all.
+
+        Raises:
+          Exception: what a callback raises, after everything has been saved.
+        """
+
+        def tell() -> None:
+            whole = Moment(
+                self.step,
+                self.total_steps,
+                self._program.epochs_at(self.step),
+                {name: [each[name] for each in of_repeats] for name in of_repeats[0]},
+                self._claim.folder,
+                rows_per_second=pace,
+            )
+            for repeat, callbacks, own in zip(
+                self._repeats, self._callbacks, of_repeats, strict=True
+            ):
+                moment = dataclasses.replace(
+                    whole,
+                    metrics=plain(own),
+                    folder=repeat.folder,
+                    repeat=repeat.number,
+                    run_fn=self._run_fn(repeat),
+                )
+                for name in names:
+                    for callback in callbacks:
+                        getattr(callback, name)(moment)
+            for name in names:
+                getattr(self._bar, name)(whole)
+
+        try:
+            processes.on_primary(tell)
+        except Exception as error:
+            try:
+                self.save()
+            except Exception as failure:
+                error.add_note(f"What was trained since the last checkpoint is lost: {failure}")
+            raise
+
+    def _run_fn(self, repeat: repeats.Repeat) -> Callable[[], Trained]:
+        state, program = self.loop_state, self._program
+
+        def run() -> Trained:
+            if state.train.step.is_deleted():
+                raise RuntimeError(
+                    "`moment.run()` is to be called while the callback is told of the moment; the "
+                    "next steps have taken the memory of its weights."
+                )
+            weights = processes.fetch(repeat.select(state.train.weights))
+            params = jax.tree.map(lambda array: jnp.asarray(np.array(array)), weights)
+            return Trained(program.model, params, program.max_level, program.start == "posterior")
+
+        return run
 
     def train(self, interruption: Interruption) -> None:
         """Trains to the end, or until patience has ended.
@@ -237,9 +271,9 @@ class Trainer:
           files.WorkdirError: when the folder is gone; it is not made again.
         """
         self._say_what_is_held_out()
-        bar = progress.Progress("training", self.total_steps, self.step)
         chunk = 1  # the first chunk also compiles, so the second learns the pace
         try:
+            self._tell(["on_start"], [{}] * len(self._repeats))
             while not self.is_finished:
                 leg = self._program.leg_at(self.step)
                 num_steps = min(chunk, leg.left(self.step))
@@ -259,17 +293,22 @@ class Trainer:
                 self._claim.check()
 
                 steps_in_epoch = leg.steps_in_epoch(self.step)
-                totals = self._program.totals(self.loop_state, leg)
-                self._check_totals(processes.fetch(totals), steps_in_epoch, leg)
+                totals = processes.fetch(self._program.totals(self.loop_state, leg))
+                self._check_totals(totals, steps_in_epoch, leg)
                 averages = epoch_averages(totals, steps_in_epoch)
                 epoch = self._program.epochs_at(self.step)
-                found = self._validate(epoch, leg, bar)
+                found = self._validate(epoch, leg)
+                facts = self._facts(epoch, leg)
+                of_repeats = [
+                    facts
+                    | metrics.columns(repeat.select(averages), leg.phases)
+                    | (found[i].columns() if found else {})
+                    for i, repeat in enumerate(self._repeats)
+                ]
                 is_end_of_leg = len(self._program.legs) > 1 and self.step == leg.end
-                if steps_in_epoch == leg.steps_per_epoch or is_end_of_leg or found:
-                    self._write_metrics(averages, epoch, leg, found)
-                images_per_second = pace * leg.batch_size * self._settings.num_repeats
-                infos = [averages[phase] for phase in leg.phases]
-                bar.update(self.step, _facts_line(infos, epoch, images_per_second, self._found))
+                is_epoch = steps_in_epoch == leg.steps_per_epoch or is_end_of_leg or found
+                told = ["on_report"] * bool(found) + ["on_epoch"] * bool(is_epoch) + ["on_chunk"]
+                self._tell(told, of_repeats, pace * leg.batch_size * self._settings.num_repeats)
 
                 if signal_number or is_due or self._is_stage_end():
                     self.save()
@@ -281,7 +320,7 @@ class Trainer:
                     )
             self.save()
         finally:
-            bar.close()
+            self._bar.close()
         self._say_what_stopped()
 
     def _say_what_is_held_out(self) -> None:
@@ -310,6 +349,7 @@ class Trainer:
 
     def close(self) -> None:
         """Closes files and checkpoints."""
-        for writer in self._metrics:
-            writer.close()
-        self._checkpoints.close()
+        with contextlib.ExitStack() as stack:  # all, whichever of them raises
+            stack.callback(self._checkpoints.close)
+            for callback in [each for callbacks in self._callbacks for each in callbacks]:
+                stack.callback(callback.close)

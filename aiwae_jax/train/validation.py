@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aiwae_jax import data, evaluate
+from aiwae_jax.data import on_disk
 from aiwae_jax.evaluate.posterior import bound_of_rows
 from aiwae_jax.operations import operations
 from aiwae_jax.parallel import processes, sharding
@@ -66,7 +67,7 @@ def training_part(dataset: data.Dataset, share: float) -> data.Dataset:
     names = ("train", "train_labels", "train_index", "train_weights")
     of_rows = {name: getattr(dataset, name) for name in names}
     return dataset._replace(
-        **{n: a if a is None else np.asarray(a)[rows.training] for n, a in of_rows.items()}
+        **{n: a if a is None else on_disk.some(a, rows.training) for n, a in of_rows.items()}
     )
 
 
@@ -116,7 +117,7 @@ class Validation:
           mesh: of devices, over which the rows are laid.
         """
         held_out = split(len(dataset.train), settings.validation_share).held_out
-        raw = jnp.asarray(np.asarray(dataset.train)[held_out])
+        raw = jnp.asarray(on_disk.some(dataset.train, held_out)[:])
         self.rows = np.asarray(dataset.batch_fn(_key(0), raw))
         self.weights = None if (all_ := dataset.train_weights) is None else all_[held_out]
         self.num_particles = settings.validation_particles

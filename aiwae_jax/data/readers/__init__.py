@@ -35,8 +35,14 @@ _BY_SUFFIX = {
     ".parquet": _Reader(parquet.read, ("label",), is_table=True),
     ".h5ad": _Reader(h5ad.read, ("label", "layer")),
 }
-_OF_FOLDERS = ((idx.is_folder_of, idx.read_folder), (images.is_folder_of, images.read))
-KNOWN = f"{', '.join(_BY_SUFFIX)}, an IDX file, or a folder of those or of images"
+_OF_FOLDERS = (
+    (arrays.is_folder_of, arrays.read_folder),
+    (idx.is_folder_of, idx.read_folder),
+    (images.is_folder_of, images.read),
+)
+KNOWN = (
+    f"{', '.join(_BY_SUFFIX)}, an IDX file, or a folder of .npy files, of IDX files or of images"
+)
 
 
 def find(path: pathlib.Path) -> _Reader:
@@ -49,7 +55,7 @@ def find(path: pathlib.Path) -> _Reader:
         for is_folder_of, read in _OF_FOLDERS:
             if is_folder_of(path):
                 return _Reader(read)
-        raise DataError(f"The folder {path} holds neither images nor IDX files.")
+        raise DataError(f"The folder {path} holds neither images nor IDX or .npy files.")
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
     if not path.stat().st_size:

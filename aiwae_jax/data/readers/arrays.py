@@ -21,6 +21,28 @@ def read_npy(path: pathlib.Path) -> dict[str, Content]:
     return {"all": Content(_load(path))}
 
 
+def is_folder_of(folder: pathlib.Path) -> bool:
+    """Whether a folder holds .npy files."""
+    return any(folder.glob("*.npy"))
+
+
+def read_folder(folder: pathlib.Path) -> dict[str, Content]:
+    """Reads rows of .npy files, one file after the other in the order of their names.
+
+    Raises:
+      DataError: if one is damaged, or their rows differ in shape.
+    """
+    paths = sorted(path for path in folder.glob("*.npy") if not path.name.startswith("."))
+    found = [_load(path) for path in paths]
+    for path, rows in zip(paths, found, strict=True):
+        if rows.shape[1:] != found[0].shape[1:] or rows.dtype != found[0].dtype:
+            raise DataError(
+                f"{path} must hold rows like those of {paths[0]}, {found[0].dtype} of shape "
+                f"{list(found[0].shape[1:])}; got {rows.dtype} of shape {list(rows.shape[1:])}."
+            )
+    return {"all": Content(np.concatenate(found))}
+
+
 def read_npz(path: pathlib.Path) -> dict[str, Content]:
     """Reads `train` and `test`, with labels `train_labels`, `test_labels`; or one array of rows.
 
