@@ -125,7 +125,7 @@ def test_the_script_encloses_the_exact_log_likelihood(growth, monkeypatch):
     assert is_estimate(2 * values - found.upper, values)  # exp(-upper) has the mean 1 / p(x)
     # Reverse chains that start elsewhere than at the exact latents are seen.
     wrong = script.bidirectional(
-        linear_log_likelihood_of, problem.x, problem.latents + 1.0, **options
+        linear_log_likelihood_of, problem.x, problem.latents + 5.0, **options
     )
     assert not is_estimate(2 * values - wrong.upper, values)
 
