@@ -62,7 +62,7 @@ docs: $(TOOLS)
 	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# Executes docs/notebooks, 5 to 10 minutes on two cores, and keeps their outputs for `make docs`,
+# Executes docs/notebooks, about ten minutes on two cores, and keeps their outputs for `make docs`,
 # which executes nothing. Some of them: make notebooks NOTEBOOKS='sure table'
 notebooks: $(STAMP)
 	$(BIN)/python $(PIP) -e '.[notebooks]'

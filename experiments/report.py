@@ -140,9 +140,13 @@ def describe(report: dict[str, Any]) -> Description:
     title = " ".join([*model, method])
     if training["num_temperatures"]:
         title += f" T={training['num_temperatures']}"
+    parts = ()
     if training["curriculum"] is not None:
-        title = " ".join([*model, training["curriculum"]])
-        method, settings = training["curriculum"], []
+        legs = [part.rpartition(":") for part in training["curriculum"].split(",")]
+        parts = tuple(name.replace("+", " ") for name, _, _ in legs)
+        shares = [f"{part} ({float(leg[2]):.0%})" for part, leg in zip(parts, legs, strict=True)]
+        method, settings = " then ".join(shares), []
+        title = " ".join([*model, method])
     command = ["python", "-m", "experiments.run", *flags.arguments_of(report["config"])]
     if report.get("data_dir"):
         command.append(f"--data_dir={report['data_dir']}")
@@ -155,7 +159,7 @@ def describe(report: dict[str, Any]) -> Description:
         + ([cost.line(report["cost"])] if "cost" in report else []),
         shlex.join(command),
         noun(report["data"], "images"),
-        tuple(part.rpartition(":")[0] for part in (training["curriculum"] or "").split(",")),
+        parts,
     )
 
 

@@ -96,3 +96,14 @@ def _reports_without_a_check():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "check", lambda target, x: Check(()))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _pictures_are_coarse():
+    """Nobody looks at the pictures of tests, whose words and pixels take most of their time."""
+    from aiwae_jax.report import style
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "DPI", 40)
+        patch.setattr(style, "LAYOUT", None)
+        yield

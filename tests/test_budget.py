@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import evaluate
-from aiwae_jax.evaluate import cost, tuning
+from aiwae_jax.evaluate import budget, cost, tuning
 
 TARGET = evaluate.Target.of(lg.model(), lg.params())
 X = np.tile(lg.DATUM, (40, 1))
@@ -76,6 +76,35 @@ def test_it_is_the_evaluation_of_the_settings_that_were_found(machine):
     again = evaluate.log_likelihood(jax.random.key(2), TARGET, X, settings)
     assert len(found.plan.betas) == settings.num_temperatures
     np.testing.assert_array_equal(found.log_likelihood, again.log_likelihood)
+
+
+def test_rounds_of_pilots_beyond_the_fewest_take_their_time_from_the_chains(machine, monkeypatch):
+    settings = evaluate.settings_within(TARGET, X, 1.0, SETTINGS)
+    num, counted = settings.num_temperatures, tuning.num_pilot_moves(settings, len(X))
+    num_more = 16 * 1000  # moves of single pilots
+    plan = evaluate.Plan(
+        np.linspace(0.0, 1.0, num),
+        np.linspace(0.1, 1.0, num - 2),
+        settings.num_leapfrog_steps * (counted + num_more),
+    )
+    given = {}
+
+    def anneal(key, work, plan, x):
+        given.update(plan=plan, settings=work.settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "find_plan", lambda key, work, x: plan)
+    monkeypatch.setattr(budget, "anneal", anneal)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.within(TARGET, X, 1.0, SETTINGS)
+    found = given["plan"]
+    assert given["settings"].num_temperatures == len(found.betas) == len(found.step_sizes) + 2
+    spent = takes(given["settings"]) + _PER_CHAIN * num_more
+    assert spent <= 1.0 < spent + 2 * _PER_CHAIN * 16 * len(X)
+    np.testing.assert_allclose(np.interp(found.betas, plan.betas, plan.betas), found.betas)
+    assert (found.betas[0], found.betas[-1]) == (0.0, 1.0)
+    of_moves = np.interp(found.betas[1:-1], plan.betas[1:-1], plan.step_sizes)
+    np.testing.assert_allclose(found.step_sizes, of_moves)
 
 
 @pytest.mark.by_hand

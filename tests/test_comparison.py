@@ -51,6 +51,19 @@ def test_errors_are_those_of_both_estimates_and_over_the_data(found):
     assert not np.allclose(first.log_likelihood - EXACT[0], second.log_likelihood - EXACT[1])
 
 
+def test_data_that_neither_model_explains_are_left_out_and_named():
+    both = np.array([[-2.0, -np.inf, -4.0], [-3.0, -np.inf, -3.5]])
+    pair = evaluate.Comparison.of(both, np.full((2, 3), 0.1), [[True, False, True]] * 2)
+    assert pair.mean == pytest.approx(0.25)
+    assert pair.standard_error == pytest.approx(0.75)
+    assert "left out, for neither model explains them: 1 of 3 data (row 1)" in pair.summary
+    none = evaluate.Comparison.of(both[:, 1:2], np.ones((2, 1)), [[False], [False]])
+    assert np.isnan(none.mean)
+    assert "neither model explains them: 1 of 1 data" in none.summary
+    one = evaluate.Comparison.of([[-np.inf, -1.0], [-3.0, -3.0]], np.ones((2, 2)), np.ones((2, 2)))
+    assert one.mean == -np.inf  # the other model explains it
+
+
 def test_one_line_says_it_and_names_the_data_not_to_be_relied_on(found):
     assert found.num_unreliable == 0
     assert repr(found) == f"Comparison({found.summary})"

@@ -37,6 +37,11 @@ def test_columns_of_a_table_stand_last_and_are_told_apart(tmp_path):
     assert again.differences(dataset.describe()) == []
     assert dataset.describe()["condition"] == ["colour", "grade", "age"]
     assert dataset.modelled.columns == ("income",)
+    with pytest.raises(DataError, match="has a condition already, colour, grade, age"):
+        data.condition_on(dataset, "income")
+    weighted = dataset._replace(train_weights=1.0 + 3.0 * dataset.train[:, 1])
+    share = conditions.shares(dataset, "colour")[1]
+    assert conditions.shares(weighted, "colour")[1] == 4 * share / (1 + 3 * share)
 
 
 def test_labels_are_a_condition_of_images_and_only_pixels_become_bits():

@@ -101,6 +101,11 @@ def test_what_a_cell_prints_is_kept():
     execute = pytest.importorskip("execute")
     front = cells.source(NAMES[0]).split("# ")[0]
     text = f"{front}# Right\n\n```{{code-cell}}\nprint('a')\n1 + 1\n```\n"
+    text += "\n```{code-cell}\nimport pathlib\nprint(pathlib.Path('runs/a').resolve())\n```\n"
     progress = "import sys\nprint('training 100%  took 3s', file=sys.stderr)"
     text += f"\n```{{code-cell}}\n{progress}\n```\n"
-    assert execute.run(text, "right", timeout=60) == [("a\n2", []), ("", [])]
+    assert execute.run(text, "right", timeout=60) == [
+        ("a\n2", []),
+        ("runs/a", []),
+        ("", []),
+    ]

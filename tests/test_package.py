@@ -4,6 +4,8 @@ import importlib
 import inspect
 import pathlib
 import re
+import subprocess
+import sys
 
 import yaml
 
@@ -53,3 +55,18 @@ def test_every_argument_and_result_of_the_public_surface_has_a_type():
         parts["return"] = signature.return_annotation
         bare |= {f"{name}: {part}" for part, type_ in parts.items() if type_ is signature.empty}
     assert not bare
+
+
+def packages_after(code):
+    """Top-level names of what is loaded in another process after `code`."""
+    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(found.stdout.split())
+
+
+def test_importing_waits_for_nothing_that_is_not_asked_for():
+    assert not packages_after("import aiwae_jax") & {"jax", "numpy", "flax", "optax", "scipy"}
+    rooms = "import aiwae_jax; [getattr(aiwae_jax, name) for name in aiwae_jax.__all__]"
+    needed = packages_after("import jax, flax.nnx, optax, chex")
+    assert packages_after(rooms) - needed - set(sys.stdlib_module_names) <= {"aiwae_jax"}

@@ -197,6 +197,13 @@ def test_the_headline_says_the_numbers_of_the_report(of_images):
     assert "To be read with care: some estimates are unreliable" in said
 
 
+def test_the_headline_says_of_what_and_of_whom_the_mean_is():
+    content = content_of(**MEASURED, effective_rows={"test": 2.5})
+    assert "weighted mean of 3 test rows" in headline.of(content, "rows").sentence
+    content["data"] |= {"condition": ["age", "sex"]}
+    assert headline.of(content, "rows").sentence.startswith("NLL of p(x|age and sex) 84.00")
+
+
 @pytest.mark.parametrize(
     ("verdict", "changes"),
     [

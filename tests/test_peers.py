@@ -3,7 +3,6 @@
 import importlib.util
 import itertools
 import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import linear_gaussian as lg
 import numpy as np
 import pytest
 
-from aiwae_jax import evaluate, models
+from aiwae_jax import evaluate, likelihoods, models
 from experiments.benchmark.peers import (
     blackjax_smc,
     command,
@@ -126,7 +125,7 @@ def test_the_script_encloses_the_exact_log_likelihood(growth, monkeypatch):
     assert is_estimate(2 * values - found.upper, values)  # exp(-upper) has the mean 1 / p(x)
     # Reverse chains that start elsewhere than at the exact latents are seen.
     wrong = script.bidirectional(
-        linear_log_likelihood_of, problem.x, problem.latents + 1.0, **options
+        linear_log_likelihood_of, problem.x, problem.latents + 5.0, **options
     )
     assert not is_estimate(2 * values - wrong.upper, values)
 
@@ -140,7 +139,7 @@ def test_the_scripts_decoder_is_the_problems():
     doubled = params._replace(theta=jax.tree.map(lambda a: 2.0 * a, params.theta))
     relu = models.mlp_vae(
         *(6, 2),
-        likelihood=model.likelihood,
+        likelihood=likelihoods.bernoulli(),
         hidden_sizes=(3, 3),
         activation="relu",
         initialization="torch",
@@ -259,8 +258,15 @@ def test_everything_is_made_of_the_numbers_alone(tmp_path):
     assert len((tmp_path / "peers.csv").read_text().splitlines()) == 1 + len(content()["rows"])
 
 
-def test_the_committed_table_is_that_of_the_committed_numbers():
-    folder = pathlib.Path(__file__).parent.parent / "results" / "benchmark"
-    found = json.loads((folder / "peers.json").read_text())
-    assert (folder / "peers.md").read_text() == table.markdown(found)
-    assert (folder / "peers.csv").read_text() == table.as_csv(found)
+def test_the_page_has_the_committed_numbers_and_no_others():
+    path = command.COMMITTED / "peers.json"
+    found = json.loads(path.read_text()) if path.exists() else None
+    page = command.PAGE.read_text()
+    assert table.in_page(page, found) == page
+    assert table.in_page(table.in_page(page, content()), found) == page
+    assert "90.00 ± 1.00" in table.in_page(page, content())
+    if found is not None:
+        for suffix, text in {"md": table.markdown(found), "csv": table.as_csv(found)}.items():
+            assert path.with_suffix(f".{suffix}").read_text() == text
+    with pytest.raises(ValueError, match="must hold"):
+        table.in_page("no place", found)

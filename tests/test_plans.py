@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from aiwae_jax import distributions, evaluate
-from aiwae_jax.evaluate import own_steps, pilots, programs, tuning
+from aiwae_jax.evaluate import own_steps, pilots, profiles, programs, tails, tuning, verdicts
 
 NOTHING = np.zeros((1, 1), np.float32)
 SETTINGS = evaluate.Settings(num_temperatures=300, num_chains=64)
@@ -110,6 +110,60 @@ def test_varied_step_sizes_never_all_return_a_gaussian_to_itself():
     angles = 2 * 3 * np.arcsin(pilots.vary(np.ones(100)) / 2)  # half a turn where unvaried
     assert np.square(np.cos(angles)).mean() < 0.5
     assert pilots.vary(np.ones((4, 2))).shape == (4, 2)
+
+
+@pytest.mark.parametrize(("angle", "persistence"), [(np.pi / 2, 0.0), (1.0, 0.086), (0.5, 0.351)])
+def test_persistences_forget_a_gaussian_fastest(angle, persistence):
+    """Of the linear map of one move, averaged over what is drawn, no other has a smaller radius."""
+
+    def radius(alpha):
+        turn = [[np.cos(angle), np.sin(angle)], [-alpha * np.sin(angle), alpha * np.cos(angle)]]
+        return np.abs(np.linalg.eigvals(turn)).max()
+
+    (found,) = profiles._best_persistences(np.array([angle]), 0.95)
+    assert found == pytest.approx(persistence, abs=1e-3)
+    others = np.linspace(0.0, 0.95, 96)
+    assert radius(found) < min(radius(a) for a in others if abs(a - found) > 0.02)
+    assert profiles._best_persistences(np.array([angle]), 0.0) is None
+    assert profiles._best_persistences(np.array([1e-3]), 0.8) == 0.8  # never more than was asked
+
+
+def test_moves_that_turn_a_gaussian_are_quarter_turns_with_fresh_momenta():
+    settings = evaluate.Settings(num_temperatures=100, num_chains=16)
+    plan = evaluate.tune(jax.random.key(0), normal(0.0, np.full(2, 0.05)), NOTHING, settings)
+    precision = 1.0 - plan.betas[1:-1] + plan.betas[1:-1] / 0.05**2
+    steps = plan.step_sizes * np.sqrt(precision)[:, None]
+    angles = 6.0 * np.arcsin(np.minimum(steps / 2.0, 1.0))
+    assert 0.5 < np.median(angles) < 2.0
+    assert plan.persistences.shape == (98,)
+    assert np.median(plan.persistences) < 0.2
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_the_tail_index_is_that_of_the_work(power):
+    """Of exponential variables e: exp(power * e) has index `power`, within its own error."""
+    noise = np.random.default_rng(0).exponential(size=(4, 1000))
+    work = np.exp(power * noise) if power else noise
+    shifted = work * np.array([[1.0], [10.0], [0.1], [1.0]]) - np.arange(4)[:, None] * 100.0
+    error = (1.0 + power) / math.sqrt(0.2 * work.size)
+    assert abs(tails.index(shifted) - power) < 4.0 * error
+    assert abs(tails.index(-work)) > 4.0 * error  # planted: the other tail
+    assert tails.index(work + np.where(noise > 9.0, np.nan, 0.0)) < power + 4.0 * error
+    assert np.isnan(tails.index(work[:1, :50]))
+    assert np.isnan(tails.index(np.ones((2, 500))))
+
+
+def test_tails_that_chains_hardly_reach_leave_only_small_errors_reliable():
+    def is_reliable(error, tail_index):
+        ones = np.ones(1)
+        return verdicts.is_reliable(
+            *(error * ones, 16 * ones, 0.1 * ones, 0 * ones, 0 * ones), tail_index, SETTINGS
+        )[0]
+
+    assert is_reliable(0.2, float("nan"))  # of a plan that was made by hand
+    assert is_reliable(0.2, -0.3)
+    assert not is_reliable(0.2, 0.2)
+    assert is_reliable(0.04, 0.2)
 
 
 def bias_z_score(plan, num=2000):

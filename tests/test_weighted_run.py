@@ -15,10 +15,12 @@ from test_certificate import likelihood
 import aiwae_jax
 from aiwae_jax import data, evaluate, methods, report, train
 from aiwae_jax.cli import main as cli
+from aiwae_jax.data import conditions
 from aiwae_jax.report import text, verification
+from aiwae_jax.report.conditions import of_report as of_classes_report
 from aiwae_jax.runs import files
 from aiwae_jax.runs.interruption import Interrupted
-from aiwae_jax.train import program
+from aiwae_jax.train import classes, program
 
 MODEL = own_table.factor_analysis()
 PLAIN = own_table.table()
@@ -68,7 +70,7 @@ def test_the_means_of_a_report_are_weighted(measured):
 def test_a_report_says_that_it_is_weighted(measured):
     run, content, arrays = measured
     number = content["effective_rows"]["test"]
-    words = f"eans are weighted: the 6 data count as {number:.1f} (test) and"
+    words = f"eans are weighted: the 6 rows count as {number:.1f} (test) and"
     assert words in text.table(content, text.describe(content))
     assert words in (run.folder / "report.html").read_text()
     with (run.folder / "per_datum.csv").open() as file:
@@ -273,3 +275,34 @@ def test_the_estimator_weighs_samples():
     for wrong, words in ((np.zeros(60), "zeros alone"), (np.ones(3), r"got \[3\]")):
         with pytest.raises(ValueError, match=f"`sample_weight` must .*{words}"):
             estimator.fit(rows, sample_weight=wrong)
+
+
+def test_bayes_rule_and_its_accuracy_are_of_weighted_rows():
+    """Shares of classes, accuracy and log p(x) of all classes, as of repeated rows."""
+    codes, counts = np.array([0, 1, 1, 0, 1]), np.array([3, 1, 2, 1, 2])
+    rows = np.random.default_rng(0).normal(size=(5, 2))
+
+    def of_classes(*repeats, weights=None):
+        repeated = [np.repeat(each, *repeats, axis=0) for each in (rows, codes)]
+        dataset = data.from_arrays(
+            *(repeated[0], rows),
+            **{"train_labels": repeated[1], "test_labels": codes, "label_names": ("a", "b")},
+            **{"condition": "label", "train_weights": weights},
+        )
+        return dataset, conditions.shares(dataset, dataset.condition[0])
+
+    dataset, shares = of_classes(1, weights=counts)
+    np.testing.assert_allclose(shares, of_classes(counts)[1])
+    assert np.abs(shares - of_classes(1)[1]).max() > 0.01
+    estimates = np.random.default_rng(1).normal(size=(5, 2))
+
+    def of_report(repeats, weights=None):
+        found = likelihood(np.repeat(estimates, repeats, axis=0).ravel())
+        classified = classes.Classified.of(found, dataset.condition[0], ("a", "b"), np.log(shares))
+        test = np.repeat(np.asarray(dataset.test), repeats, axis=0)
+        return of_classes_report(classified, test, dataset, weights)[0]["bayes"]
+
+    own, repeated, plain = of_report(1, counts), of_report(counts), of_report(1)
+    for name in ("accuracy", "nll_of_all"):
+        assert own[name] == pytest.approx(repeated[name])
+        assert own[name] != pytest.approx(plain[name], rel=1e-3)

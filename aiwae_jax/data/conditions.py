@@ -41,6 +41,11 @@ def condition_on(dataset: Dataset, condition: str | Sequence[str]) -> Dataset:
         row of a class that no training row has.
     """
     names = names_of(condition)
+    if dataset.condition:
+        raise DataError(
+            f"`dataset` has a condition already, {', '.join(dataset.condition)}; name all columns "
+            "of it at once."
+        )
     found = [_column(dataset, name) for name in names]
     columns = list(dataset.columns or ())
     if len(set(names)) < len(names):
@@ -107,9 +112,10 @@ def condition_of(dataset: Dataset) -> tuple[Likelihood, ...]:
 
 
 def shares(dataset: Dataset, name: str) -> np.ndarray:
-    """Share `[K]` of the training rows that each class of a condition has."""
+    """Share `[K]` of the training rows, by their weights, that each class of a condition has."""
     codes = np.asarray(dataset.train)[:, dataset.num_modelled + dataset.condition.index(name)]
-    counts = np.bincount(codes.astype(int), minlength=len(dataset.categories[name]))
+    num_classes, weights = len(dataset.categories[name]), dataset.train_weights
+    counts = np.bincount(codes.astype(int), weights, minlength=num_classes)
     return counts / counts.sum()
 
 

@@ -1,16 +1,18 @@
 """An evaluation that takes a stated time: as many temperatures as fit into it."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import chex
 import jax
+import numpy as np
 
 from aiwae_jax import checks
 from aiwae_jax.evaluate import calls, cost, doors, tuning, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Work
 from aiwae_jax.evaluate.likelihood import Likelihood, anneal
-from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Settings
+from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.evaluate.target import Target
 from aiwae_jax.types import PyTree
 
@@ -64,11 +66,18 @@ class Pace(NamedTuple):
 
     def seconds(self, settings: Settings) -> float:
         """Of an evaluation by these settings, its pilots included."""
-        num_chunks = -(-self.num_data // self.chunk_size)
+        pilots = self.of_pilots(tuning.num_pilot_moves(settings, self.num_data), settings)
+        return self.per_temperature * (settings.num_temperatures - 2) + pilots
+
+    @property
+    def per_temperature(self) -> float:
+        """Seconds of one move of all data's chains."""
+        return -(-self.num_data // self.chunk_size) * self.per_move
+
+    def of_pilots(self, num_moves: int, settings: Settings) -> float:
+        """Seconds of as many moves of single pilots."""
         pilots = min(settings.num_pilot_data, self.num_data) * settings.num_pilot_chains
-        num_pilot_moves = tuning.num_pilot_moves(settings, self.num_data) / pilots
-        num_moves = num_chunks * (settings.num_temperatures - 2)
-        return self.per_move * num_moves + self.per_pilot_move * num_pilot_moves
+        return self.per_pilot_move * num_moves / pilots
 
 
 @calls.of_target
@@ -84,7 +93,8 @@ def within(
 ) -> Likelihood:
     """Estimates log p(x) of each datum, with as many temperatures as fit into a stated time.
 
-    It is `log_likelihood` with the settings of `settings_within`. Its pilots are part of the time;
+    It is `log_likelihood` with the settings of `settings_within`, and with fewer temperatures of
+    its plan where pilots had to climb, or took further rounds. Its pilots are part of the time;
     compiling and timing a few moves come before it. The same `seconds` give other temperatures on
     another machine, or beside other work: `len(found.plan.betas)` says how many there were.
 
@@ -110,13 +120,39 @@ def within(
         chunk_size=chunk_size,
         progress_fn=progress_fn,
     )
-    work = dataclasses.replace(work, settings=_choose(work, x, seconds))
+    settings, pace = _choose(work, x, seconds)
+    work = dataclasses.replace(work, settings=settings)
     pilot_key, run_key = jax.random.split(key)
-    found = anneal(run_key, work, tuning.find_plan(pilot_key, work, x), x)
+    plan = tuning.find_plan(pilot_key, work, x)
+
+    # What the pilots took beyond the fewest of their rounds.
+    counted = tuning.num_pilot_moves(settings, pace.num_data)
+    more = plan.num_gradients / settings.num_leapfrog_steps - counted
+    if more > 0 and (per_temperature := pace.per_temperature) > 0.0:
+        num_fewer = math.ceil(pace.of_pilots(more, settings) / per_temperature)
+        num = max(settings.num_temperatures - num_fewer, _FEWEST_TEMPERATURES)
+        work = dataclasses.replace(
+            work, settings=dataclasses.replace(settings, num_temperatures=num)
+        )
+        plan = _thinned(plan, num)
+    found = anneal(run_key, work, plan, x)
     verdicts.warn_of_broken([found], work.settings)
     verdicts.warn_of_rounding([found], work.settings)
     verdicts.warn_of_unreliable(found, work.settings)
     return found
+
+
+def _thinned(plan: Plan, num_temperatures: int) -> Plan:
+    """The plan with no more than so many of its temperatures, evenly chosen."""
+    num_known = len(plan.betas)
+    places = np.linspace(0, num_known - 1, min(num_temperatures, num_known)).round().astype(int)
+    of_moves = places[1:-1] - 1
+    persistences = plan.persistences[of_moves] if len(plan.persistences) else plan.persistences
+    return plan._replace(
+        betas=plan.betas[places],
+        step_sizes=plan.step_sizes[of_moves],
+        persistences=persistences,
+    )
 
 
 @calls.of_target
@@ -147,11 +183,11 @@ def settings_within(
       TypeError: as `log_likelihood`.
     """
     seconds = checks.positive("seconds", seconds)
-    return _choose(doors.enter(target, x, settings, chunk_size=chunk_size), x, seconds)
+    return _choose(doors.enter(target, x, settings, chunk_size=chunk_size), x, seconds)[0]
 
 
-def _choose(work: Work, x: PyTree, seconds: float) -> Settings:
-    """`settings_within` behind its door."""
+def _choose(work: Work, x: PyTree, seconds: float) -> tuple[Settings, Pace]:
+    """`settings_within` behind its door, and the pace that it was found by."""
     doors.check_free(work.settings)
     settings, pace = work.settings, Pace.of(work, x)
     fewest_chains = pace.num_chains if settings.resampling else _FEWEST_CHAINS
@@ -181,9 +217,10 @@ def _choose(work: Work, x: PyTree, seconds: float) -> Settings:
         if times > 1:
             pace = pace.with_chains(work, x, times * pace.num_chains)
             num_temperatures = max(_most_temperatures(pace, settings, seconds), _FEW_TEMPERATURES)
-    return dataclasses.replace(
+    chosen = dataclasses.replace(
         settings, num_chains=pace.num_chains, num_temperatures=num_temperatures
     )
+    return chosen, pace
 
 
 def _most_temperatures(pace: Pace, settings: Settings, seconds: float) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from aiwae_jax import checks
 from aiwae_jax.evaluate import verdicts
-from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, mean_and_standard_error
+from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, means_of
 from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Settings
 from aiwae_jax.evaluate.target import Target
 from aiwae_jax.types import PyTree
@@ -30,7 +30,8 @@ class Comparison(NamedTuple):
     """Paired differences of log p(x) of two models, on the same N data.
 
     Attributes:
-      differences: `[N]` log p(x) of the first model minus that of the second, nats.
+      differences: `[N]` log p(x) of the first model minus that of the second, nats; NaN where both
+        are -inf, or one is NaN. The mean leaves these out, and the summary names them.
       standard_errors: `[N]` of these, of both estimates, which share no noise, nats; NaN where one
         has none.
       is_reliable: `[N]` whether both estimates can be relied on, see `Likelihood.is_reliable`.
@@ -74,15 +75,13 @@ class Comparison(NamedTuple):
             differences = both[0] - both[1]
         return cls(differences, np.hypot(*errors), verdicts_of_both.all(axis=0), both, found)
 
-    @property
-    def mean(self) -> float:
-        """Mean difference over all data, nats."""
-        return mean_and_standard_error(self.differences)[0]
+    mean, standard_error = means_of("explained")
 
     @property
-    def standard_error(self) -> float:
-        """Of `mean`, over the data; what single estimates err by is in it."""
-        return mean_and_standard_error(self.differences)[1]
+    def explained(self) -> np.ndarray:
+        """`[M]` differences of the data that at least one model explains; [NaN] where none is."""
+        is_known = ~np.isnan(self.differences)
+        return self.differences[is_known] if is_known.any() else np.array([np.nan])
 
     @property
     def num_unreliable(self) -> int:
@@ -97,6 +96,8 @@ class Comparison(NamedTuple):
             f"log p(x) {first:.2f} and {second:.2f}, paired difference {self.mean:+.2f} ± "
             f"{self.standard_error:.2f} nats over {len(self.differences)} data"
         )
+        if (is_neither := np.isnan(self.differences)).any():
+            line += f"; left out, for neither model explains them: {verdicts.rows(is_neither)}"
         if self.num_unreliable:
             line += f"; not to be relied on: {verdicts.rows(~self.is_reliable)}"
         return line

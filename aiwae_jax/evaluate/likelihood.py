@@ -17,7 +17,21 @@ from aiwae_jax.evaluate.target import Target
 from aiwae_jax.evaluate.tuning import find_plan
 from aiwae_jax.types import PyTree
 
-_PIECES = 5  # version of what is stored
+_PIECES = 6  # version of what is stored
+
+
+def means_of(field: str) -> tuple[property, property]:
+    """The properties `mean` and `standard_error` of estimates `[N]` that are called `field`."""
+
+    def mean(found: NamedTuple) -> float:
+        """Over the data, nats."""
+        return mean_and_standard_error(getattr(found, field))[0]
+
+    def standard_error(found: NamedTuple) -> float:
+        """Of `mean`, over the data; what single estimates err by is in it."""
+        return mean_and_standard_error(getattr(found, field))[1]
+
+    return property(mean), property(standard_error)
 
 
 class Likelihood(NamedTuple):
@@ -72,15 +86,7 @@ class Likelihood(NamedTuple):
         own += ("is_broken", "rounding", "is_reliable")
         return self._replace(**{name: getattr(self, name)[:num] for name in own})
 
-    @property
-    def mean(self) -> float:
-        """Over the data, nats."""
-        return mean_and_standard_error(self.log_likelihood)[0]
-
-    @property
-    def standard_error(self) -> float:
-        """Of `mean`, over the data."""
-        return mean_and_standard_error(self.log_likelihood)[1]
+    mean, standard_error = means_of("log_likelihood")
 
 
 def mean_and_standard_error(
@@ -131,6 +137,7 @@ def anneal(
         plan.step_sizes[::direction],
         ADAPT[settings.adapt],
         settings.target_acceptance,
+        plan.persistences[::direction] if len(plan.persistences) else None,
     )
 
     # How much is to be done, and at once.
@@ -140,7 +147,7 @@ def anneal(
     per_datum_move = settings.num_chains * settings.num_leapfrog_steps
 
     # Chunk after chunk; parameters are hashed once.
-    of_course = course.betas, course.step_sizes
+    of_course = course.betas, course.step_sizes, course.persistences
     shared = fingerprint.digest(_PIECES, key, settings.of_chains, *of_course, functions)
     pace, results, counts = chunks.Pace(), [], []
     for number, (indices, num_kept) in enumerate(chunks.of(num_data, min(chunk_size, num_data))):
@@ -204,7 +211,13 @@ def _joined(
     acceptance = averaged(lambda r: r.acceptance)
     is_moving = verdicts.is_moving(acceptance, settings)
     is_reliable = verdicts.is_reliable(
-        standard_errors, effective_sample_size, log_weight_variance, num_zero, rounding, settings
+        standard_errors,
+        effective_sample_size,
+        log_weight_variance,
+        num_zero,
+        rounding,
+        plan.tail_index,
+        settings,
     )
     return Likelihood(
         log_likelihood=direction * joined(lambda r: r.log_mean_weight),
@@ -245,8 +258,8 @@ def log_likelihood(
     that exp of the estimates is unbiased for p(x) (unless `settings.adapt` is "paper").
 
     Args:
-      key: consumed. Estimates depend on a datum's number, not on `chunk_size` (except with
-        `adapt="paper"`, whose step size follows the chunk).
+      key: consumed. Estimates depend on a datum's number and not, beyond rounding, on `chunk_size`
+        (except with `adapt="paper"`, whose step size follows the chunk).
       target: log p(x, z), and what the chains start from. Without a `transport` there they live in
         latent space, which warns unless the settings ask for it.
       x: pytree of data with leading axis N.

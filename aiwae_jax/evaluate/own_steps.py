@@ -53,6 +53,7 @@ def find_odd(key: chex.PRNGKey, team: pilots.Team, plan: Plan) -> np.ndarray:
         plan.betas[1:-1][places],
         team.in_shape(plan.step_sizes[places]),
         pilots.CHECK,
+        persistences=_of_moves(plan, places),
     )
     found = [
         team.send(key, indices, course, num_counted=num_kept).acceptance
@@ -66,6 +67,11 @@ def find_odd(key: chex.PRNGKey, team: pilots.Team, plan: Plan) -> np.ndarray:
     usual = np.median(whole[np.isfinite(whole)]) if np.isfinite(whole).any() else 1.0
     is_high = 1.0 - whole < _HIGH * (1.0 - usual)
     return np.flatnonzero(is_low | is_high).astype(np.int32)
+
+
+def _of_moves(plan: Plan, places: np.ndarray) -> np.ndarray | None:
+    """The momenta's persistences of these moves of a plan; None where it has none of its own."""
+    return plan.persistences[places] if len(plan.persistences) else None
 
 
 def _in_windows(values: np.ndarray, num_windows: int) -> np.ndarray:
@@ -96,7 +102,12 @@ def fit(key: chex.PRNGKey, team: pilots.Team, plan: Plan, odd: np.ndarray) -> Pl
     betas = np.concatenate([warm_up, plan.betas[1:-1][places]])
     places = np.concatenate([np.zeros(_NUM_WARM_UP_MOVES, int), places])
     knots = places / max(last, 1) * (NUM_KNOTS - 1)
-    course = pilots.Course(betas, team.in_shape(plan.step_sizes[places]), pilots.OWN)
+    course = pilots.Course(
+        betas,
+        team.in_shape(plan.step_sizes[places]),
+        pilots.OWN,
+        persistences=_of_moves(plan, places),
+    )
     kept = slice(_NUM_WARM_UP_MOVES, None)
     factors = []
     for chosen, num_kept in chunks.of(len(odd), team.num_pilot_data):

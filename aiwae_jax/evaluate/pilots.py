@@ -23,7 +23,7 @@ from aiwae_jax.types import PyTree
 
 _GAIN = 0.3  # of Robbins & Monro (1951), in the logarithm of the step size
 _STEP_SIZE_RANGE = (1e-8, 1e3)
-_VARIATION = (0.3, 1.0)
+LEAST_FACTOR = 0.3  # on the step sizes of neighbours that are to differ
 _GOLDEN_RATIO = 0.6180339887498949
 _INCREMENT = 0.25  # nats, standard deviation of a weight increment on a climb
 _LEAST_ACCEPTANCE = 0.3  # of the wanted one; below it a climb stays where it is, and adapts
@@ -55,6 +55,7 @@ class Found(NamedTuple):
       scales: `[S, D]` (`[S]` of binary latents) step sizes but for that factor.
       acceptance: `[B, S]` mean over a datum's chains that still count; NaN where none does.
       work_variance: `[B, S]` of log f_n - log f_0, likewise, nats²; NaN where fewer than two do.
+      work: `[B, S, K]` log f_n - log f_0 of every chain, nats.
       deviations: `[S, D]` of the chains' positions, each datum's around its own mean.
       num_nonfinite: moves rejected for a non-finite energy.
     """
@@ -64,12 +65,13 @@ class Found(NamedTuple):
     scales: np.ndarray
     acceptance: np.ndarray
     work_variance: np.ndarray
+    work: np.ndarray
     deviations: np.ndarray
     num_nonfinite: int
 
 
 _OF_MOVES = ("betas", "scales", "deviations")
-_OF_DATA = ("log_step_sizes", "acceptance", "work_variance")
+_OF_DATA = ("log_step_sizes", "acceptance", "work_variance", "work")
 
 
 class _Carry(NamedTuple):
@@ -90,6 +92,7 @@ class _Stretch(NamedTuple):
     betas: chex.Array  # [S], NaN where a climb places them
     scales: chex.Array  # [S, D], likewise
     variation: chex.Array  # [S], factors on step sizes
+    persistences: chex.Array | None  # [S] of the momentum, likewise
     log_factors: chex.Array  # [B, S], likewise, of each datum
     rule: Rule
     target_acceptance: chex.Numeric
@@ -103,6 +106,7 @@ class _Seen(NamedTuple):
     scales: chex.Array
     acceptance: chex.Array
     work_variance: chex.Array
+    work: chex.Array
     deviations: chex.Array
     num_nonfinite: chex.Array
 
@@ -124,15 +128,16 @@ def _advance(carry, data, functions, stretch, *, program):
         betas=stretch.betas.astype(dtype),
         scales=stretch.scales.astype(dtype),
         variation=stretch.variation.astype(dtype),
+        persistences=jax.tree.map(lambda a: a.astype(dtype), stretch.persistences),
         target_acceptance=stretch.target_acceptance.astype(dtype),
     )
-    move = program.build_move()
 
     def advance_datum(carry, keys, x, is_counted, log_factors):
         path = paths.SPACES[program.chain_space](*functions, x)
 
-        def step(key, state, number, beta, step_size):
-            key = jax.random.fold_in(key, number)
+        def step(key, state, i, beta, step_size):
+            key = jax.random.fold_in(key, stretch.first + i)
+            own = jax.tree.map(lambda a: a[i], stretch.persistences)
             return ais.step(
                 key,
                 ais.recenter(state),
@@ -140,7 +145,7 @@ def _advance(carry, data, functions, stretch, *, program):
                 step_size,
                 path.log_initial,
                 path.log_target,
-                move=move,
+                move=program.build_move(own),
             )
 
         def body(i, loop):
@@ -165,7 +170,7 @@ def _advance(carry, data, functions, stretch, *, program):
                 scales = jnp.where(is_known, deviations, jnp.nan_to_num(scales, nan=1.0))
             step_size = jnp.exp(carry.log_step_size + log_factors[i]) * stretch.variation[i]
             states, info = jax.vmap(
-                lambda key, state: step(key, state, stretch.first + i, beta, step_size * scales)
+                lambda key, state: step(key, state, i, beta, step_size * scales)
             )(keys, states)
 
             # What the chains that count have come to; means over the data that have a number.
@@ -189,15 +194,17 @@ def _advance(carry, data, functions, stretch, *, program):
                 scales=seen.scales.at[i].set(scales),
                 acceptance=seen.acceptance.at[i].set(own),
                 work_variance=seen.work_variance.at[i].set(work_variance),
+                work=seen.work.at[i].set(states.target.log_density - states.initial.log_density),
                 deviations=seen.deviations.at[i].set(jnp.sqrt(means[2:])),
                 num_nonfinite=seen.num_nonfinite + jnp.sum(info.num_nonfinite, dtype=jnp.int32),
             )
             return _Carry(states, followed, *means[:2], means[2:]), seen
 
         zeros = jnp.zeros_like(stretch.betas)
-        rows = jnp.zeros((*zeros.shape, carry.states.position.shape[-1]), dtype)
+        num_chains, size = carry.states.position.shape
+        work, rows = (jnp.zeros((*zeros.shape, num), dtype) for num in (num_chains, size))
         nothing = _Seen(
-            zeros, zeros, jnp.zeros_like(stretch.scales), zeros, zeros, rows, jnp.int32(0)
+            zeros, zeros, jnp.zeros_like(stretch.scales), zeros, zeros, work, rows, jnp.int32(0)
         )
         return jax.lax.fori_loop(0, stretch.num_moves, body, (carry, nothing))
 
@@ -209,15 +216,15 @@ def _work(states: ais.AISState) -> chex.Array:
     return states.target.log_density - states.offset[0] - states.initial.log_density
 
 
-def vary(step_sizes: np.ndarray) -> np.ndarray:
-    """Step sizes `[S, ...]`, each times a number in `_VARIATION`, so that neighbours differ.
+def vary(step_sizes: np.ndarray, least: float = LEAST_FACTOR) -> np.ndarray:
+    """Step sizes `[S, ...]`, each times a number from `least` to 1, so that neighbours differ.
 
     Trajectories of one length turn a Gaussian by one angle. Where that is half a turn, a chain
     comes back to where it was and its energy error vanishes, so that the acceptance itself would
     steer step sizes there (Neal 2011, section 3.2). The numbers are fixed, and spread evenly by the
     golden ratio.
     """
-    factors = _VARIATION[0] + np.ptp(_VARIATION) * (np.arange(len(step_sizes)) * _GOLDEN_RATIO % 1)
+    factors = least + (1.0 - least) * (np.arange(len(step_sizes)) * _GOLDEN_RATIO % 1)
     return step_sizes * factors.reshape(-1, *[1] * (step_sizes.ndim - 1))
 
 
@@ -228,7 +235,8 @@ class Course(NamedTuple):
       betas: `[S]` of the moves, in order; a climb goes on from the last of them.
       scales: `[S, D]`, or `[S]` of binary latents: step sizes, or what they are proportional to.
       rule: what becomes of them.
-      is_varied: whether neighbouring moves get different step sizes, see `vary`.
+      least_factor: on neighbouring step sizes, which differ where it is below 1, see `vary`.
+      persistences: `[S]` of the momentum; None for that of the settings.
       log_factors: `[B, S]` of each datum, on its step sizes; None for ones.
       log_step_size: of the first move where a search begins: logarithm of the factor on `scales`.
       most_moves: of a climb, those given included.
@@ -237,7 +245,8 @@ class Course(NamedTuple):
     betas: np.ndarray
     scales: np.ndarray
     rule: Rule
-    is_varied: bool = False
+    least_factor: float = 1.0
+    persistences: np.ndarray | None = None
     log_factors: np.ndarray | None = None
     log_step_size: float = 0.0
     most_moves: int = 0
@@ -343,13 +352,14 @@ def _stretch(
     factors = course.log_factors
     if factors is None:
         factors = np.zeros((num_data, len(course.betas)))
-    varied = vary(np.ones(last)) if course.is_varied else np.ones(last)
+    persistences = course.persistences
     return _Stretch(
         np.int32(first + 1),
         np.int32(num_moves),
         filled(course.betas),
         filled(course.scales),
-        filled(varied),
+        filled(vary(np.ones(last), course.least_factor)),
+        None if persistences is None else np.nan_to_num(filled(persistences)),
         np.nan_to_num(filled(factors, axis=1)),
         Rule(*map(np.asarray, course.rule)),
         np.asarray(target_acceptance),

@@ -80,12 +80,14 @@ class Course(NamedTuple):
         that adapts starts from the first.
       rule: programs.FROZEN or PAPER.
       target_acceptance: what the latter steers to.
+      persistences: `[T-2]` of the moves' momenta, or None for that of the program.
     """
 
     betas: np.ndarray
     step_sizes: np.ndarray
     rule: int = programs.FROZEN
     target_acceptance: float = 0.6
+    persistences: np.ndarray | None = None
 
     def stretch(self, first: int, num_moves: int) -> programs.Stretch:
         """The next temperatures, filled up to the one length that is compiled."""
@@ -101,6 +103,7 @@ class Course(NamedTuple):
             filled(self.betas[1:-1]),
             filled(self.step_sizes),
             filled(self._places()),
+            None if self.persistences is None else filled(self.persistences),
             np.int32(self.rule),
             np.asarray(self.target_acceptance),
         )

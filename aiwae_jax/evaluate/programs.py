@@ -48,9 +48,11 @@ class Program:
         """P, or K where nothing is resampled."""
         return self.num_populations if self.resampling else self.num_chains
 
-    def build_move(self) -> Move:
-        """The move of `ais.step`."""
-        return moves.build(self.move, self.num_leapfrog_steps, self.momentum_persistence)
+    def build_move(self, persistence: chex.Numeric | None = None) -> Move:
+        """The move of `ais.step`; with a `persistence` of its own, which may be traced."""
+        if persistence is None:
+            return moves.build(self.move, self.num_leapfrog_steps, self.momentum_persistence)
+        return moves.hmc(self.num_leapfrog_steps, persistence)
 
 
 class Segment(NamedTuple):
@@ -129,6 +131,7 @@ class Stretch(NamedTuple):
     betas: chex.Array  # [S] of which the first `num_moves` count
     step_sizes: chex.Array  # [S] or [S, D] likewise
     places: chex.Array  # [S] among the knots
+    persistences: chex.Array | None  # [S] of the momentum, where they are not those of the program
     rule: chex.Numeric
     target_acceptance: chex.Numeric
 
@@ -145,7 +148,7 @@ def anneal(states, step_size, data, functions, stretch, *, program):
     betas, step_sizes = stretch.betas.astype(dtype), stretch.step_sizes.astype(dtype)
     target_acceptance = stretch.target_acceptance.astype(dtype)
     places = stretch.places.astype(dtype)
-    move = program.build_move()
+    persistences = jax.tree.map(lambda a: a.astype(dtype), stretch.persistences)
 
     def anneal_datum(states, keys, x, is_counted, log_factors):
         # The encoder, once per datum and call.
@@ -159,7 +162,7 @@ def anneal(states, step_size, data, functions, stretch, *, program):
                 step_size,
                 path.log_initial,
                 path.log_target,
-                move=move,
+                move=program.build_move(jax.tree.map(lambda a: a[i], persistences)),
             )
 
         def body(i, carry):

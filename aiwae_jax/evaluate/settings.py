@@ -173,6 +173,14 @@ class Settings:
         "is marked likewise. Default 0.05.",
         above=0,
     )
+    largest_tail_index: float = options.option(
+        verdicts.LARGEST_TAIL_INDEX,
+        flag="eval_largest_tail_index",
+        help="Where the pilots' log p(x, z) - log q(z) have an upper tail heavier than this index, "
+        "chains hardly see what p(x) rests on, and only estimates with a tenth of the largest "
+        f"error are not marked. Default {verdicts.LARGEST_TAIL_INDEX}.",
+        at_least=0,
+    )
 
     def __post_init__(self):
         options.check(self)
@@ -227,6 +235,7 @@ class Settings:
 
 
 OF_VERDICTS = ("largest_error", "least_sample_size", "most_dead_chains", "largest_rounding")
+OF_VERDICTS += ("largest_tail_index",)
 _VERDICT = {
     field.name: field.default for field in dataclasses.fields(Settings) if field.name in OF_VERDICTS
 }
@@ -262,6 +271,12 @@ class Plan(NamedTuple):
         they are known again.
       log_factors: `[M, NUM_KNOTS]` logarithms of these factors, at places evenly spread over the
         moves.
+      persistences: `[T-2]` of each move's momentum, where the pilots saw that chains do better with
+        less of it than the settings say; else empty.
+      tail_index: of log f_n - log f_0 on the last fifth of the pilots' path, see `tails.index`; NaN
+        where nobody measured it.
+      is_level: whether the pilots found all weight increments of about the same variance, and
+        acceptances as wanted, before their rounds were over.
     """
 
     betas: np.ndarray
@@ -269,3 +284,16 @@ class Plan(NamedTuple):
     num_gradients: int
     rows: np.ndarray = np.zeros(0, "<U16")
     log_factors: np.ndarray = np.zeros((0, programs.NUM_KNOTS))
+    persistences: np.ndarray = np.zeros(0)
+    tail_index: float = float("nan")
+    is_level: bool = True
+
+    @property
+    def of_chains(self) -> dict[str, np.ndarray]:
+        """The fields that say how chains move, and what finding them took, by name."""
+        left_out = OF_PILOTS if len(self.persistences) else (*OF_PILOTS, "persistences")
+        fields = self._asdict().items()
+        return {name: np.asarray(value) for name, value in fields if name not in left_out}
+
+
+OF_PILOTS = ("tail_index", "is_level")  # what they saw, of which no chain knows

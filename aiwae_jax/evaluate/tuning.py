@@ -9,6 +9,7 @@ on even temperatures, or climb where these are too coarse for the path; then pil
 sizes check what was found, and what is not level yet is mended and checked again.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -17,42 +18,25 @@ import jax
 import numpy as np
 
 from aiwae_jax import checks, fingerprint, schedules
-from aiwae_jax.evaluate import calls, doors, own_steps, pilots, verdicts
+from aiwae_jax.evaluate import calls, doors, own_steps, pilots, profiles, tails, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
 from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Plan, Settings
 from aiwae_jax.evaluate.target import Target
 from aiwae_jax.types import PyTree
 
-_NUM_WARM_UP_MOVES = 30  # pilot moves at β=0, while the step size finds its scale
 _PILOT_TEMPERATURES = (100, 500)  # at least, at most
 _MOST_MOVES = 2000  # of a climb
-_FEWEST_CHAINS = 64  # of all pilot data together
+_MOST_OF_FEW = 250  # pilot temperatures where a share of the chains is all that there is
+_FEWEST_CHAINS = 32  # of all pilot data together
+_MANY_CHAINS = 64  # likewise, whose means tell what happens between more temperatures
 _INITIAL_STEP_SIZE = 0.1
-_SMOOTHING_WINDOW = 5  # temperatures
 _LINEAR_SHARE = 0.2  # of an adaptive schedule, so that no stretch of the path is left bare
 _MOST_INCREMENT = 1.0  # nats², variance between two pilot temperatures that still show the path
 _LEVEL = 6.0  # times the mean, variance of an increment that is level with the others
 _NEGLIGIBLE = 0.1  # nats², variance of all increments together that needs no levelling
+_LAST_SHARE = 0.2  # of the path, whose work tells the target's tails from the start's
 _ACCEPTANCE_MISSED = 0.2  # of the wanted one, that a further round mends
-_ODD = 3.0  # between the step sizes of a datum and of most, from which on it has its own
-_MOST_ANGLE = 2.0  # radians of a trajectory of a Gaussian; half a turn brings it back
-_RESONANT_SHARE = 0.1  # of the temperatures
-_STRETCHED = 3.0  # between the scales of two coordinates, from which on each gets a step size
-_VERSION = 2  # of what is stored
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Moving geometric mean over temperatures `[S, ...]`, with a shorter window at the two ends."""
-    return np.exp(_smooth_mean(np.log(values)))
-
-
-def _smooth_mean(values: np.ndarray) -> np.ndarray:
-    """Moving mean over temperatures `[S, ...]`, likewise."""
-    ones = np.ones(_SMOOTHING_WINDOW)
-    counts = np.convolve(np.ones(len(values)), ones, mode="same")
-    columns = values.reshape(len(values), -1).T
-    sums = np.stack([np.convolve(column, ones, mode="same") for column in columns], axis=1)
-    return (sums / counts[:, None]).reshape(values.shape)
+_VERSION = 3  # of what is stored
 
 
 def equal_variance_schedule(
@@ -82,40 +66,12 @@ def equal_variance_schedule(
     return schedule
 
 
-class Profile(NamedTuple):
-    """What pilots know of a path, at temperatures from 0 on.
-
-    Attributes:
-      betas: `[S]`.
-      log_step_sizes: `[S]`, or `[S, D]` of each coordinate.
-      work_variance: `[S]` of log f_n - log f_0, mean over data, nats².
-      log_factors: `[B, S]` of the pilots' own data on the step sizes; 0 of those like most.
-      is_varied: whether neighbouring step sizes are to differ, see `pilots.vary`.
-    """
-
-    betas: np.ndarray
-    log_step_sizes: np.ndarray
-    work_variance: np.ndarray
-    log_factors: np.ndarray
-    is_varied: bool
-
-    def step_sizes(self, betas: np.ndarray) -> np.ndarray:
-        """`[T]` or `[T, D]` at temperatures between those that are known."""
-        columns = self.log_step_sizes.reshape(len(self.betas), -1).T
-        found = np.stack([np.interp(betas, self.betas, column) for column in columns], axis=1)
-        return np.exp(found).reshape(len(betas), *self.log_step_sizes.shape[1:])
-
-    def increments(self) -> np.ndarray:
-        """`[S-1]` variances of the log weight's increments between these temperatures, nats²."""
-        return np.square(np.diff(self.betas)) * self.work_variance[:-1]
-
-
 def num_pilot_moves(settings: Settings, num_data: int) -> int:
     """Counts the moves of all pilot chains, if no further round is needed."""
     if settings.adapt == "paper":
         return 0
     num_pilot_data, num_chains = pilot_sizes(settings, num_data)
-    num_moves = _NUM_WARM_UP_MOVES + _num_pilot_temperatures(settings) - 2
+    num_moves = profiles.NUM_WARM_UP_MOVES + _num_pilot_temperatures(settings, num_data) - 2
     scan = own_steps.num_scan_moves(settings, num_data)
     return num_chains * (2 * num_pilot_data * num_moves + scan)
 
@@ -126,8 +82,12 @@ def pilot_sizes(settings: Settings, num_data: int) -> tuple[int, int]:
     return num_pilot_data, max(settings.num_pilot_chains, _FEWEST_CHAINS // num_pilot_data)
 
 
-def _num_pilot_temperatures(settings: Settings) -> int:
-    return int(np.clip(settings.num_temperatures, *_PILOT_TEMPERATURES))
+def _num_pilot_temperatures(settings: Settings, num_data: int) -> int:
+    """As many as are asked for, within limits: pilots of few data are not to cost the most."""
+    least, most = _PILOT_TEMPERATURES
+    if math.prod(pilot_sizes(settings, num_data)) < _MANY_CHAINS:
+        most = _MOST_OF_FEW
+    return int(np.clip(settings.num_temperatures, least, most))
 
 
 @calls.of_target
@@ -214,7 +174,8 @@ def suited(key: chex.PRNGKey, work: Work, plan: Plan, x: PyTree) -> Plan:
 
 
 def _stored(arrays: Mapping[str, np.ndarray]) -> Plan:
-    return Plan(**dict(arrays) | {"num_gradients": int(arrays["num_gradients"])})
+    kinds = {"num_gradients": int, "tail_index": float, "is_level": bool}
+    return Plan(**dict(arrays) | {name: kind(arrays[name]) for name, kind in kinds.items()})
 
 
 def _fixed_schedule(settings: Settings, num_temperatures: int) -> np.ndarray:
@@ -229,17 +190,13 @@ def _tuned(
     settings = team.work.settings
     search_key, climb_key, check_key = jax.random.split(key, 3)
     is_adaptive = settings.schedule == "adaptive"
-    num_temperatures = _num_pilot_temperatures(settings)
+    num_temperatures = _num_pilot_temperatures(settings, team.num_data)
 
     # The first pass searches. Where its temperatures are too coarse for the path, pilots climb.
     schedule = _fixed_schedule(settings, num_temperatures)
     profile = _searched(team, search_key, indices, schedule[1:-1], pilots.SEARCH)
     if is_adaptive and not (profile.increments() <= _MOST_INCREMENT).all():
         profile = _searched(team, climb_key, indices, schedule[:0], pilots.CLIMB)
-    elif profile.is_varied:
-        again_key = jax.random.fold_in(search_key, 1)
-        rule = pilots.SEARCH
-        profile = _searched(team, again_key, indices, schedule[1:-1], rule, is_varied=True)
 
     # Further ones check, with frozen step sizes: near the integrator's stability limit the
     # acceptance falls off a cliff, and a step size that is right on average is wrong for good.
@@ -248,13 +205,12 @@ def _tuned(
             at = equal_variance_schedule(profile.betas, profile.work_variance, num_temperatures)
         else:
             at = schedule
-        profile, is_level, is_broken = _checked(
-            team, jax.random.fold_in(check_key, number), indices, profile, at
-        )
-        if is_level:
+        checked = _checked(team, jax.random.fold_in(check_key, number), indices, profile, at)
+        profile = checked.profile
+        if checked.is_level:
             break
     if with_warning:
-        verdicts.warn_of_broken_pilots(*is_broken)
+        verdicts.warn_of_broken_pilots(checked.num_nonfinite, checked.num_moves)
 
     # What lies between the temperatures of the pilots is interpolated.
     if is_adaptive:
@@ -263,11 +219,18 @@ def _tuned(
         )
     else:
         betas = _fixed_schedule(settings, settings.num_temperatures)
-    step_sizes = profile.step_sizes(betas[1:-1])
-    return Plan(betas, pilots.vary(step_sizes) if profile.is_varied else step_sizes, 0)
+    persistences = profile.persistences_at(betas[1:-1])
+    return Plan(
+        betas,
+        pilots.vary(profile.step_sizes(betas[1:-1]), profile.least_factor),
+        0,
+        persistences=np.zeros(0) if persistences is None else persistences,
+        tail_index=checked.tail_index,
+        is_level=checked.is_level,
+    )
 
 
-def _num_wanted(profile: Profile, settings: Settings) -> int:
+def _num_wanted(profile: profiles.Profile, settings: Settings) -> int:
     """As many temperatures as the settings say, or as their conditional sample size needs.
 
     Of increments that are normal, of variance σ², the conditional effective sample size (Zhou,
@@ -289,98 +252,74 @@ def _searched(
     indices: np.ndarray,
     betas: np.ndarray,
     rule: pilots.Rule,
-    *,
-    is_varied: bool = False,
-) -> Profile:
+) -> profiles.Profile:
     """The profile at given temperatures, or of a climb, whose step sizes follow the acceptance."""
-    betas = np.concatenate([np.zeros(_NUM_WARM_UP_MOVES), betas])
+    betas = np.concatenate([np.zeros(profiles.NUM_WARM_UP_MOVES), betas])
     course = pilots.Course(
         betas,
         team.ones(len(betas)),
         rule,
-        is_varied=is_varied or rule.is_climbing,
+        least_factor=pilots.LEAST_FACTOR if rule.is_climbing else 1.0,
         log_step_size=np.log(_INITIAL_STEP_SIZE),
-        most_moves=_NUM_WARM_UP_MOVES + _MOST_MOVES if rule.is_climbing else 0,
+        most_moves=profiles.NUM_WARM_UP_MOVES + _MOST_MOVES if rule.is_climbing else 0,
     )
-    return _profile_of(team.send(key, indices, course), course, team)
+    return profiles.profile_of(team.send(key, indices, course), course, team)
 
 
-def _profile_of(found: pilots.Found, course: pilots.Course, team: pilots.Team) -> Profile:
-    """The profile from the last move at β=0 on; with a step size of each coordinate if they differ.
+class _Checked(NamedTuple):
+    """What frozen pilots found on a schedule.
 
-    A step size is that of most of the data.
+    Attributes:
+      profile: with smaller step sizes where they accepted too little.
+      is_level: whether nothing needs to be mended.
+      tail_index: of the work on the last fifth of it, see `tails.index`.
+      num_nonfinite: moves rejected for a non-finite energy.
+      num_moves: of all chains.
     """
-    kept = slice(_NUM_WARM_UP_MOVES - 1, None)
-    of_data = np.log(_smooth(np.exp(found.log_step_sizes.T)))[kept]
-    log_step_sizes = np.median(of_data, axis=1)
-    log_factors = (of_data - log_step_sizes[:, None]).T
-    log_factors[np.abs(log_factors).max(axis=1) < np.log(_ODD)] = 0.0
-    is_varied = course.is_varied
-    if found.scales.ndim == 2:
-        log_step_sizes = log_step_sizes[:, None] + np.log(_smooth(found.scales))[kept]
-        scales = np.log(_smooth(np.where(found.deviations > 0, found.deviations, 1.0)))[kept]
 
-        # Steps along the narrowest coordinate were not too long, and stay as they are.
-        narrowest = np.argmin(scales - log_step_sizes, axis=1)[:, None]
-        step, scale = (np.take_along_axis(a, narrowest, axis=1) for a in (log_step_sizes, scales))
-        is_stretched = np.ptp(scales, axis=1).max() > np.log(_STRETCHED)
-        log_step_sizes = scales + step - scale if is_stretched else step[:, 0]
-        is_varied |= _is_resonant(np.exp(step - scale), team.program.num_leapfrog_steps)
-    return Profile(
-        found.betas[kept],
-        log_step_sizes,
-        _mean(found.work_variance)[kept],
-        log_factors,
-        is_varied,
-    )
-
-
-def _is_resonant(steps: np.ndarray, num_leapfrog_steps: int) -> bool:
-    """Whether trajectories come near half a turn, in steps of a Gaussian's deviation."""
-    angles = 2.0 * num_leapfrog_steps * np.arcsin(np.minimum(steps / 2.0, 1.0))
-    return bool(np.mean(angles > _MOST_ANGLE) > _RESONANT_SHARE)
-
-
-def _mean(of_data: np.ndarray) -> np.ndarray:
-    """Mean `[S]` over data `[B, S]` for which there is a number; 0 of none."""
-    is_known = np.isfinite(of_data)
-    return np.where(is_known, of_data, 0.0).sum(axis=0) / np.maximum(is_known.sum(axis=0), 1)
+    profile: profiles.Profile
+    is_level: bool
+    tail_index: float
+    num_nonfinite: int
+    num_moves: int
 
 
 def _checked(
     team: pilots.Team,
     key: chex.PRNGKey,
     indices: np.ndarray,
-    profile: Profile,
+    profile: profiles.Profile,
     schedule: np.ndarray,
-) -> tuple[Profile, bool, tuple[int, int]]:
-    """The profile that frozen pilots find on a schedule, and whether it is level.
-
-    Where they accept too little, step sizes become smaller.
-    """
+) -> _Checked:
+    """Sends frozen pilots along a schedule. Where they accept too little, steps become smaller."""
     settings = team.work.settings
-    betas = np.concatenate([np.zeros(_NUM_WARM_UP_MOVES), schedule[1:-1]])
+    betas = np.concatenate([np.zeros(profiles.NUM_WARM_UP_MOVES), schedule[1:-1]])
     scales = profile.step_sizes(betas)
     own = np.stack([np.interp(betas, profile.betas, row) for row in profile.log_factors])
     course = pilots.Course(
         betas,
         team.in_shape(scales),
         pilots.CHECK,
-        is_varied=profile.is_varied,
+        least_factor=profile.least_factor,
+        persistences=profile.persistences_at(betas),
         log_factors=own,
     )
     found = team.send(key, indices, course)
-    kept = slice(_NUM_WARM_UP_MOVES - 1, None)
+    kept = slice(profiles.NUM_WARM_UP_MOVES - 1, None)
     is_odd = (own != 0.0).any(axis=1)
     acceptance = found.acceptance[:, kept]
-    of_most = _smooth_mean(_mean(acceptance[~is_odd]))
+    of_most = profiles.smooth_mean(profiles.mean(acceptance[~is_odd]))
     missed = np.minimum(of_most - settings.target_acceptance, 0.0)
     log_step_sizes = np.log(scales)[kept]
     log_step_sizes = log_step_sizes + missed.reshape(-1, *[1] * (log_step_sizes.ndim - 1))
-    own_missed = np.minimum(_smooth_mean(acceptance.T).T - settings.target_acceptance, 0.0)
+    own_missed = np.minimum(profiles.smooth_mean(acceptance.T).T - settings.target_acceptance, 0.0)
     own = np.where(is_odd[:, None], own[:, kept] + np.nan_to_num(own_missed) - missed, 0.0)
-    new = Profile(
-        betas[kept], log_step_sizes, _mean(found.work_variance)[kept], own, profile.is_varied
+    new = profile._replace(
+        betas=betas[kept],
+        log_step_sizes=log_step_sizes,
+        work_variance=profiles.mean(found.work_variance)[kept],
+        log_factors=own,
+        persistences=profile.persistences_at(betas[kept]),
     )
 
     # Level: no stretch of the path is coarser than the others by much, or all are fine.
@@ -391,4 +330,6 @@ def _checked(
     is_level |= increments.max() <= _LEVEL * increments.mean()
     is_level &= missed.min() >= -_ACCEPTANCE_MISSED
     num_moves = len(indices) * team.program.num_chains * len(betas)
-    return new, bool(is_level), (found.num_nonfinite, num_moves)
+    last = -max(round(_LAST_SHARE * len(schedule)), 1)
+    tail_index = tails.index(found.work[:, last:])
+    return _Checked(new, bool(is_level), tail_index, found.num_nonfinite, num_moves)

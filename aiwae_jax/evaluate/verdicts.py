@@ -9,6 +9,8 @@ import numpy as np
 MOST_BROKEN_MOVES = 0.5  # share of a datum's moves that may be rejected for a non-finite energy
 MOST_DEAD_CHAINS = 0.9  # share of a datum's chains that may end with weight zero
 LARGEST_ERROR = 0.5  # nats, standard error of an estimate that can be relied on
+LARGEST_TAIL_INDEX = 0.05  # of the work, from which on chains hardly see what p(x) rests on
+_SMALL_SHARE = 0.1  # of the largest error, up to which even then an estimate can be relied on
 LARGEST_ROUNDING = 0.05  # nats between neighbouring numbers where a log density lies
 _LEAST_ACCEPTANCE = 0.5  # of the wanted one, over any twentieth of the path
 _STRETCH = 20
@@ -51,6 +53,7 @@ def is_reliable(
     log_weight_variance: np.ndarray,
     num_zero_weight: np.ndarray,
     rounding: np.ndarray,
+    tail_index: float,
     settings: Any,
 ) -> np.ndarray:
     """Tells `[N]` whether estimates can be relied on, as far as their chains can tell.
@@ -58,19 +61,29 @@ def is_reliable(
     Few chains underrate the spread of weights of which the largest is yet to come; if logarithms of
     weights are normal, of variance σ², an estimate's squared error is (exp σ² - 1) / K, and that
     must be small too (twice as large an error is allowed, for σ² is itself rough); populations
-    that resample count as one draw each. No verdict sees
-    a mode that no chain found. All arguments but the settings are `[N]`, as in `Likelihood`; of a
-    single chain, whose standard error is NaN, nothing can be told.
+    that resample count as one draw each. Where the plan's tail index says that weights come from
+    places which hardly any chain visits, they agree although they are too small, and only a tenth
+    of the error is allowed. No verdict sees a mode that no chain found. The first five arguments
+    are `[N]`, as in `Likelihood`; of a single chain, whose standard error is NaN, nothing can be
+    told.
     """
     num_chains, least = settings.num_chains, settings.least_sample_size
     least = max(_FEWEST_CHAINS, num_chains / 8) if least is None else least
+    largest_error = settings.largest_error
+    if is_heavy(tail_index, settings):
+        largest_error = _SMALL_SHARE * largest_error
     return (
-        (standard_errors <= settings.largest_error)
+        (standard_errors <= largest_error)
         & (log_weight_variance <= np.log1p(settings.num_draws * (2 * settings.largest_error) ** 2))
         & (effective_sample_size >= least)
         & (num_zero_weight <= settings.most_dead_chains * num_chains)
         & (rounding <= settings.largest_rounding)
     )
+
+
+def is_heavy(tail_index: float, settings: Any) -> bool:
+    """Tells whether pilots saw a tail that chains hardly reach; not where nobody measured it."""
+    return tail_index > settings.largest_tail_index
 
 
 def slowest(acceptance: np.ndarray) -> float:
@@ -101,13 +114,24 @@ def warn_of_unreliable(found: Any, settings: Any) -> None:
             stacklevel=4,
         )
     elif is_bad.any():
+        plan, why = found.plan, ""
+        if is_heavy(plan.tail_index, settings):
+            why += (
+                " Log p(x, z) rises above that of the start on tails that chains hardly reach "
+                f"(tail index {plan.tail_index:.2f}): start from a distribution with heavier ones."
+            )
+        if not plan.is_level:
+            why += (
+                " The plan is not level yet, and some stretch of the path too coarse or too stiff: "
+                f"raise `num_pilot_rounds`, now {settings.num_pilot_rounds}."
+            )
         warnings.warn(
             f"The estimates of {rows(is_bad)} are unreliable, and so is their mean: standard "
             f"errors up to {np.nanmax(found.standard_errors[is_bad]):.2g} nats, effective sample "
             f"sizes down to {found.effective_sample_size[is_bad].min():.1f} of "
             f"{settings.num_chains} chains, acceptance down to {slowest(found.acceptance):.2f}. "
             f"Raise `num_temperatures`, now {settings.num_temperatures:,}, or start from a closer "
-            "distribution.",
+            f"distribution.{why}",
             stacklevel=4,
         )
 

@@ -69,7 +69,7 @@ class Subject(NamedTuple):
             fingerprint.sha256(params.theta, params.phi),
             fingerprint.sha256(rows if weights is None else (rows, weights)),
             _sha256(of_chains),
-            fingerprint.sha256(_fields_of(plan)),
+            fingerprint.sha256(plan.of_chains),
         )
 
     @property
@@ -195,7 +195,7 @@ def spends(look: int) -> list[tuple[float, float]]:
 
 def arrays_of(plan: evaluate.Plan) -> dict[str, np.ndarray]:
     """A plan as evaluation.npz has it, for `plan_of`."""
-    return {f"{_OF_PLAN}{name}": array for name, array in _fields_of(plan).items()}
+    return {f"{_OF_PLAN}{name}": array for name, array in plan.of_chains.items()}
 
 
 def plan_of(arrays: Mapping[str, np.ndarray]) -> evaluate.Plan:
@@ -268,10 +268,6 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The same with the SHA-256 of all that it says."""
     plain = json.loads(files.to_json(dict(content)))
     return plain | {"sha256": _sha256(plain)}
-
-
-def _fields_of(plan: evaluate.Plan) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value) for name, value in plan._asdict().items()}
 
 
 def _sha256(content: Mapping[str, Any]) -> str:

@@ -56,7 +56,10 @@ def classify(
 
 
 def of_report(
-    found: classes.Classified | None, rows: np.ndarray, dataset: Dataset
+    found: classes.Classified | None,
+    rows: np.ndarray,
+    dataset: Dataset,
+    weights: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What report.json and evaluation.npz say of it; nothing of None.
 
@@ -64,12 +67,13 @@ def of_report(
       found: by `classify`.
       rows: `[N, X]` that it is of.
       dataset: that these are of.
+      weights: `[N]` of the rows in means, or None.
     """
     if found is None:
         return {}, {}
     codes = rows[:, dataset.condition.index(found.column) - dataset.num_given].astype(int)
-    accuracy, error = found.accuracy(codes)
-    nll, nll_error = evaluate.mean_and_standard_error(-found.log_evidence)
+    accuracy, error = found.accuracy(codes, weights)
+    nll, nll_error = evaluate.mean_and_standard_error(-found.log_evidence, weights)
     confusion = found.confusion(codes)
     entries = {
         "column": found.column,

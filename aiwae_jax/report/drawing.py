@@ -34,37 +34,31 @@ def drawn(
 ) -> None:
     """Makes whatever is missing of a report's tables, pictures and page, from what is there."""
     where = repeat.folder
-    new = []
     if tables := per_datum.missing(where, with_parquet=with_parquet):
         what = "The numbers of each datum cannot be written"
         if arrays := _read_arrays(where, content, per_datum.NEEDS, what):
             per_datum.write(where, tables, arrays, measurable.dataset)
-    there = pictures.present(where)
-    is_whole = content.get("pictures") == there and (where / "report.html").exists()
-    if is_whole and there == list(pictures.NAMES):
+    if content.get("pictures") == pictures.present(where) and (where / "report.html").exists():
         return
     description = describe_fn(content)
     shown = _shown(where, measurable, evaluation, content, description)
-    if there != list(pictures.NAMES):
-        new = pictures.draw_missing(shown)
-        there = pictures.present(where)
-    is_other = content.get("pictures") != there
-    if is_other:
+    pictures.draw_missing(shown)
+    there = pictures.present(where)
+    if content.get("pictures") != there:
         content["pictures"] = there
         files.write_json(where / "report.json", content)
-    if is_other or new or not is_whole:
-        content.setdefault("data_dir", measurable.data_dir)
-        captions = pictures.captions(
-            *(measurable.dataset, measurable.model, measurable.start, shown.records),
-            with_best=shown.best_epoch is not None,
-            num_latents=shown.latent_size,
-        )
-        page_text = page.render(
-            *(where, content, describe_fn(content), captions),
-            rows=extremes.table(shown),
-            curves=of_training.columns(shown.records),
-        )
-        files.write_text(where / "report.html", page_text)
+    content.setdefault("data_dir", measurable.data_dir)
+    captions = pictures.captions(
+        *(measurable.dataset, measurable.model, measurable.start, shown.records),
+        with_best=shown.best_epoch is not None,
+        num_latents=shown.latent_size,
+    )
+    page_text = page.render(
+        *(where, content, describe_fn(content), captions),
+        rows=extremes.table(shown),
+        curves=of_training.columns(shown.records),
+    )
+    files.write_text(where / "report.html", page_text)
 
 
 def _shown(

@@ -55,7 +55,10 @@ def line(report: Mapping[str, Any], otherwise: str = text.NO_NOUN) -> str:
 
 def _nll(report: Mapping[str, Any], data: str) -> str:
     value = text.number(report["nll_test"], report["nll_test_se"])
-    found = f"NLL {value} nats, mean of {report['num_examples']} test {data}"
+    names = " and ".join(report["data"].get("condition") or ())
+    given = f" of p(x|{names})" if names else ""
+    mean = "weighted mean" if "test" in report.get("effective_rows", {}) else "mean"
+    found = f"NLL{given} {value} nats, {mean} of {report['num_examples']} test {data}"
     if report.get("nll_at_most") is not None:
         confidence = 100 * (1 - report["nll_at_most_delta"])
         found += f", at most {text.up(report['nll_at_most'])} with {confidence:g} % confidence"

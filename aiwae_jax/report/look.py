@@ -39,7 +39,7 @@ tbody tr + tr > * { border-top: 1px solid var(--line); }
 .figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.1rem; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: .9rem 1rem; min-width: 0; }
-figure.wide { grid-column: 1 / -1; }
+figure.wide, figure:only-child, figure:first-child:has(+ .wide) { grid-column: 1 / -1; }
 img { display: block; width: auto; max-width: 100%; max-height: 34rem; height: auto;
   margin: 0 auto; }
 figcaption { color: var(--faint); font-size: .86rem; margin-top: .6rem; }

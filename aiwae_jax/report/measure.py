@@ -302,7 +302,9 @@ def measure(
         numbers = {name: row_weights.effective_number(each) for name, each in weights.items()}
         entries["effective_rows"] = {n.removeprefix("weight_"): each for n, each in numbers.items()}
     entries["check"] = checked.describe()
-    of_classes, class_arrays = conditions.of_report(classified, in_classes, dataset)
+    counts = weights.get("weight_test")
+    counts = None if counts is None else counts[: len(in_classes)]
+    of_classes, class_arrays = conditions.of_report(classified, in_classes, dataset, counts)
     entries |= of_classes
     entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {

@@ -32,8 +32,8 @@ def render(
     page = sections.Page(folder, report, description, captions, rows, curves)
     title, seed = words(description.title), report["config"]["training"].get("seed", 0)
     parts = [
-        f"<header><h1>{title}</h1><p>{report['epochs']:g} epochs, seed {seed}; aiwae_jax</p>"
-        "</header>",
+        f"<header><h1>{title}</h1><p>{words(description.summary)}, {report['epochs']:g} epochs, "
+        f"seed {seed}; made by aiwae_jax</p></header>",
         *(render_section(page) for render_section in sections.ALL),
     ]
     return (

@@ -8,10 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aiwae_jax.report.style import BLUE, COLOURS, GREEN, INK, ORANGE, RED, figure, styled
+from aiwae_jax.report.style import BLUE, COLOURS, GREEN, INK, ORANGE, RED, figure, save, styled
 from aiwae_jax.report.style import load as load
-
-_DPI = 160
 
 
 @styled
@@ -67,7 +65,7 @@ def image_grid(
         place = gap + (i % num_columns) * wide + width / 2, (i // num_columns + 1) * tall - gap / 2
         axes.text(*place, words, ha="center", va="bottom", fontsize=7)
     axes.set_title(title)
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)
 
 
 class Curve(NamedTuple):
@@ -122,7 +120,8 @@ def learning_curves(
             axes.plot(epochs[is_there], curve.values[is_there], label=curve.label, **style)
         if best_epoch is not None and epochs[is_in][0] <= best_epoch:
             axes.axvline(best_epoch, linestyle="--", color=INK, linewidth=1)
-        for words, epoch in parts.items():
+        for words, began in parts.items():
+            epoch = max(began, epochs[0])  # of the first part, which nothing was recorded before
             if epochs[is_in][0] <= epoch <= epochs[-1]:
                 axes.axvline(epoch, linestyle=":", color=INK, linewidth=1)
                 axes.annotate(
@@ -140,7 +139,7 @@ def learning_curves(
     panels[0].set_ylabel(unit)
     panels[-1].legend(loc="lower right")
     drawn.suptitle(title, fontsize=10)
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)
 
 
 class Moves(NamedTuple):
@@ -197,7 +196,7 @@ def acceptance(path: str | os.PathLike, columns: dict[str, Moves], title: str) -
             axes.set_xlabel(axis)
             axes.grid()
     drawn.suptitle(title, fontsize=10)
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)
 
 
 def _say(axes, words: str) -> None:
@@ -254,7 +253,7 @@ def posteriors(
     key = "blue p(z|x) on a grid, red one sigma of q(z|x), orange annealed particles"
     lines = [textwrap.fill(text, 16 + 30 * len(columns)) for text in (title, key)]
     drawn.suptitle("\n".join(lines), fontsize=9)
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)
 
 
 def limits(points: np.ndarray, margin: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
@@ -289,4 +288,4 @@ def cost_curves(
     axes.grid()
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     drawn.suptitle(textwrap.fill(title, 100), fontsize=9)
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)

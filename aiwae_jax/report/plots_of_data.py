@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from aiwae_jax.report.style import BLUE, COLOURS, INK, ORANGE, figure, styled
+from aiwae_jax.report.style import BLUE, COLOURS, INK, ORANGE, figure, save, styled
 
-_DPI = 160
 _MOST_NAMES = 12  # classes that a legend can name
 
 
@@ -43,7 +42,7 @@ def histogram(
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y")
     axes.legend()
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)
 
 
 @styled
@@ -89,7 +88,7 @@ def scatter(
     axes.axhline(0.0, color=INK, linewidth=0.6, alpha=0.5)
     axes.axvline(0.0, color=INK, linewidth=0.6, alpha=0.5)
     axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1], title=title)
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)
 
 
 @styled
@@ -116,4 +115,4 @@ def confusion(
         style = {"ha": "center", "va": "center", "color": "white" if is_dark else "black"}
         axes.text(column, row, f"{counts[row, column]}", fontsize=8, **style)
     axes.set(xlabel="taken for", ylabel="class", title=title)
-    drawn.savefig(path, dpi=_DPI)
+    save(drawn, path)

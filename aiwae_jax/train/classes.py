@@ -104,9 +104,15 @@ class Classified(NamedTuple):
         is_reliable = self.is_reliable[rows, two[0]] & self.is_reliable[rows, two[1]]
         return is_reliable & (self.margins > 2.0 * self.margin_errors)
 
-    def accuracy(self, codes: np.ndarray) -> tuple[float, float]:
-        """Share of the rows whose most probable class is that of `codes` `[N]`, with its error."""
-        return evaluate.mean_and_standard_error((self.codes == np.asarray(codes)).astype(float))
+    def accuracy(self, codes: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+        """Share of the rows whose most probable class is that of `codes` `[N]`, with its error.
+
+        Args:
+          codes: `[N]`.
+          weights: `[N]` of the rows, or None.
+        """
+        is_right = self.codes == np.asarray(codes)
+        return evaluate.mean_and_standard_error(is_right.astype(float), weights)
 
     def confusion(self, codes: np.ndarray) -> np.ndarray:
         """`[K, K]` how many rows of each class of `codes` `[N]` (rows) are taken for which."""

@@ -56,15 +56,17 @@ def _say_how_it_was_made(app: Sphinx, doctree: nodes.document) -> None:
         )
     if not (made := cells.read_outputs(name)["made"]):
         return
-    compiled = " of programs compiled before" if made["is_compiled_before"] else ""
-    text = (
-        f"A notebook in text, docs/{docname}.md; Jupyter opens it. Outputs by make notebooks on "
-        f"{made['on']}: {made['seconds']} s, of which {made['seconds_of_computing']} s of "
-        f"computing{compiled}, on {made['machine']}, JAX {made['jax']}."
-    )
+    seconds = f"in {made['seconds']} s, of which {made['seconds_of_computing']} s of computing"
+    if made["is_compiled_before"]:
+        seconds += " (of programs that were compiled before)"
+    note = nodes.paragraph("", "", classes=["how-it-was-made"])
+    note += nodes.Text("A notebook, which Jupyter opens: ")
+    note += nodes.literal("", f"docs/{docname}.md")
+    note += nodes.Text(". Its outputs were made by ")
+    note += nodes.literal("", "make notebooks")
+    note += nodes.Text(f" on {made['on']} {seconds}, on {made['machine']}, with JAX {made['jax']}.")
     title = next(iter(doctree.findall(nodes.title)), None)
     if title is not None:
-        note = nodes.paragraph(text, text, classes=["how-it-was-made"])
         title.parent.insert(title.parent.index(title) + 1, note)
 
 

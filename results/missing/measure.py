@@ -17,9 +17,10 @@ estimates. Errors are over the test rows; of nats per cell, a ratio's.
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -38,6 +39,7 @@ _METHODS = ("IWAE, K=5", "AIWAE, K=1, T=5")
 _AIWAE_EPOCHS = 400.0
 _SIZES = ((2, (64,)), (5, (64,)), (10, (64,)), (10, (128, 128)))  # latents, hidden layers
 _SETTINGS = evaluate.Settings(num_temperatures=200)
+_KEPT = "removed.json"  # in a run's folder
 _TARGET_GAP, _MOST_TEMPERATURES = 0.1, 3200
 
 
@@ -142,6 +144,16 @@ def measured(
     }
 
 
+def kept(run: train.Run, measure_fn: Callable[[], dict]) -> dict:
+    """What was measured of a run, which its folder keeps: a job that is cut goes on from there."""
+    path = run.folder / _KEPT
+    if not path.exists():
+        found = measure_fn()
+        files.write_text(path, json.dumps(found | {"values": found["values"].tolist()}))
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found | {"values": np.asarray(found["values"])}
+
+
 def line(name: str, values: np.ndarray, num_cells: np.ndarray, more: str = "") -> dict:
     """A row of the table; values `[seeds, M]`, nats."""
     values = np.atleast_2d(values)
@@ -191,14 +203,11 @@ def table(
     for name in _METHODS:
         own = folder / whole.name / name.replace(", ", "-")
         best = tables.best_of(sizes, lambda each: trained(name, each, left, 0, own, epochs))  # noqa: B023
-        each = [
-            measured(
-                *(trained(name, best, left, seed, own, epochs), test, left.test, seed),
-                settings,
-                num_data,
-            )
-            for seed in range(num_seeds)
-        ]
+        each = []
+        for seed in range(num_seeds):
+            run = trained(name, best, left, seed, own, epochs)
+            options = run, test, left.test, seed, settings, num_data
+            each.append(kept(run, functools.partial(measured, *options)))
         values = np.stack([one.pop("values") for one in each])
         more = f"D={best[0]}, hidden {best[1]}"
         row = line(name, values, num_cells, more) | {"seeds": each}

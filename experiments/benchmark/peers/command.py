@@ -197,12 +197,16 @@ def run(
     return content
 
 
+_ROOT = pathlib.Path(__file__).parents[3]
+COMMITTED, PAGE = _ROOT / "results" / "benchmark", _ROOT / "docs" / "speed.md"
 FILES = ("json", "csv", "md", "png")
 
 
 def write(content: dict[str, Any], folder: pathlib.Path) -> None:
-    """Writes the numbers, and what is made of them."""
+    """Writes the numbers, and what is made of them; in the checkout's results also the page."""
     files.write_json(folder / "peers.json", content)
     files.write_text(folder / "peers.csv", table.as_csv(content))
     files.write_text(folder / "peers.md", table.markdown(content))
     picture.draw(content, folder / "peers.png")
+    if folder.resolve() == COMMITTED:
+        files.write_text(PAGE, table.in_page(PAGE.read_text(encoding="utf-8"), content))

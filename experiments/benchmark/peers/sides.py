@@ -81,9 +81,10 @@ class Side(NamedTuple):
 
 
 def all_sides(*, is_quick: bool) -> list[Side]:
-    """Everybody, ours first."""
+    """Everybody, ours first; from the prior too where there is time to compile that."""
     num_gradients = QUICK_GRADIENTS if is_quick else NUM_GRADIENTS
     num_moves = QUICK_MOVES if is_quick else NUM_MOVES
+    starts = ("posterior",) if is_quick else tuple(STARTS)
     of_script = _QUICK_MOVES["script"] if is_quick else _SCRIPT_MOVES
     of_others = _QUICK_MOVES["others"] if is_quick else _MOVES
     # Of SMC pilots cannot weigh longer trajectories, for they cost more at as many moves.
@@ -95,7 +96,7 @@ def all_sides(*, is_quick: bool) -> list[Side]:
         return Side(f"{name}, from {STARTS[start]}", name, rest[0], build, *rest[1:])
 
     found = []
-    for start in STARTS:
+    for start in starts:
         found.append(
             started(
                 *("aiwae_jax", start, ours.side, None),
@@ -108,14 +109,14 @@ def all_sides(*, is_quick: bool) -> list[Side]:
             *(num_gradients, per_chain, of_script, _PILOT_GRADIENTS, True),
         )
     )
-    for start in STARTS:
+    for start in starts:
         found.append(
             started(
                 *("TFP", start, tfp_side.side, "tensorflow_probability"),
                 *(num_gradients, per_chain, of_others, _PILOT_GRADIENTS, False),
             )
         )
-    for start in STARTS:
+    for start in starts:
         found.append(
             started(
                 *("BlackJAX SMC", start, blackjax_smc.side, "blackjax"),

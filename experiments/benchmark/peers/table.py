@@ -12,6 +12,12 @@ _KINDS = {
     "gap": "gap: upper minus lower bound",
     "shortfall": "shortfall: reference minus estimate",
 }
+_BEGIN = "<!-- peers: what follows is written by that command -->\n"
+_END = "<!-- peers: end -->\n"
+_PICTURE = (
+    "![Gap between the bounds, and distance of estimates from the reference, against seconds]"
+    "(../results/benchmark/peers.png)"
+)
 _BUSY = 0.5  # of its cores, in the last minute
 
 
@@ -79,6 +85,16 @@ def markdown(content: dict[str, Any]) -> str:
         parts.append(_table(head, lines))
     parts += [f"{name} was left out: {reason}." for name, reason in content["missing"].items()]
     return "\n\n".join(parts) + "\n"
+
+
+def in_page(page: str, content: dict[str, Any] | None) -> str:
+    """A page of the documents with picture and tables at their place; without them for None."""
+    before, found, rest = page.partition(_BEGIN)
+    _, ends, after = rest.partition(_END)
+    if not (found and ends):
+        raise ValueError(f"`page` must hold the lines {_BEGIN!r} and {_END!r}.")
+    block = "" if content is None else f"\n{_PICTURE}\n\n{markdown(content)}\n"
+    return before + _BEGIN + block + _END + after
 
 
 def _versions(content: dict[str, Any]) -> str:
