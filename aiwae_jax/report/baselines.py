@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from aiwae_jax import distributions, evaluate, row_weights
-from aiwae_jax.data import Dataset
+from aiwae_jax.data import Dataset, on_disk
 from aiwae_jax.likelihoods import classes, counts, missing, mixed, pixels, real
 from aiwae_jax.types import Model, PyTree
 
@@ -76,7 +76,7 @@ def entries(
 
 def _few(dataset: Dataset) -> np.ndarray:
     """Training rows, evenly spread; of weighted ones each as often as its weight says."""
-    train = np.asarray(dataset.train)
+    train = dataset.train if isinstance(dataset.train, on_disk.Rows) else np.asarray(dataset.train)
     if dataset.train_weights is None:
         return train[:: max(1, -(-len(train) // _MOST_ROWS))]
     marks = (np.arange(min(len(train), _MOST_ROWS)) + 0.5) / min(len(train), _MOST_ROWS)
