@@ -78,7 +78,7 @@ def _few(dataset: Dataset) -> np.ndarray:
     """Training rows, evenly spread; of weighted ones each as often as its weight says."""
     train = dataset.train if isinstance(dataset.train, on_disk.Rows) else np.asarray(dataset.train)
     if dataset.train_weights is None:
-        return train[:: max(1, -(-len(train) // _MOST_ROWS))]
+        return train[np.arange(0, len(train), max(1, -(-len(train) // _MOST_ROWS)))]
     marks = (np.arange(min(len(train), _MOST_ROWS)) + 0.5) / min(len(train), _MOST_ROWS)
     ends = np.cumsum(row_weights.relative(dataset.train_weights))
     return train[np.searchsorted(ends / ends[-1], marks)]
