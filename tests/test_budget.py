@@ -99,7 +99,8 @@ def test_rounds_of_pilots_beyond_the_fewest_take_their_time_from_the_chains(mach
         evaluate.within(TARGET, X, 1.0, SETTINGS)
     found = given["plan"]
     assert given["settings"].num_temperatures == len(found.betas) == len(found.step_sizes) + 2
-    spent = takes(given["settings"]) + _PER_CHAIN * num_more
+    of_chains = evaluate.num_gradients(given["settings"], len(X)) / settings.num_leapfrog_steps
+    spent = _PER_CHAIN * (of_chains + counted + num_more)
     assert spent <= 1.0 < spent + 2 * _PER_CHAIN * 16 * len(X)
     np.testing.assert_allclose(np.interp(found.betas, plan.betas, plan.betas), found.betas)
     assert (found.betas[0], found.betas[-1]) == (0.0, 1.0)

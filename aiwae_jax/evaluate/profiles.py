@@ -11,6 +11,7 @@ _SMOOTHING_WINDOW = 5  # temperatures
 _ODD = 3.0  # between the step sizes of a datum and of most, from which on it has its own
 _MOST_ANGLE = 2.0  # radians of a trajectory of a Gaussian; half a turn brings it back
 _RESONANT_SHARE = 0.1  # of the temperatures
+_LONG_STEP = 0.65  # narrowest deviations; of shorter ones some direction is narrower
 _LEAST_FACTOR = 0.6  # of a quarter turn, so that no datum of half the deviation comes back either
 _STRETCHED = 3.0  # between the scales of two coordinates, from which on each gets a step size
 
@@ -86,7 +87,11 @@ def profile_of(found: pilots.Found, course: pilots.Course, team: pilots.Team) ->
         is_stretched = np.ptp(scales, axis=1).max() > np.log(_STRETCHED)
         log_steps = step - scale  # in deviations of each coordinate
         angles = _angles(np.exp(log_steps), team.program.num_leapfrog_steps)
-        if np.mean(angles > _MOST_ANGLE) > _RESONANT_SHARE:
+        is_resonant = np.mean(angles > _MOST_ANGLE) > _RESONANT_SHARE
+        is_round = np.mean(log_steps > np.log(_LONG_STEP)) > _RESONANT_SHARE
+        if is_resonant and not is_round:
+            least_factor = pilots.LEAST_FACTOR
+        elif is_resonant:
             # No direction is much narrower than what a coordinate shows: all can turn alike, by a
             # quarter at most, after which nothing is left of where a Gaussian was.
             is_stretched, least_factor = True, _LEAST_FACTOR

@@ -72,7 +72,8 @@ class Settings:
         0.8,
         flag="eval_persistence",
         help="Share in [0, 1) of its momentum that an HMC move keeps from the last one. Default "
-        "0.8, which lets few leapfrog steps do the work of many; the paper's 0 draws it anew.",
+        "0.8, which lets few leapfrog steps do the work of many, and which pilots lower where few "
+        "turn a Gaussian; the paper's 0 draws it anew.",
         at_least=0,
         below=1,
     )

@@ -197,6 +197,10 @@ def _tuned(
     profile = _searched(team, search_key, indices, schedule[1:-1], pilots.SEARCH)
     if is_adaptive and not (profile.increments() <= _MOST_INCREMENT).all():
         profile = _searched(team, climb_key, indices, schedule[:0], pilots.CLIMB)
+    elif profile.least_factor == pilots.LEAST_FACTOR:
+        again_key = jax.random.fold_in(search_key, 1)
+        again = schedule[1:-1]
+        profile = _searched(team, again_key, indices, again, pilots.SEARCH, is_varied=True)
 
     # Further ones check, with frozen step sizes: near the integrator's stability limit the
     # acceptance falls off a cliff, and a step size that is right on average is wrong for good.
@@ -252,6 +256,8 @@ def _searched(
     indices: np.ndarray,
     betas: np.ndarray,
     rule: pilots.Rule,
+    *,
+    is_varied: bool = False,
 ) -> profiles.Profile:
     """The profile at given temperatures, or of a climb, whose step sizes follow the acceptance."""
     betas = np.concatenate([np.zeros(profiles.NUM_WARM_UP_MOVES), betas])
@@ -259,7 +265,7 @@ def _searched(
         betas,
         team.ones(len(betas)),
         rule,
-        least_factor=pilots.LEAST_FACTOR if rule.is_climbing else 1.0,
+        least_factor=pilots.LEAST_FACTOR if is_varied or rule.is_climbing else 1.0,
         log_step_size=np.log(_INITIAL_STEP_SIZE),
         most_moves=profiles.NUM_WARM_UP_MOVES + _MOST_MOVES if rule.is_climbing else 0,
     )
