@@ -28,7 +28,8 @@ def captions(dataset=IMAGES, model=MODEL, start="posterior", records=RECORDS, wi
 
 def test_captions_speak_of_this_run_only():
     plain = captions()
-    assert set(plain) == set(pictures.NAMES)
+    of_conditions = {"condition_samples.png", "condition_traversals.png", "confusion.png"}
+    assert set(plain) == set(pictures.NAMES) - of_conditions
     said = " ".join(plain.values())
     for word in ("Validation", "Dashed: the epoch", "upper half", "sample of", "bits", "rows"):
         assert word not in said, word

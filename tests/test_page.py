@@ -289,6 +289,10 @@ def test_latents_lie_in_the_plane_of_the_largest_variance(of_images, of_rows):
     material, *_ = of_images
     plane = material.once(of_data.plane)
     assert plane.points.shape == (NUM_TEST, 2)
+    chosen = material.images
+    np.testing.assert_array_equal(chosen.all_test[chosen.places], chosen.test)
+    few = chosen._replace(all_index=np.array([7, 2, 9]), test_index=np.array([2, 7]))
+    np.testing.assert_array_equal(few.places, [1, 0])
     centred = material.latent_means - material.latent_means.mean(axis=0)
     variances = np.linalg.eigvalsh(centred.T @ centred / NUM_TEST)[::-1]
     np.testing.assert_allclose(plane.points.var(axis=0), variances[:2], rtol=1e-6)

@@ -14,6 +14,7 @@ import optax
 import pytest
 
 from aiwae_jax import data, evaluate, methods, models, row_weights, train
+from aiwae_jax.parallel import sharding
 from aiwae_jax.train import weighting
 from aiwae_jax.types import Info, Params
 
@@ -231,6 +232,16 @@ def test_batches_have_the_gradient_of_all_rows_in_the_mean():
     found = [grads for grads, _ in moved(method, own_sums)]
     with pytest.raises(AssertionError):
         assert_same(jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *found), full)
+
+
+@pytest.mark.slow
+def test_a_batch_in_blocks_has_the_gradient_of_the_whole_one():
+    batch = [train.weighted(ROWS, COUNTS)]
+    ((whole, info),) = moved(BUILT["aiwae"], batch)
+    ((cut, cut_info),) = moved(BUILT["aiwae"], batch, blocks=train.Blocks(3, sharding.make_mesh(1)))
+    assert_same(cut, whole)
+    for name in info:
+        np.testing.assert_allclose(cut_info[name]["objective"], info[name]["objective"], rtol=1e-4)
 
 
 @pytest.mark.parametrize("with_nonfinite_data", [False, True])

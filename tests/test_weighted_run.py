@@ -15,12 +15,12 @@ from test_certificate import likelihood
 import aiwae_jax
 from aiwae_jax import data, evaluate, methods, report, train
 from aiwae_jax.cli import main as cli
-from aiwae_jax.data import conditions
+from aiwae_jax.data import conditions, on_disk
 from aiwae_jax.report import text, verification
 from aiwae_jax.report.conditions import of_report as of_classes_report
 from aiwae_jax.runs import files
 from aiwae_jax.runs.interruption import Interrupted
-from aiwae_jax.train import classes, program
+from aiwae_jax.train import classes, feed, program
 
 MODEL = own_table.factor_analysis()
 PLAIN = own_table.table()
@@ -172,6 +172,31 @@ def test_legs_and_repeats_are_weighted_as_one_run_is():
     chex.assert_trees_all_close(of_second, found[1, True], rtol=1e-3, atol=1e-5)
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(found[1, True], found[1, False], rtol=1e-2)
+
+
+def after_an_epoch(dataset, **changed):
+    """Parameters after the steps of an epoch, from the program alone."""
+    settings = train.Settings(**{"epochs": 2, "batch_size": 12} | changed)
+    built = program.build(OPTIONS["method"], MODEL, dataset, settings)
+    return built.run_steps(built.init(), built.legs[0].steps_per_epoch).train.params
+
+
+def test_rows_on_disk_are_weighted_as_those_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(feed, "_BUFFER_BYTES", 500)  # of two steps
+    np.save(tmp_path / "rows.npy", np.concatenate([PLAIN.train, PLAIN.test]))
+    weights = np.where(np.arange(64) % 7, 1.0 + np.arange(64), 0.0)  # a tenth of them are none
+    loaded, left = (
+        data.with_weights(data.from_file(tmp_path / "rows.npy", in_memory=is_loaded), train=weights)
+        for is_loaded in (True, False)
+    )
+    assert isinstance(left.train, on_disk.Rows)
+    assert len(left.train) == len(left.train_weights) == 54
+    assert left.differences(loaded.describe()) == []
+    params = after_an_epoch(loaded)
+    chex.assert_trees_all_close(after_an_epoch(left), params, rtol=1e-5, atol=1e-8)
+    plain = after_an_epoch(loaded._replace(train_weights=None))
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_close(plain, params, rtol=1e-5, atol=1e-8)
 
 
 # ----------------------------------------------------------------------------- the certificate

@@ -98,6 +98,8 @@ def condition_of(dataset: Dataset) -> tuple[Likelihood, ...]:
     A likelihood for each, of which a model uses what it shows to networks: a bit for each class,
     or a number less its training mean, in standard deviations.
     """
+    if not dataset.condition:
+        return ()
     found, rows = [], np.asarray(dataset.train)
     for at, name in enumerate(dataset.condition, start=dataset.num_modelled):
         words = (dataset.categories or {}).get(name)

@@ -136,7 +136,7 @@ def with_weights(
         names = (part, f"{part}_labels", f"{part}_index", f"{part}_weights")
         of_rows = {name: getattr(dataset, name) for name in names}
         dataset = dataset._replace(
-            **{n: a if a is None else np.asarray(a)[rows] for n, a in of_rows.items()}
+            **{n: a if a is None else on_disk.some(a, rows) for n, a in of_rows.items()}
         )
     check(dataset)
     return dataset

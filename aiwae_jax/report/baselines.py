@@ -11,10 +11,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy import special
 
 from aiwae_jax import distributions, evaluate, row_weights
-from aiwae_jax.data import Dataset
+from aiwae_jax.data import Dataset, on_disk
 from aiwae_jax.likelihoods import classes, counts, missing, mixed, pixels, real
 from aiwae_jax.types import Model, PyTree
 
@@ -77,9 +76,9 @@ def entries(
 
 def _few(dataset: Dataset) -> np.ndarray:
     """Training rows, evenly spread; of weighted ones each as often as its weight says."""
-    train = np.asarray(dataset.train)
+    train = dataset.train if isinstance(dataset.train, on_disk.Rows) else np.asarray(dataset.train)
     if dataset.train_weights is None:
-        return train[:: max(1, -(-len(train) // _MOST_ROWS))]
+        return train[np.arange(0, len(train), max(1, -(-len(train) // _MOST_ROWS)))]
     marks = (np.arange(min(len(train), _MOST_ROWS)) + 0.5) / min(len(train), _MOST_ROWS)
     ends = np.cumsum(row_weights.relative(dataset.train_weights))
     return train[np.searchsorted(ends / ends[-1], marks)]
@@ -175,6 +174,8 @@ def _column_of_counts(known: np.ndarray, values: np.ndarray, number: int) -> np.
     del number
     mean = (known.sum() + 0.5) / (len(known) + 0.5)
     excess = known.var() - mean
+    from scipy import special  # here, because loading it takes long
+
     log_factorial = special.gammaln(values + 1.0)
     if excess <= 1e-6 * mean:
         return values * math.log(mean) - mean - log_factorial
@@ -233,8 +234,8 @@ def _mixture(
         fitted = fit_fn(train, shares)
         log_weights = np.log((shares.sum(axis=0) + 1.0) / (len(train) + number))
         joint = log_prob_fn(train, fitted) + log_weights
-        shares = np.exp(joint - special.logsumexp(joint, axis=1, keepdims=True))
-    return -special.logsumexp(log_prob_fn(test, fitted) + log_weights, axis=1)
+        shares = np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))
+    return -np.logaddexp.reduce(log_prob_fn(test, fitted) + log_weights, axis=1)
 
 
 def _normal_mixture(train: np.ndarray, test: np.ndarray, number: int) -> Nll:

@@ -110,7 +110,8 @@ def notes(report: Mapping[str, Any]) -> list[str]:
             f"Bayes accuracy of {column} {bayes['accuracy']:.3f} ± {bayes['accuracy_se']:.3f} on "
             f"{num} test data: of {len(bayes['names'])} classes that of the largest p(c) p(x|c), "
             "by annealed estimates, with the shares of the training rows for p(c); "
-            f"{num - bayes['num_sure']} of them are decided by less than two standard errors"
+            f"{num - bayes['num_sure']} of them are decided by less than two standard errors, or "
+            "by estimates that cannot be relied on"
         )
         found.append(
             f"NLL of the same data without their {column}, -log Σ p(c) p(x|c): "
@@ -216,6 +217,6 @@ def captions() -> dict[str, str]:
         "z is the same draw from the prior.",
         "condition_traversals.png": "The same along the latent of the most activity, from -2.5 to "
         "2.5 standard deviations of the prior, the other latents at 0.",
-        "confusion.png": "Test data of each class (rows) by the class that Bayes' rule finds for "
-        "them (columns), by annealed estimates of log p(x|c).",
+        "confusion.png": "Test data of each class, one below the other, by the class that Bayes' "
+        "rule takes them for, by annealed estimates of log p(x|c).",
     }

@@ -57,6 +57,7 @@ class Images(NamedTuple):
       train_index: `[N]`, in the training set.
       all_test: the whole test set, for the active units; of one that was left on disk, and is
         larger, 10,000 of its rows, the first of which are `test`.
+      all_index: `[M]`, the rows in the test set that `all_test` are.
     """
 
     test: np.ndarray
@@ -64,6 +65,13 @@ class Images(NamedTuple):
     test_index: np.ndarray
     train_index: np.ndarray
     all_test: np.ndarray
+    all_index: np.ndarray
+
+    @property
+    def places(self) -> np.ndarray:
+        """Places `[N]` of `test` among `all_test`."""
+        order = np.argsort(self.all_index, kind="stable")
+        return order[np.searchsorted(self.all_index, self.test_index, sorter=order)]
 
     @property
     def both(self) -> np.ndarray:
@@ -119,12 +127,13 @@ def choose_images(
     keys = keys_of(evaluation)
     draw = dataset.batch_fn
     test_index = places = _choose(keys.test_order, len(dataset.test), num)
-    seen = slice(None)
+    seen, index = slice(None), np.arange(len(dataset.test))
     if isinstance(dataset.test, on_disk.Rows) and (most := max(num, _MOST_SEEN)) < len(
         dataset.test
     ):
-        seen, places = _choose(keys.test_order, len(dataset.test), most), np.arange(num)
+        seen = index = _choose(keys.test_order, len(dataset.test), most)
+        places = np.arange(num)
     all_test = np.asarray(draw(keys.test_pixels, jnp.asarray(dataset.test[seen])))
     train_index = trained[_choose(keys.train_order, len(trained), num)]
     train = np.asarray(draw(keys.train_pixels, jnp.asarray(dataset.train[train_index])))
-    return Images(all_test[places], train, test_index, train_index, all_test)
+    return Images(all_test[places], train, test_index, train_index, all_test, index)

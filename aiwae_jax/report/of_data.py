@@ -54,8 +54,8 @@ def plane(shown: Shown) -> Plane | None:
     if means is None or means.shape[1] < 2 or not len(shown.most_active):
         return None
     index = np.flatnonzero(np.isfinite(means).all(axis=1))
-    index = index[:: max(1, -(-len(index) // _MOST_POINTS))]
-    means = means[index]
+    places = index[:: max(1, -(-len(index) // _MOST_POINTS))]
+    means, index = means[places], shown.images.all_index[places]
     if means.shape[1] == 2:
         return Plane(means, index, ("first latent", "second latent"), None)
     centred = means - means.mean(axis=0)

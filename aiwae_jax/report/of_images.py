@@ -58,7 +58,7 @@ def _latents_of_test(shown: Shown, num: int) -> np.ndarray:
     """Latents `[num, D]` of the first evaluated images: q's means, of bits draws."""
     if shown.is_binary:
         return draw_latents(shown.start, jax.random.key(_SEED), shown.images.test)[:num]
-    return shown.latent_means[shown.images.test_index[:num]].astype(shown.images.test.dtype)
+    return shown.latent_means[shown.images.places[:num]].astype(shown.images.test.dtype)
 
 
 def _again(shown: Shown) -> Grid:

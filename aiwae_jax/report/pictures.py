@@ -160,7 +160,7 @@ def captions(
         "traversals.png": units,
         "interpolations.png": "Mean images of p(x|z) on the line between the latent means of two "
         "test images, which stand at both ends of each row.",
-        **conditions.captions(),
+        **(conditions.captions() if model.num_given else {}),
     }
 
 

@@ -88,6 +88,8 @@ class Blocks(NamedTuple):
         num_here = self.number // self.mesh.shape[sharding.DATA]
         over_data, on_all = PartitionSpec(sharding.DATA), PartitionSpec()
         split = partial(_split, num_blocks=num_here)
+        # One more than there are, which no step takes: of an axis of one XLA makes another program.
+        num_there = num_here + 1
 
         def of_device(step, given, rows):
             blocks = jax.tree.map(split, rows)
@@ -106,12 +108,13 @@ class Blocks(NamedTuple):
                 )
 
             empty = jax.tree.map(
-                lambda leaf: jnp.zeros((num_here, *leaf.shape), leaf.dtype),
+                lambda leaf: jnp.zeros((num_there, *leaf.shape), leaf.dtype),
                 jax.eval_shape(of_block, jnp.zeros((), jnp.int32)),
             )
             # A length that is known at run time only: a loop of one block would be no loop.
             length = jnp.where(step < 0, 0, num_here)
-            sums, (info, of_each) = jax.lax.fori_loop(0, length, body, empty)
+            found = jax.lax.fori_loop(0, length, body, empty)
+            sums, (info, of_each) = jax.tree.map(lambda a: a[:num_here], found)
             return sums, (info, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), of_each))
 
         mapped = jax.shard_map(
@@ -135,7 +138,9 @@ class Blocks(NamedTuple):
 
 
 def _split(rows: chex.Array, num_blocks: int) -> chex.Array:
-    return rows.reshape(num_blocks, -1, *rows.shape[1:])
+    """Blocks of rows, and the first one once more."""
+    blocks = rows.reshape(num_blocks, -1, *rows.shape[1:])
+    return jnp.concatenate([blocks, blocks[:1]])
 
 
 def _sum(parts: chex.Array) -> chex.Array:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import numpy as np
-import scipy.special
 
 from aiwae_jax import checks, evaluate
 from aiwae_jax.data.conditions import value_of
@@ -62,7 +61,7 @@ class Classified(NamedTuple):
 
         The mean of estimates that are unbiased before the log, and so a lower bound as they are.
         """
-        return scipy.special.logsumexp(self._log_joint, axis=1)
+        return np.logaddexp.reduce(self._log_joint, axis=1)
 
     @property
     def log_evidence_errors(self) -> np.ndarray:

@@ -19,6 +19,7 @@ from aiwae_jax.parallel import sharding as layout
 from aiwae_jax.train.legs import Stretch
 from aiwae_jax.train.loop import Buffer, LoopState, order_of
 from aiwae_jax.train.settings import Settings
+from aiwae_jax.train.weighting import Weighted, parts
 
 _BUFFER_BYTES = 32e6
 
@@ -54,7 +55,7 @@ class Feed:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: Rows | Weighted,
         key: chex.PRNGKey,
         stretches: Sequence[Stretch],
         sharding: NamedSharding,
@@ -62,13 +63,14 @@ class Feed:
         """Reads nothing yet.
 
         Args:
-          rows: `[N, X]`.
+          rows: `[N, X]`, with their weights if they have some.
           key: root key of the training.
           stretches: its legs.
           sharding: of a buffer over devices.
         """
-        self._rows, self._stretches, self._sharding = rows, stretches, sharding
-        self._order_fn = jax.jit(partial(order_of, key, num_examples=len(rows)))
+        self._rows, self._weights = parts(rows)
+        self._stretches, self._sharding = stretches, sharding
+        self._order_fn = jax.jit(partial(order_of, key, num_examples=len(self._rows)))
         self._orders: dict[int, np.ndarray] = {}  # of the newest passes
         self._here: tuple[_Place, Buffer] | None = None
         self._coming: tuple[_Place, Future[Buffer]] | None = None
@@ -83,9 +85,11 @@ class Feed:
     def like(self, leg: int) -> Buffer:
         """Shapes and types of a buffer."""
         num_rows = self._num_steps(leg) * self._stretches[leg].batch_size
-        shape = (num_rows, self._rows.shape[1])
+        rows = jax.ShapeDtypeStruct((num_rows, self._rows.shape[1]), self._rows.dtype)
+        if self._weights is not None:
+            rows = Weighted(rows, jax.ShapeDtypeStruct((num_rows,), self._weights.dtype))
         return Buffer(
-            jax.ShapeDtypeStruct(shape, self._rows.dtype),
+            rows,
             jax.ShapeDtypeStruct((num_rows,), np.int32),
             jax.ShapeDtypeStruct((), np.int32),
         )
@@ -146,5 +150,8 @@ class Feed:
         indices = self._orders[place.epoch][first * batch_size : (first + size) * batch_size]
         # The last buffer of an epoch is filled up with rows that no step takes.
         indices = np.resize(indices, size * batch_size).astype(np.int32)
-        buffer = Buffer(self._rows[indices], indices, np.asarray(first, np.int32))
+        rows = self._rows[indices]
+        if self._weights is not None:
+            rows = Weighted(rows, self._weights[indices])
+        buffer = Buffer(rows, indices, np.asarray(first, np.int32))
         return layout.put(buffer, self._sharding)

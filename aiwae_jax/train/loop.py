@@ -79,7 +79,7 @@ class Buffer(NamedTuple):
     """Rows of some steps of an epoch, where the others are elsewhere, in the order of the epoch.
 
     Attributes:
-      rows: `[S B, X]`.
+      rows: `[S B, X]`, with their weights if they have some.
       indices: `[S B]`, which rows of the data they are.
       first: `[]` the step of the epoch that they begin with.
     """

@@ -253,12 +253,11 @@ def build(
         for step, stretch in zip(steps, stretches, strict=True)
     ]
     rows = weighting.of_training(dataset)
-    if is_on_disk := isinstance(rows, on_disk.Rows):
+    if is_on_disk := isinstance(dataset.train, on_disk.Rows):
         feeding.check(settings)
-        like_rows = rows
     else:
         rows = sharding.put(rows, on_each_device)
-        like_rows, _ = weighting.parts(rows)  # shapes do not follow from weights
+    like_rows, _ = weighting.parts(rows)  # shapes do not follow from weights
     like_rows = jax.ShapeDtypeStruct(like_rows.shape, like_rows.dtype)
 
     def init(key: jax.Array) -> LoopState:

@@ -51,6 +51,14 @@ def trained(dataset: data.Dataset, folder: pathlib.Path, epochs: float) -> train
     return aiwae_jax.load(folder)
 
 
+class Found(dict):
+    """What was measured, each shown as it comes."""
+
+    def __setitem__(self, name: str, value: dict) -> None:
+        super().__setitem__(name, value)
+        print(name, json.dumps(value), flush=True)
+
+
 def bound(values: np.ndarray) -> dict[str, float]:
     """NLL of log p `[N]`, and what it is at most: the only look at these images."""
     mean, error = evaluate.mean_and_standard_error(-values)
@@ -127,7 +135,7 @@ def main() -> None:
     with_labels = np.concatenate([np.asarray(bits), labels[:, None].astype(np.float32)], axis=1)
 
     folder = arguments.folder
-    found = {"num_images": num, "epochs": arguments.epochs, "delta": _DELTA}
+    found = Found({"num_images": num, "epochs": arguments.epochs, "delta": _DELTA})
     run = trained(given, folder / "given", arguments.epochs)
     found["log p(x|c)"], _ = estimated(run, with_labels, folder / "given-estimates")
     prior = conditions.shares(given, "label")
@@ -153,7 +161,6 @@ def main() -> None:
     gained, error = evaluate.mean_and_standard_error(of_all.log_evidence - without)
     found["log p(x) by labels less without"] = {"nats": gained, "se": error}
     found["logistic regression"] = of_logistic_regression(plain, num)
-    print(json.dumps(found, indent=1))
     files.write_text(pathlib.Path(__file__).with_name("mnist.json"), json.dumps(found, indent=1))
 
 
