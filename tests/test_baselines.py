@@ -143,3 +143,11 @@ def test_baselines_of_weighted_rows_are_fitted_to_and_averaged_over_them_as_ofte
     assert one["nll_test"] == pytest.approx(expected, abs=0.01)
     (plain, *_) = entries(KIND.astype(np.float32), likelihoods.bernoulli())
     assert abs(plain["nll_test"] - expected) > 0.05
+
+
+def test_a_column_without_a_value_to_learn_from_is_not_given_away():
+    rows = np.array([[1.0, np.nan], [0.0, np.nan], [1.0, np.nan]])
+    kinds = [("bits", 2)] * 2
+    (found,) = densities(rows, kinds, np.array([[1.0, np.nan], [1.0, 1.0]])).values()
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1])

@@ -60,6 +60,14 @@ def test_data_that_neither_model_explains_are_left_out_and_named():
     none = evaluate.Comparison.of(both[:, 1:2], np.ones((2, 1)), [[False], [False]])
     assert np.isnan(none.mean)
     assert "neither model explains them: 1 of 1 data" in none.summary
+
+
+def test_a_datum_on_which_one_model_breaks_is_not_left_out_in_its_favour():
+    both = np.array([[-1.0, np.nan, -3.0], [-2.0, -1.0, -3.0]])
+    pair = evaluate.Comparison.of(both, np.full((2, 3), 0.1), np.ones((2, 3), bool))
+    assert np.isnan(pair.mean)
+    assert "NaN under a model: 1 of 3 data (row 1)" in pair.summary
+    assert "neither" not in pair.summary
     one = evaluate.Comparison.of([[-np.inf, -1.0], [-3.0, -3.0]], np.ones((2, 2)), np.ones((2, 2)))
     assert one.mean == -np.inf  # the other model explains it
 

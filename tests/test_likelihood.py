@@ -159,7 +159,8 @@ def test_unbiasedness_test_catches_a_step_size_that_depends_on_the_particle(monk
 def test_chains_of_a_population_match_run_chain(option):
     """The population loop and `ais.run_chain` give the same weights for the same keys."""
     settings = dataclasses.replace(SMALL, num_chains=1, num_temperatures=5, **OPTIONS[option])
-    found = evaluate.log_likelihood(jax.random.key(0), TARGET, DATA, settings)
+    plan = evaluate.Plan(np.array([0.0, 0.1, 0.3, 0.6, 1.0]), np.array([0.3, 0.2, 0.1]), 0)
+    found = evaluate.log_likelihood(jax.random.key(0), TARGET, DATA, settings, plan=plan)
     run_key = jax.random.split(jax.random.key(0))[1]
     path = paths.SPACES[settings.chain_space](LOG_JOINT, POSTERIOR, jnp.asarray(DATA[3]))
     keys = jax.random.split(jax.random.fold_in(run_key, 3), (2, 1))
@@ -171,7 +172,7 @@ def test_chains_of_a_population_match_run_chain(option):
         with_last_move=False,
         momentum_persistence=settings.momentum_persistence,
     )
-    schedule = {"betas": found.plan.betas, "step_sizes": found.plan.step_sizes}
+    schedule = {"betas": plan.betas, "step_sizes": plan.step_sizes}
     _, log_weight, _ = jax.jit(chain)(keys[1, 0], path.sample(keys[0, 0]), **schedule)
     np.testing.assert_allclose(found.log_likelihood[3], log_weight, rtol=1e-4, atol=1e-5)
 
@@ -309,11 +310,19 @@ def test_store_gives_nothing_back_for_another_question():
         evaluate.Plan(np.linspace(0, 1, 12), np.full(10, 0.1), 0),
         evaluate.Plan(np.linspace(0, 0.5, 30), np.full(28, 0.1), 0),
         evaluate.Plan(np.linspace(0, 1, 30), np.full(4, 0.1), 0),
+        evaluate.Plan(np.linspace(0, 1, 30), np.full(28, 0.1), 0, persistences=np.full(4, 0.5)),
     ],
 )
 def test_plan_of_other_settings_is_refused(plan):
-    with pytest.raises(ValueError, match=r"`plan` has|`betas` must be a vector"):
+    with pytest.raises(ValueError, match=r"`plan` has|`betas` must be a vector|persistences` must"):
         evaluate.log_likelihood(jax.random.key(0), TARGET, DATA, SMALL, plan=plan)
+
+
+def test_plan_whose_momenta_persist_is_refused_by_moves_without():
+    plan = evaluate.Plan(np.linspace(0, 1, 30), np.full(28, 0.1), 0, persistences=np.full(28, 0.5))
+    settings = dataclasses.replace(SMALL, momentum_persistence=0.0)
+    with pytest.raises(ValueError, match="how much of each momentum persists"):
+        evaluate.log_likelihood(jax.random.key(0), TARGET, DATA, settings, plan=plan)
 
 
 @pytest.mark.slow

@@ -31,7 +31,8 @@ class Comparison(NamedTuple):
 
     Attributes:
       differences: `[N]` log p(x) of the first model minus that of the second, nats; NaN where both
-        are -inf, or one is NaN. The mean leaves these out, and the summary names them.
+        are -inf, which the mean leaves out and the summary names, or where one is NaN: then the
+        mean is NaN, too.
       standard_errors: `[N]` of these, of both estimates, which share no noise, nats; NaN where one
         has none.
       is_reliable: `[N]` whether both estimates can be relied on, see `Likelihood.is_reliable`.
@@ -80,8 +81,13 @@ class Comparison(NamedTuple):
     @property
     def explained(self) -> np.ndarray:
         """`[M]` differences of the data that at least one model explains; [NaN] where none is."""
-        is_known = ~np.isnan(self.differences)
-        return self.differences[is_known] if is_known.any() else np.array([np.nan])
+        found = self.differences[~self._is_of_neither]
+        return found if len(found) else np.array([np.nan])
+
+    @property
+    def _is_of_neither(self) -> np.ndarray:
+        """`[N]` whether both models give a datum no probability."""
+        return (self.log_likelihoods == -np.inf).all(axis=0)
 
     @property
     def num_unreliable(self) -> int:
@@ -96,8 +102,10 @@ class Comparison(NamedTuple):
             f"log p(x) {first:.2f} and {second:.2f}, paired difference {self.mean:+.2f} ± "
             f"{self.standard_error:.2f} nats over {len(self.differences)} data"
         )
-        if (is_neither := np.isnan(self.differences)).any():
+        if (is_neither := self._is_of_neither).any():
             line += f"; left out, for neither model explains them: {verdicts.rows(is_neither)}"
+        if (is_nan := np.isnan(self.log_likelihoods).any(axis=0)).any():
+            line += f"; NaN under a model: {verdicts.rows(is_nan)}"
         if self.num_unreliable:
             line += f"; not to be relied on: {verdicts.rows(~self.is_reliable)}"
         return line

@@ -260,7 +260,26 @@ def settings_of_plan(plan: Plan, settings: Settings) -> Settings:
             "same settings."
         )
     checks.step_sizes(plan.step_sizes, "plan.step_sizes")
+    _check_persistences(plan, settings)
     return settings
+
+
+def _check_persistences(plan: Plan, settings: Settings) -> None:
+    """Raises ValueError for momenta that persist in a plan, of moves that were not asked for."""
+    if not np.size(plan.persistences):
+        return
+    if settings.move != "hmc" or not settings.momentum_persistence:
+        raise ValueError(
+            "`plan` says how much of each momentum persists, and the moves of `settings` have none "
+            f"that does (move {settings.move!r}, momentum_persistence="
+            f"{settings.momentum_persistence:g}); use `tune` with the same settings."
+        )
+    found = np.asarray(plan.persistences)
+    if found.shape != (settings.num_temperatures - 2,) or not ((found >= 0) & (found < 1)).all():
+        raise ValueError(
+            f"`plan.persistences` must be {settings.num_temperatures - 2} numbers in [0, 1), one "
+            f"for each move, got shape {list(found.shape)}."
+        )
 
 
 def check_free(settings: Settings) -> None:

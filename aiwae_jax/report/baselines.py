@@ -150,17 +150,24 @@ def _densities(
 
 
 def _independent(kinds: list[tuple[str, int]], train: np.ndarray, test: np.ndarray) -> Nll:
-    """Columns one by one; a cell that is missing counts for nothing."""
+    """Columns one by one; a cell that is missing counts for nothing.
+
+    NaN, which leaves this density out, for cells of a column without a value to be fitted to.
+    """
     total = np.zeros(len(test))
     for column, (kind, number) in enumerate(kinds):
         known = train[:, column]
         known = known[~np.isnan(known)]
         values = test[:, column]
         is_there = ~np.isnan(values)
-        if len(known):
-            density = _COLUMN.get(kind, _column_of_classes)
-            total[is_there] -= density(known, values[is_there], number)
+        density = _COLUMN.get(kind, _column_of_classes) if len(known) else _unknown
+        total[is_there] -= density(known, values[is_there], number)
     return total
+
+
+def _unknown(known: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
+    del known, number
+    return np.full(len(values), np.nan)
 
 
 def _column_of_classes(known: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
