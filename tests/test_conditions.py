@@ -87,9 +87,11 @@ def test_estimates_of_every_class_are_the_exact_ones_and_so_is_bayes_rule(run, r
     p, s = found.probabilities, found.standard_errors
     own = p * np.sqrt(((1 - p) * s) ** 2 + ((p * s) ** 2).sum(1, keepdims=True) - (p * s) ** 2)
     assert (np.abs(p - np.exp(joint - evidence[:, None])) < 4.5 * own + 1e-6).all()
-    is_sure = found.is_sure
-    np.testing.assert_array_equal(found.codes[is_sure], joint.argmax(axis=1)[is_sure])
-    assert is_sure.sum() > 10
+    is_clear = found.margins > 2.0 * found.margin_errors
+    np.testing.assert_array_equal(found.codes[is_clear], joint.argmax(axis=1)[is_clear])
+    assert is_clear.sum() > 10
+    best = found.is_reliable[np.arange(15), found.codes]
+    assert not (found.is_sure & ~(is_clear & best)).any()
 
 
 @pytest.mark.parametrize("fault", ["decoder", "shuffled"])

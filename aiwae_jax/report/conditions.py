@@ -110,7 +110,8 @@ def notes(report: Mapping[str, Any]) -> list[str]:
             f"Bayes accuracy of {column} {bayes['accuracy']:.3f} ± {bayes['accuracy_se']:.3f} on "
             f"{num} test data: of {len(bayes['names'])} classes that of the largest p(c) p(x|c), "
             "by annealed estimates, with the shares of the training rows for p(c); "
-            f"{num - bayes['num_sure']} of them are decided by less than two standard errors"
+            f"{num - bayes['num_sure']} of them are decided by less than two standard errors, or "
+            "by estimates that cannot be relied on"
         )
         found.append(
             f"NLL of the same data without their {column}, -log Σ p(c) p(x|c): "
