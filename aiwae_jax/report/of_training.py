@@ -98,7 +98,7 @@ def acceptance(shown: Shown, path: pathlib.Path) -> bool:
             TARGET_ACCEPTANCE,
         )
     arrays = shown.arrays
-    if arrays:
+    if "betas" in arrays:
         rows["evaluation"] = plots.Moves(
             arrays["betas"][1:-1],
             arrays["acceptance"],
