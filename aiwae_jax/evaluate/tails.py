@@ -9,8 +9,8 @@ other and are too small; neither a standard error nor an effective sample size s
 import numpy as np
 
 _SHARE = 0.2  # of the values, that are its tail
-_LEAST = 20  # values of a tail that says anything
-_PRIOR = 10.0  # values that a prior of index 1/2 counts for (Vehtari et al. 2024, appendix C)
+_LEAST = 100  # values of a tail that says anything
+_PRIOR = 10.0  # values that a prior of index 0, an exponential tail, counts for
 
 
 def index(work: np.ndarray) -> float:
@@ -52,4 +52,4 @@ def _pareto_index(excesses: np.ndarray) -> float:
         profile = num * (np.log(-points / indices) - indices - 1.0)
         shares = 1.0 / np.exp(profile - profile[:, None]).sum(axis=1)
     found = np.log1p(-np.sum(points * shares) * excesses).mean()
-    return float((num * found + _PRIOR * 0.5) / (num + _PRIOR))
+    return float(num * found / (num + _PRIOR))
