@@ -30,12 +30,16 @@ def paired_difference(folder: pathlib.Path, other: pathlib.Path) -> str:
         contents.read_evaluation(path, report, ("nll_test",))
         for path, report in zip((folder, other), reports, strict=True)
     ]
-    compared = _compare(*_paired(*found, *reports))
+    pairs = _paired(*found, *reports)
+    compared = _compare(*pairs)
+    weights = pairs[0].get("weight_test")
+    mean, error = _mean_difference(compared, weights)
     ours, theirs = reports
+    weighted = "" if weights is None else "weighted means, "
     line = (
-        f"{ours['data']['title']}, {ours['num_examples']} test {noun(ours['data'], 'images')}: NLL "
-        f"{ours['nll_test']:.2f} here, {theirs['nll_test']:.2f} there; "
-        f"paired difference {compared.mean:+.2f} ± {compared.standard_error:.2f} nats"
+        f"{ours['data']['title']}, {ours['num_examples']} test {noun(ours['data'], 'images')}: "
+        f"{weighted}NLL {ours['nll_test']:.2f} here, {theirs['nll_test']:.2f} there; "
+        f"paired difference {mean:+.2f} ± {error:.2f} nats"
     )
     if compared.num_unreliable:
         line += f"; {compared.num_unreliable} of these cannot be relied on"
@@ -53,10 +57,33 @@ def _compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> eval
     return evaluate.Comparison.of([-each["nll_test"] for each in pair], errors, is_reliable)
 
 
+def _mean_difference(
+    compared: evaluate.Comparison, weights: np.ndarray | None
+) -> tuple[float, float]:
+    """Mean and standard error, nats, of the images that one explains; weighted as the NLLs are."""
+    is_known = ~np.isnan(compared.differences)
+    if weights is None or not is_known.any():
+        return compared.mean, compared.standard_error
+    return evaluate.mean_and_standard_error(compared.differences[is_known], weights[is_known])
+
+
 def _check_alike(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Raises WorkdirError for reports whose numbers are of different things."""
     if ours["data"]["sha256"] != theirs["data"]["sha256"]:
         raise WorkdirError("The two reports were not made on the same data.")
+    weights = [(each["data"].get("weights") or {}).get("sha256") for each in (ours, theirs)]
+    if weights[0] != weights[1]:
+        raise WorkdirError(
+            "The two reports weigh the rows of the same data otherwise; their means are of "
+            "different things."
+        )
+    conditions = [each["data"].get("condition") or [] for each in (ours, theirs)]
+    if conditions[0] != conditions[1]:
+        here, there = (" and ".join(each) or "nothing" for each in conditions)
+        raise WorkdirError(
+            f"The two reports are of p(x) given different things, {here} here and {there} there; "
+            "these are different quantities."
+        )
     models = [report["config"]["training"]["model"] for report in (ours, theirs)]
     if (models[0] == "conditional") != (models[1] == "conditional"):
         raise WorkdirError(
@@ -73,7 +100,7 @@ def _check_alike(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         raise WorkdirError(f"The two reports were not evaluated alike ({'; '.join(differing)}).")
 
 
-_PER_IMAGE = ("nll_test", "standard_error_test", "is_reliable_test")
+_PER_IMAGE = ("nll_test", "standard_error_test", "is_reliable_test", "weight_test")
 
 
 def _paired(

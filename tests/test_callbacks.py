@@ -115,6 +115,23 @@ def test_one_that_raises_ends_a_run_that_is_saved_and_nothing_is_told_twice(tmp_
     assert [(name, m.step) for name, m in third.told] == [("start", 18)]
 
 
+def test_one_that_raises_on_a_report_loses_no_line_of_its_epoch(tmp_path):
+    def act(name, moment):
+        if name == "report" and moment.step == 4:
+            raise ZeroDivisionError("mine")
+
+    options = {"validation_share": 0.34, "validation_every": 2, "epochs": 4}
+    own_table.fit(tmp_path / "whole", **options)
+    noted = Noted(act)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        own_table.fit(tmp_path / "run", callbacks=[noted], **options)
+    assert noted.num_closed == 1
+    own_table.fit(tmp_path / "run", **options)
+    found = metrics.read(tmp_path / "run")
+    assert [each["step"] for each in found] == [2, 4, 6, 8]
+    assert found == metrics.read(tmp_path / "whole")
+
+
 def test_after_a_signal_nothing_is_told_twice(tmp_path):
     def act(name, moment):
         if name == "epoch" and moment.step == 6:

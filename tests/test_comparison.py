@@ -130,6 +130,11 @@ def test_what_cannot_be_compared_is_refused():
     )
     with pytest.raises(ValueError, match="`run_b` is of a part of each datum given the rest"):
         evaluate.compare(whole, part, X)
+    more = types.SimpleNamespace(
+        target=part.target, model=types.SimpleNamespace(is_conditional=True, num_given=2)
+    )
+    with pytest.raises(ValueError, match="`run_a` is given 0 and `run_b` is given 2 columns"):
+        evaluate.compare(part, more, X)
     with pytest.raises(ValueError, match=r"`standard_errors` must be two rows .* \[2, N\]"):
         evaluate.Comparison.of(np.zeros((2, 3)), np.zeros(3), np.ones((2, 3)))
     with pytest.raises(TypeError, match="`key` must be one random key"):

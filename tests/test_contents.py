@@ -270,6 +270,38 @@ def test_pairs_are_of_the_same_image_whatever_their_order(tmp_path):
         against.paired_difference(first, other)
 
 
+def test_pairs_are_weighted_as_both_reports_are_and_refused_where_these_differ(tmp_path):
+    def weighted_run(name, nll, index, **more):
+        order = np.argsort(np.argsort(index))
+        weights = np.array([1.0, 2.0, 5.0])[order]
+        arrays = {"nll_test": nll, "index_test": index, "weight_test": weights}
+        folder = write_run(tmp_path / name, **{n: np.array(a) for n, a in arrays.items()})
+        content = shown()
+        content["data"] |= {"weights": {"sha256": "a", "effective_rows": {"test": 2.1}}} | more
+        (folder / "report.json").write_text(json.dumps(content))
+        return folder
+
+    first = weighted_run("first", [84.0, 85.0, 89.0], [4, 0, 7])
+    second = weighted_run("second", [89.5, 83.0, 86.0], [7, 4, 0])
+    # Of images 0, 4, 7: 85-86, 84-83, 89-89.5.
+    differences, weights = np.array([-1.0, 1.0, -0.5]), np.array([1.0, 2.0, 5.0])
+    mean = np.average(differences, weights=weights)
+    error = np.sqrt(1.5 * np.sum(weights**2 * (differences - mean) ** 2)) / weights.sum()
+    line = against.paired_difference(first, second)
+    assert "weighted means, NLL" in line
+    assert f"paired difference {mean:+.2f} ± {error:.2f} nats" in line
+    assert f"{mean:+.2f}" != f"{differences.mean():+.2f}"
+    others = weighted_run("others", [84.0, 85.0, 89.0], [4, 0, 7], weights={"sha256": "b"})
+    given = weighted_run("given", [84.0, 85.0, 89.0], [4, 0, 7], condition=["age"])
+    for other, words in (
+        (others, "weigh the rows of the same data otherwise"),
+        (write_run(tmp_path / "plain"), "weigh the rows of the same data otherwise"),
+        (given, "given different things, nothing here and age there"),
+    ):
+        with pytest.raises(files.WorkdirError, match=words):
+            against.paired_difference(first, other)
+
+
 def test_arrays_of_earlier_versions_without_an_index_are_paired_where_their_order_is_known(
     tmp_path,
 ):

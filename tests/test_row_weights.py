@@ -256,8 +256,12 @@ def test_a_row_of_weight_zero_in_a_batch_is_nothing_whatever_it_holds(with_nonfi
     few = train.weighted(ROWS[1:], COUNTS[1:])
     options = {"with_nonfinite_data": with_nonfinite_data}
     found = moved(method, batches, **options)
-    ((without, _),) = moved(method, [few], **options)
+    ((without, info_without),) = moved(method, [few], **options)
     assert_same(found[0][0], without)
+    for _, info in found:  # weights have the mean 1 over all rows, those of weight zero among them
+        for phase, each in info_without.items():
+            for name in {"objective", "log_likelihood_bound"} & each.rates.keys():
+                np.testing.assert_allclose(info[phase][name], each[name], rtol=1e-4)
     for grads, info in found[1:]:
         chex.assert_trees_all_equal(grads, found[0][0])
         assert all(each["num_nonfinite_objective"] == 0 for each in info.values())
@@ -269,6 +273,7 @@ def test_a_batch_without_weight_moves_nothing_and_a_wrong_one_is_refused():
         ((grads, info),) = moved(BUILT["vae"], [none])
     chex.assert_trees_all_equal(grads, jax.tree.map(np.zeros_like, grads))
     assert info["theta+phi"]["num_skipped_updates"] == 1
+    assert info["theta+phi"]["objective"] == info["theta+phi"]["log_likelihood_bound"] == 0.0
     with pytest.raises(ValueError, match="`weights` must be finite and at least 0"):
         moved(BUILT["vae"], [weighting.Weighted(ROWS, -np.ones(6, np.float32))])
 

@@ -16,7 +16,8 @@ import aiwae_jax
 from aiwae_jax import data, evaluate, methods, report, train
 from aiwae_jax.cli import main as cli
 from aiwae_jax.data import conditions, on_disk
-from aiwae_jax.report import text, verification
+from aiwae_jax.evaluate.certificate import numbers_of
+from aiwae_jax.report import nll, text, verification
 from aiwae_jax.report.conditions import of_report as of_classes_report
 from aiwae_jax.runs import files
 from aiwae_jax.runs.interruption import Interrupted
@@ -95,6 +96,38 @@ def test_a_certificate_of_weighted_rows_is_verified_and_bound_to_the_weights(mea
         verification.verify(path, run, others)
     with pytest.raises(data.DataError, match="other weights of rows there, no here"):
         report.write(run, PLAIN, SETTINGS, **QUICK)
+
+
+def test_an_evaluation_by_itself_is_weighted_as_the_report_is(measured, tmp_path, monkeypatch):
+    run, _, _ = measured
+    rows, weights = PLAIN.test[:6], WEIGHTS["test"][:6]
+    estimates, log_likelihood = [], evaluate.log_likelihood
+
+    def noted(*args, **options):
+        estimates.append(log_likelihood(*args, **options))
+        return estimates[-1]
+
+    monkeypatch.setattr(evaluate, "log_likelihood", noted)
+    arguments = (tmp_path / "evaluation.json", run, rows, SETTINGS)
+    options = {"key": jax.random.key(0), "facts": {"data": "these"}}
+    content = nll.write(*arguments, weights=weights, **options)
+    of_rows = -estimates[-1].log_likelihood.astype(np.float64)
+    assert content["nll"] == pytest.approx(np.average(of_rows, weights=weights))
+    assert content["nll"] != pytest.approx(of_rows.mean())
+    assert content["nll_se"] == pytest.approx(error_of(of_rows, weights))
+    bound = evaluate.certificate(
+        estimates[-1], delta=DELTA, look=content["nll_at_most_look"], weights=weights
+    )
+    assert content["nll_at_most"] == pytest.approx(bound.nll_at_most)
+    number = weights.sum() ** 2 / np.square(weights).sum()
+    assert content["effective_rows"] == {"test": pytest.approx(number)}
+    words = nll.sentences(content, "rows")
+    assert f"6 rows, weighted mean: they count as {number:.1f} of one weight" in words
+    assert "6 rows, weighted)" in words
+    assert nll.write(*arguments, weights=weights, **options)["nll"] == content["nll"]
+    for others in (None, weights[::-1]):
+        with pytest.raises(files.WorkdirError, match="an evaluation of other weights;"):
+            nll.write(*arguments, weights=others, **options)
 
 
 def test_validation_is_weighted_and_names_the_held_out_rows(measured):
@@ -249,6 +282,9 @@ def test_equal_weights_give_the_plain_bound_and_zeros_leave_data_out():
     found = evaluate.certificate(more, weights=[1, 1, 1, 0, 0])
     assert found.nll_at_most == pytest.approx(plain.nll_at_most)
     assert (found.num_data, found.num_unreliable, found.reason) == (3, 0, None)
+    by_verification = numbers_of(more.is_reliable, np.array([1, 1, 1, 0, 0]))
+    assert by_verification == (found.num_data, found.num_unreliable)
+    assert numbers_of(more.is_reliable) == (5, 2)
     assert evaluate.certificate(more).nll_at_most is None
     infinite = evaluate.certificate(likelihood([-1.0, -np.inf]), weights=[1, 2])
     assert infinite.nll_at_most == math.inf
@@ -276,6 +312,13 @@ def test_a_command_takes_a_column_of_weights(tmp_path, capsys):
     command = ["report", str(folder), "--examples=6", "--simulated=0", "--temperatures=4"]
     assert cli.main([*command, "--chains=2"]) == 0
     assert "means are weighted: the 6 rows count as" in capsys.readouterr().out
+    command = ["evaluate", str(folder), "--temperatures=4", "--chains=2"]
+    assert cli.main([*command, "--examples=6"]) == 0
+    assert "over 6 rows, weighted mean: they count as" in capsys.readouterr().out
+    assert cli.main([*command, f"--rows={path}", f"--out={tmp_path / 'new.json'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "rows.csv is read without weights: means are plain" in printed
+    assert "weighted" not in printed
 
 
 def test_the_estimator_weighs_samples():

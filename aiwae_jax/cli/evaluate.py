@@ -86,7 +86,10 @@ def main(argv: Sequence[str]) -> None:
         dataset = _own_data(run, asked, fv.data_dir)
         share = run.config["training"].get("validation_share", 0.0)
         chosen = images.choose_images(dataset, Evaluation.of(settings, **more), share)
-        rows = chosen.test if asked.num_examples else chosen.all_test
+        rows, index = chosen.all_test, chosen.all_index
+        if asked.num_examples:
+            rows, index = chosen.test, chosen.test_index
+        weights = None if dataset.test_weights is None else dataset.test_weights[index]
         what = f"{dataset.title}, test data"
     else:
         for_others = [name for name in ("data", "num_examples") if getattr(asked, name)]
@@ -96,10 +99,13 @@ def main(argv: Sequence[str]) -> None:
             "others; leave one of them out.",
         )
         read = using.Rows(data=asked.rows, label=asked.label, layer=asked.layer).read(run)
-        rows, what = run.rows(read.rows, keys.test_pixels), str(asked.rows)
+        rows, what, weights = run.rows(read.rows, keys.test_pixels), str(asked.rows), None
+        if run.config["data"].get("weights"):
+            print(f"{what} is read without weights: means are plain, of rows that count alike")
     content = nll.write(
         *(path.absolute(), run, rows, settings),
         key=keys.tuning,
+        weights=weights,
         start=asked.start,
         facts={"data": what},
     )

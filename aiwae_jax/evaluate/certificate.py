@@ -100,10 +100,9 @@ def certificate(
         look = checks.integer("look", look, least=1)
         spent = spent_by(look, delta)
     estimates = np.asarray(likelihood.log_likelihood, np.float64)
-    counts = np.ones(len(estimates), bool)
     if weights is not None:
         weights = row_weights.checked("weights", weights, len(estimates))
-        counts = weights > 0.0
+    counts = np.ones(len(estimates), bool) if weights is None else weights > 0.0
     at_most, slack = bound_of(-estimates, spent, weights)
     reason = _reason(likelihood, counts, check)
     bound = None
@@ -114,8 +113,20 @@ def certificate(
                 f"no chain of {verdicts.rows(np.isneginf(estimates) & counts)} has a positive "
                 "weight, so that the bound is infinite"
             )
-    num_unreliable = int((~likelihood.is_reliable & counts).sum())
-    return Certificate(bound, delta, spent, slack, int(counts.sum()), num_unreliable, reason)
+    return Certificate(
+        bound, delta, spent, slack, *numbers_of(likelihood.is_reliable, weights), reason
+    )
+
+
+def numbers_of(is_reliable: np.ndarray, weights: np.ndarray | None = None) -> tuple[int, int]:
+    """How many data a bound is of, and of how many of them the estimate cannot be relied on.
+
+    Args:
+      is_reliable: `[N]`.
+      weights: `[N]`, data of weight 0 being none of it; or None.
+    """
+    counts = np.ones(len(is_reliable), bool) if weights is None else weights > 0.0
+    return int(counts.sum()), int((~is_reliable & counts).sum())
 
 
 def bound_of(

@@ -192,6 +192,13 @@ def _check_alike(runs: dict[str, Any]) -> None:
             f"`{conditional}` is of a part of each datum given the rest, and the other model is of "
             "all of it: these are different quantities, whose difference says nothing."
         )
+    given = {name: getattr(model, "num_given", 0) for name, model in models.items() if model}
+    if len(set(given.values())) > 1:
+        words = " and ".join(f"`{name}` is given {num}" for name, num in given.items())
+        raise ValueError(
+            f"{words} columns of each datum, and these models' log p(x) are of the others: these "
+            "are different quantities, whose difference says nothing."
+        )
 
 
 def _check_same(a: PyTree, b: PyTree) -> None:

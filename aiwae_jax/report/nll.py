@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 import jax
 import numpy as np
 
-from aiwae_jax import evaluate, fingerprint
+from aiwae_jax import evaluate, fingerprint, row_weights
 from aiwae_jax.evaluate.check import check
 from aiwae_jax.report import certificate, measure, text
 from aiwae_jax.report.environment import environment
@@ -25,6 +25,7 @@ class _Asked(TypedDict):
     parameters: str
     rows: str
     settings: dict
+    weights: NotRequired[str]
 
 
 class _Content(TypedDict):
@@ -36,6 +37,7 @@ class _Content(TypedDict):
     num_examples: int
     num_unreliable: int
     nll_at_most: NotRequired[float | None]
+    effective_rows: NotRequired[dict[str, float]]
 
 
 def write(
@@ -45,6 +47,7 @@ def write(
     settings: evaluate.Settings,
     *,
     key: jax.Array,
+    weights: np.ndarray | None = None,
     start: str | None = None,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def write(
       rows: `[N, X]`, as the model sees them.
       settings: of the chains.
       key: of the pilots that tune the chains.
+      weights: `[N]` of the rows in means and in the bound, part of the question; or None.
       start: what chains start from; by default the run's own.
       facts: what else the file says, of the rows.
 
@@ -74,13 +78,17 @@ def write(
         "rows": fingerprint.sha256(rows),
         "settings": dataclasses.asdict(settings) | {"start": start or run.start},
     }
+    if weights is not None:
+        asked["weights"] = fingerprint.sha256(weights)
     if path.exists():
         return _read(path, asked)
     with folder.claim_evaluation(run.folder) as claim, Interruption() as interruption:
         pieces = store.FolderStore(path.with_name(f".{path.name}-{fingerprint.digest(asked)}"))
         watch = measure.Watch(interruption, claim.check)
         content = (
-            facts | {"asked": asked} | _measure(run, rows, settings, key, start, pieces, watch)
+            facts
+            | {"asked": asked}
+            | _measure(run, rows, weights, settings, key, start, pieces, watch)
         )
         files.write_json(path, content)
         pieces.clear()
@@ -96,6 +104,9 @@ def sentences(content: dict[str, Any], noun: str) -> str:
     """
     num = content["num_examples"]
     lines = [f"NLL {text.number(content['nll'], content['nll_se'])} nats over {num} {noun}"]
+    if "effective_rows" in content:
+        lines[0] += f", weighted mean: they count as {content['effective_rows']['test']:.1f} of one"
+        lines[0] += " weight"
     lines += filter(None, [text.bound_sentence(content, noun), text.check_sentence(content)])
     if num_bad := content["num_unreliable"]:
         lines.append(
@@ -106,7 +117,9 @@ def sentences(content: dict[str, Any], noun: str) -> str:
 
 def _read(path: pathlib.Path, asked: _Asked) -> dict[str, Any]:
     content = config.check(path, files.read_json(path, _ADVICE), _Content, _ADVICE)
-    different = [name for name, value in asked.items() if content["asked"][name] != value]
+    there = content["asked"]
+    names = [name for name in _Asked.__annotations__ if name in asked or name in there]
+    different = [name for name in names if asked.get(name) != there.get(name)]
     if different:
         raise files.WorkdirError(
             f"`out` must be another file: {path} holds an evaluation of other "
@@ -119,6 +132,7 @@ def _read(path: pathlib.Path, asked: _Asked) -> dict[str, Any]:
 def _measure(
     run: Run,
     rows: np.ndarray,
+    weights: np.ndarray | None,
     settings: evaluate.Settings,
     key: jax.Array,
     start: str | None,
@@ -141,7 +155,7 @@ def _measure(
             *(key, target, rows, settings), store=pieces, progress_fn=watch.titled("tuning")
         )
         chains = dataclasses.asdict(settings) | {"start": start, "force_precision": "float32"}
-        subject = certificate.Subject.of(run.params, rows, chains, plan)
+        subject = certificate.Subject.of(run.params, rows, chains, plan, weights)
         found = evaluate.log_likelihood(
             *(subject.key(), target, rows, settings),
             plan=plan,
@@ -149,9 +163,12 @@ def _measure(
             chunk_size=chunk_size,
             progress_fn=watch.titled(f"NLL of {len(rows)}"),
         )
-    evidence = certificate.Evidence(subject, chains, found, chunk_size, is_only_look=False)
-    nll, nll_se = evaluate.mean_and_standard_error(-found.log_likelihood)
-    return {
+    evidence = certificate.Evidence(subject, chains, found, chunk_size, False, weights)
+    nll, nll_se = evaluate.mean_and_standard_error(-found.log_likelihood, weights)
+    weighted = {}
+    if weights is not None:
+        weighted["effective_rows"] = {"test": row_weights.effective_number(weights)}
+    return weighted | {
         "nll": nll,
         "nll_se": nll_se,
         "num_examples": len(rows),

@@ -12,7 +12,7 @@ import numpy as np
 
 from aiwae_jax import checks, data, evaluate
 from aiwae_jax.evaluate import chunks, verdicts
-from aiwae_jax.evaluate.certificate import bound_of
+from aiwae_jax.evaluate.certificate import bound_of, numbers_of
 from aiwae_jax.report import certificate, environment, text
 from aiwae_jax.report.evaluation import Evaluation
 from aiwae_jax.report.images import choose_images
@@ -161,11 +161,11 @@ def verify(
         (content["spent"], content["delta"]) not in spends
     ):
         raise files.RefusedError(f"{path} is of chains that bound nothing with its probability.")
-    num_unreliable = int((~arrays["is_reliable_test"]).sum())
+    num_data, num_unreliable = numbers_of(arrays["is_reliable_test"], weights)
     if content["num_unreliable"] != num_unreliable:
         raise files.RefusedError(f"{path} is of {num_unreliable} unreliable data, not as it says.")
     bound, _ = bound_of(nll, content["spent"], weights)
-    if (len(nll), bound) != (content["num_data"], content["nll_at_most"]):
+    if (num_data, bound) != (content["num_data"], content["nll_at_most"]):
         raise files.RefusedError(
             f"{path} does not follow from its estimates, which bound by {bound}."
         )

@@ -49,7 +49,8 @@ class Callback:
     """Is told how a training goes; each method does nothing until it is overridden.
 
     All are called by process 0 alone, between two chunks of steps, and the training waits for them.
-    Where several are due they come in the order of `on_report`, `on_epoch`, `on_chunk`.
+    Where several are due they come in the order of `on_report`, `on_epoch`, `on_chunk`, after the
+    run's own files have been written; of several seeds, seed by seed.
     """
 
     def on_start(self, moment: Moment) -> None:

@@ -71,7 +71,7 @@ def _objective_and_info(
     """Sum of the phase's objective over a batch (one key per datum), and averaged diagnostics.
 
     A datum that is not usable `[B]`, or whose objective is not finite, is counted and left out of
-    the sum; one of weight zero is left out without a word. With the diagnostics comes what a
+    the sum; one of weight zero adds 0 to it without a word. With the diagnostics comes what a
     persistent sampler keeps of the data.
     """
     has_proper_weights = "proper_weights" in phase.sampler.gives
@@ -108,9 +108,10 @@ def _objective_and_info(
     if has_proper_weights:
         bounds = jax.vmap(weights.log_mean_exp)(log_weights)
         if row_weights is not None:
-            bounds = row_weights * bounds
+            bounds = jnp.where(is_usable, row_weights * bounds, 0.0)
         # -inf if it is for one datum
-        rates["log_likelihood_bound"] = jnp.mean(bounds, where=is_usable)
+        is_in_mean = weighting.in_mean(is_usable, row_weights)
+        rates["log_likelihood_bound"] = jnp.mean(bounds, where=is_in_mean)
         ess = jax.vmap(weights.effective_sample_size)(log_weights)
         rates["effective_sample_size"] = jnp.mean(ess, where=is_usable)
         counts["num_zero_weight"] = jnp.sum((log_weights == -jnp.inf) & is_usable[:, None])
@@ -272,8 +273,8 @@ def make_train_step(
     Returns:
       `step(key, state, batch) -> (state, info)`: `batch` is a pytree with leading axis B, `state`
       is donated, `info` maps the name of each phase to its `types.Info`: the `objective` (mean over
-      the data where it is finite, times their weights if they have some; the others are counted in
-      `num_nonfinite_objective`),
+      the data where it is finite, times their weights if they have some, those of weight zero among
+      them; the others are counted in `num_nonfinite_objective`),
       `num_skipped_updates` (1 if a gradient was not finite, or no datum was left, and the phase
       moved nothing), the sampler's own, and for properly weighted particles `log_likelihood_bound`
       (mean of the log mean weight, a lower bound of log p(x) in expectation),

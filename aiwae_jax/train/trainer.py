@@ -74,12 +74,14 @@ class Trainer:
         self.step = self.loop_state.num_steps
         self._repeats = repeats.of(claim.folder, self._settings.seed, self._settings.num_repeats)
         self._bar = progress.OfTraining()
-        self._callbacks: list[Sequence[Callback]] = []
+        self._writers: list[Sequence[Callback]] = []  # of each repeat, the run's own
+        self._callbacks: Sequence[Callback] = ()
         if processes.is_primary():
+            self._callbacks = callbacks
             for repeat in self._repeats:
                 repeat.folder.mkdir(exist_ok=True)
                 own = metrics.JsonLines(repeat.folder), metrics.TensorBoard(repeat.folder)
-                self._callbacks.append((*own, *callbacks))
+                self._writers.append(own)
         self._saved_at = time.monotonic()
         self._watch = watch.Watch()
 
@@ -207,7 +209,10 @@ class Trainer:
         return facts
 
     def _tell(self, names: Sequence[str], of_repeats: Sequence[dict], pace: float = 0.0) -> None:
-        """Tells the callbacks what is due, each repeat's its own metrics, and the bar those of all.
+        """Tells the callbacks what is due, of each repeat its metrics, and the bar those of all.
+
+        The run's own writers come first, of all repeats: what a caller's callback raises must not
+        lose a record of steps that are saved.
 
         Raises:
           Exception: what a callback raises, after everything has been saved.
@@ -222,19 +227,22 @@ class Trainer:
                 self._claim.folder,
                 rows_per_second=pace,
             )
-            for repeat, callbacks, own in zip(
-                self._repeats, self._callbacks, of_repeats, strict=True
-            ):
-                moment = dataclasses.replace(
+            moments = [
+                dataclasses.replace(
                     whole,
                     metrics=plain(own),
                     folder=repeat.folder,
                     repeat=repeat.number,
                     run_fn=self._run_fn(repeat),
                 )
-                for name in names:
-                    for callback in callbacks:
-                        getattr(callback, name)(moment)
+                for repeat, own in zip(self._repeats, of_repeats, strict=True)
+            ]
+            of_callers = [self._callbacks] * len(moments)
+            for listeners in (self._writers, of_callers):
+                for moment, callbacks in zip(moments, listeners, strict=True):
+                    for name in names:
+                        for callback in callbacks:
+                            getattr(callback, name)(moment)
             for name in names:
                 getattr(self._bar, name)(whole)
 
@@ -351,5 +359,5 @@ class Trainer:
         """Closes files and checkpoints."""
         with contextlib.ExitStack() as stack:  # all, whichever of them raises
             stack.callback(self._checkpoints.close)
-            for callback in [each for callbacks in self._callbacks for each in callbacks]:
+            for callback in [each for own in (*self._writers, self._callbacks) for each in own]:
                 stack.callback(callback.close)

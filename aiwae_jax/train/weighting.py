@@ -91,8 +91,17 @@ def check(batch: PyTree) -> None:
 def total(
     values: chex.Array, is_counted: chex.Array, weights: chex.Array | None
 ) -> tuple[chex.Array, chex.Array]:
-    """The sum of weight times value `[B]` over what is counted, and how many those are."""
+    """The sum of weight times value `[B]` over what is counted, and how many rows its mean is of.
+
+    Rows of weight zero are none of the sum and of that number: weights have the mean 1 over all
+    rows, these among them.
+    """
     if weights is not None:
         values = weights * values
     found = jnp.sum(jnp.where(is_counted, values, 0.0))
-    return found, jnp.sum(is_counted).astype(found.dtype)
+    return found, jnp.sum(in_mean(is_counted, weights)).astype(found.dtype)
+
+
+def in_mean(is_counted: chex.Array, weights: chex.Array | None) -> chex.Array:
+    """The rows `[B]` that a mean is of: what is counted, and what adds nothing to it by weight."""
+    return is_counted if weights is None else is_counted | (weights == 0.0)
