@@ -11,7 +11,9 @@ import scipy.stats
 
 import aiwae_jax
 from aiwae_jax import data, evaluate, likelihoods, methods, models, recipe, train
+from aiwae_jax.runs.callbacks import Callback
 from aiwae_jax.runs.interruption import Interrupted
+from aiwae_jax.train.suitability import check_support
 
 NUM_CLASSES, D, NUM_MODELLED, NOISE = 3, 2, 4, 0.7
 NAMES = {"class": ("a", "b", "c")}
@@ -214,14 +216,46 @@ def model_of(dataset):
     return models.mlp_vae(3, 1, likelihood=likelihood, hidden_sizes=(4,), condition=condition)
 
 
+def test_classes_behind_grey_levels_are_those_of_the_model(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 17, (20, 6)).astype(np.uint8)
+    codes = np.arange(20) % 10
+    codes[:10] %= 5  # the training rows alone are of five classes
+    options = {"columns": [*"uvwxyz", "c"], "categories": {"c": list("0123456789")}}
+    rows = np.column_stack([levels, codes]).astype(np.uint8)
+    dataset = data.from_arrays(rows[:10], rows[10:], condition="c", **options)
+    dataset = dataset._replace(max_level=16.0)
+
+    def check(num_classes):
+        given = likelihoods.categorical(num_classes)
+        likelihood = likelihoods.bernoulli()
+        model = models.mlp_vae(7, 1, likelihood=likelihood, hidden_sizes=(2,), condition=given)
+        check_support(model, methods.vae(model), dataset)
+
+    check(10)
+    with pytest.raises(ValueError, match=r"`test`.* from 0 on below 5, got 5"):
+        check(5)
+
+
+class DrawsAtTheEnd(Callback):
+    """Of one class, by the model of the last epoch."""
+
+    def on_epoch(self, moment):
+        if moment.step == moment.total_steps:
+            self.draws = moment.run().sample(jax.random.key(5), 300, condition="high")[0]
+
+
 @pytest.mark.parametrize("is_shuffled", [False, True])
 def test_a_training_learns_what_a_class_is_like(tmp_path, is_shuffled):
     """And of classes that were shuffled, the planted fault, it learns nothing."""
     dataset = two_groups(is_shuffled=is_shuffled)
     model = model_of(dataset)
     options = {"epochs": 20, "batch_size": 32, "learning_rate": 0.03, "lr_schedule": "constant"}
+    drawn = DrawsAtTheEnd()
+    options["callbacks"] = [drawn]
     train.fit(methods.vae(model), model, dataset, tmp_path / "run", **options)
     run = aiwae_jax.load(tmp_path / "run")
+    draws = run.sample(jax.random.key(5), 300, condition="high")[0]
+    np.testing.assert_array_equal(drawn.draws, draws)
     assert run.condition == {"group": ("low", "high")}
     low, high = (
         run.sample(jax.random.key(5), 300, condition=word)[0][:, :2].mean(axis=0)

@@ -1,5 +1,7 @@
 """Conditions at the doors of data: columns and labels, put last, coded, and found in new rows."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -42,6 +44,23 @@ def test_columns_of_a_table_stand_last_and_are_told_apart(tmp_path):
     weighted = dataset._replace(train_weights=1.0 + 3.0 * dataset.train[:, 1])
     share = conditions.shares(dataset, "colour")[1]
     assert conditions.shares(weighted, "colour")[1] == 4 * share / (1 + 3 * share)
+
+
+def test_another_condition_of_the_same_numbers_is_other_data():
+    dataset = data.from_arrays(*np.arange(24.0).reshape(2, 4, 3), columns=["a", "b", "c"])
+    one = data.from_arrays(dataset.train, dataset.test)._replace(condition=("c",))
+    words = {"c": ("low", "high")}
+    (found,) = one.differences(dataset._replace(columns=None).describe())
+    assert found == "data: condition none there, c here"
+    (found,) = dataset.differences(one.describe())
+    assert found == "data: condition c there, none here"
+    described = one._replace(categories=words).describe()
+    there = json.loads(json.dumps(described))
+    assert one._replace(categories=words).differences(there) == []
+    (found,) = one._replace(categories={"c": ("high", "low")}).differences(there)
+    assert found == "data: classes of 'c' low, high there, high, low here"
+    (found,) = one.differences(there)
+    assert found == "data: classes of 'c' low, high there, none here"
 
 
 def test_labels_are_a_condition_of_images_and_only_pixels_become_bits():

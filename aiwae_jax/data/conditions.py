@@ -4,7 +4,7 @@ Labels, or columns of a table. Categories are codes, as everywhere; so are whole
 there are few different ones; all else are numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -278,10 +278,3 @@ def value_of(value: Any, name: str, words: Sequence[str] | None) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise ValueError(f"`condition` must have a number for {name!r}, got {value!r}.") from None
-
-
-def classes_of(described: Mapping[str, Any]) -> dict[str, tuple[str, ...] | None]:
-    """The columns of a condition -> the names of their classes, by `Dataset.describe`."""
-    categories = described.get("categories") or {}
-    found = {name: categories.get(name) for name in described.get("condition") or ()}
-    return {name: words and tuple(words) for name, words in found.items()}

@@ -75,6 +75,11 @@ class Dataset(NamedTuple):
         return len(self.condition)
 
     @property
+    def classes_given(self) -> dict[str, tuple[str, ...] | None]:
+        """The columns of the condition -> the names of their classes, None of numbers."""
+        return classes_of(self._asdict())
+
+    @property
     def num_modelled(self) -> int:
         """How many columns are modelled: all but those."""
         return self.train.shape[1] - self.num_given
@@ -229,7 +234,25 @@ class Dataset(NamedTuple):
         for name in ("train_images", "test_images", "max_level"):
             if name in described and described[name] != here[name]:
                 found.append(f"data: {name} {described[name]} there, {here[name]} here")
+        given = [classes_of(each) for each in (described, here)]
+        if list(given[0]) != list(given[1]):
+            words = [", ".join(each) or "none" for each in given]
+            found.append("data: condition {} there, {} here".format(*words))
+        elif given[0] != given[1]:
+            name = next(name for name in given[0] if given[0][name] != given[1][name])
+            words = [", ".join(each[name] or ()) or "none" for each in given]
+            found.append("data: classes of {!r} {} there, {} here".format(name, *words))
         return found
+
+
+def classes_of(described: Mapping[str, Any]) -> dict[str, tuple[str, ...] | None]:
+    """The columns of a condition -> the names of their classes, by `Dataset.describe`.
+
+    None of a column of numbers; a folder of before there were conditions says nothing of one.
+    """
+    categories = described.get("categories") or {}
+    found = {name: categories.get(name) for name in described.get("condition") or ()}
+    return {name: tuple(words) if words else None for name, words in found.items()}
 
 
 def _draw(

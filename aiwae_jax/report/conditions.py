@@ -22,6 +22,18 @@ _FURTHEST = 2.5  # standard deviations of the prior
 ENTRY = "bayes"  # of report.json
 
 
+def _class_of(dataset: Dataset) -> tuple[str, tuple[str, ...]] | None:
+    """The first condition that is a class, and the names of its classes; None without any."""
+    found = dataset.classes_given.items()
+    return next(((name, words) for name, words in found if words), None)
+
+
+def num_in_classes(rows: np.ndarray, dataset: Dataset) -> int:
+    """How many data `classify` anneals for rows `[N, X]`: each in every class."""
+    found = _class_of(dataset)
+    return 0 if found is None else len(rows) * len(found[1])
+
+
 def classify(
     key: jax.Array,
     target: evaluate.Target,
@@ -43,21 +55,20 @@ def classify(
     Returns:
       The estimates, with the shares of the training rows for prior; None without class or rows.
     """
-    words = {n: (dataset.categories or {}).get(n) for n in dataset.condition}
-    column = next((name for name, found in words.items() if found), None)
-    if column is None or not len(rows):
+    if not num_in_classes(rows, dataset):
         return None
+    column, names = _class_of(dataset)
     place = dataset.condition.index(column) - dataset.num_given
-    of_all = classes.of_all_classes(rows, place, len(words[column]))
+    of_all = classes.of_all_classes(rows, place, len(names))
     found = evaluate.log_likelihood(key, target, of_all, settings, **options)
     prior = conditions.shares(dataset, column)
-    log_prior = classes.log_prior_of(prior, words[column])
-    return classes.Classified.of(found, column, words[column], log_prior)
+    return classes.Classified.of(found, column, names, classes.log_prior_of(prior, names))
 
 
 def of_report(
     found: classes.Classified | None,
     rows: np.ndarray,
+    index: np.ndarray,
     dataset: Dataset,
     weights: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -66,6 +77,7 @@ def of_report(
     Args:
       found: by `classify`.
       rows: `[N, X]` that it is of.
+      index: `[N]`, their rows in the test set.
       dataset: that these are of.
       weights: `[N]` of the rows in means, or None.
     """
@@ -88,6 +100,7 @@ def of_report(
         "nll_of_all_se": nll_error,
     }
     arrays = {
+        "class_index": index,
         "class_log_likelihood": found.log_likelihood,
         "class_standard_error": found.standard_errors,
         "class_confusion": confusion,
@@ -202,8 +215,7 @@ def confusion(shown: Shown, path: pathlib.Path) -> bool:
     counts = shown.arrays.get("class_confusion")
     if counts is None:
         return False
-    words = {n: (shown.dataset.categories or {}).get(n) for n in shown.dataset.condition}
-    column, names = next((n, w) for n, w in words.items() if w)
+    column, names = _class_of(shown.dataset)
     plots_of_data.confusion(
         path, counts, names, title=f"{shown.dataset.title}: {column} by Bayes' rule"
     )

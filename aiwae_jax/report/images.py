@@ -15,6 +15,7 @@ _MOST_SEEN = 10_000  # rows of a test set on disk that are read beside those tha
 _KEY_TAG = 0x65766C  # fold_in(key, i) equals split(key)[i] for small i; this is none
 _STARTS_TAG = 0x737461
 _CLASSES_TAG = 0x636C61
+_CLASS_ORDER_TAG = 0x636C6F
 
 
 class Keys(NamedTuple):
@@ -34,6 +35,7 @@ class Keys(NamedTuple):
     bound: jax.Array
     starts: jax.Array
     classes: jax.Array
+    class_order: jax.Array
 
 
 def keys_of(evaluation: Evaluation) -> Keys:
@@ -42,9 +44,10 @@ def keys_of(evaluation: Evaluation) -> Keys:
     The tag keeps them apart from a training's keys, whose seed may be the same number.
     """
     root = jax.random.fold_in(jax.random.key(evaluation.seed), _KEY_TAG)
-    *split, _, _ = Keys._fields  # of which no key depends on how many came later
-    later = (jax.random.fold_in(root, tag) for tag in (_STARTS_TAG, _CLASSES_TAG))
-    return Keys(*jax.random.split(root, len(split)), *later)
+    tags = _STARTS_TAG, _CLASSES_TAG, _CLASS_ORDER_TAG
+    num = len(Keys._fields) - len(tags)  # of which no key depends on how many came later
+    later = (jax.random.fold_in(root, tag) for tag in tags)
+    return Keys(*jax.random.split(root, num), *later)
 
 
 class Images(NamedTuple):
@@ -108,6 +111,14 @@ def _choose(key: jax.Array, num_there: int, num: int) -> np.ndarray:
     if num == num_there:
         return np.arange(num)
     return np.asarray(jax.random.permutation(key, num_there))[:num]
+
+
+def choose_classified(keys: Keys, num_there: int, num: int) -> np.ndarray:
+    """Places of the measured rows whose class is asked for, by a permutation of all of them.
+
+    Also where all test rows are measured, in the order of their file, which may be sorted by class.
+    """
+    return np.asarray(jax.random.permutation(keys.class_order, num_there))[:num]
 
 
 def choose_images(

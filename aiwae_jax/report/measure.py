@@ -14,7 +14,7 @@ from aiwae_jax import data, evaluate, row_weights
 from aiwae_jax.evaluate.check import check
 from aiwae_jax.report import certificate, conditions, starts
 from aiwae_jax.report.evaluation import Evaluation
-from aiwae_jax.report.images import Keys, choose_images, keys_of
+from aiwae_jax.report.images import Keys, choose_classified, choose_images, keys_of
 from aiwae_jax.runs import progress
 from aiwae_jax.runs.interruption import Interrupted, Interruption
 from aiwae_jax.types import Params
@@ -204,6 +204,9 @@ def measure(
     keys, images = keys_of(evaluation), choose_images(dataset, evaluation, validation_share)
     both, num = images.both, len(images.test)
     weights = images.weights_of(dataset)
+    to_classify = choose_classified(keys, num, evaluation.num_classified)
+    in_classes = images.test[to_classify]
+    num_in_classes = conditions.num_in_classes(in_classes, dataset)
     noun = "rows" if dataset.image_shape is None else "images"
     if evaluation.num_examples > num:
         print(
@@ -217,13 +220,14 @@ def measure(
     chunk_size = _chunk_size(target, both, evaluation)
     seconds = evaluate.estimate_seconds(
         *(target, both, evaluation.settings()),
-        num_data=len(both) + 2 * evaluation.num_simulated,
+        num_data=len(both) + 2 * evaluation.num_simulated + num_in_classes,
         chunk_size=chunk_size,
     )
     print(
         f"evaluation: {evaluation.num_chains} chains x {evaluation.num_temperatures} temperatures, "
         f"{len(both)} {noun}"
         + (f" and {evaluation.num_simulated} simulated" if evaluation.num_simulated else "")
+        + (f", {len(in_classes)} {noun} in all classes" if num_in_classes else "")
         + f", about {progress.format_seconds(seconds)}"
         + (" at the first setting of the search" if evaluation.target_gap else ""),
         flush=True,
@@ -266,7 +270,6 @@ def measure(
             num_samples=evaluation.num_bound_samples,
             progress_fn=watch.titled(f"L_{evaluation.num_bound_samples}"),
         )
-        in_classes = images.test[: evaluation.num_classified]
         classified = conditions.classify(
             *(keys.classes, target, in_classes, dataset, chosen.settings),
             plan=chosen.plan,
@@ -303,8 +306,9 @@ def measure(
         entries["effective_rows"] = {n.removeprefix("weight_"): each for n, each in numbers.items()}
     entries["check"] = checked.describe()
     counts = weights.get("weight_test")
-    counts = None if counts is None else counts[: len(in_classes)]
-    of_classes, class_arrays = conditions.of_report(classified, in_classes, dataset, counts)
+    counts = None if counts is None else counts[to_classify]
+    index = images.test_index[to_classify]
+    of_classes, class_arrays = conditions.of_report(classified, in_classes, index, dataset, counts)
     entries |= of_classes
     entries |= _describe_gap(chosen.gap, chosen.facts | tried)
     entries["evaluation"] = {

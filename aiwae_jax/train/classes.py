@@ -65,9 +65,13 @@ class Classified(NamedTuple):
 
     @property
     def log_evidence_errors(self) -> np.ndarray:
-        """`[N]` standard errors of `log_evidence`, by the delta method."""
-        weighted = self.probabilities * self.standard_errors
-        return np.sqrt(np.nansum(weighted**2, axis=1))
+        """`[N]` standard errors of `log_evidence`, by the delta method.
+
+        Classes of probability 0 add nothing; NaN where the error of another one is unknown.
+        """
+        p = self.probabilities
+        weighted = np.where(p == 0.0, 0.0, p * self.standard_errors)
+        return np.sqrt((weighted**2).sum(axis=1))
 
     @property
     def probabilities(self) -> np.ndarray:

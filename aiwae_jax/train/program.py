@@ -1,7 +1,7 @@
 """From a method, a model and data to the compiled pieces of a run."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class Program(NamedTuple):
       start: what evaluation starts from, see `evaluate.Target.of`: "posterior", or where φ is not
         trained "prior".
       max_level: the grey level that stands for 1, of grey levels that are drawn as bits.
+      condition: columns that the model is given -> names of their classes' codes, None of numbers.
       mesh: devices by axis, in words.
       legs: where each of its methods begins and ends; mostly one.
       stage_ends: steps done at the end of each stage.
@@ -64,6 +65,7 @@ class Program(NamedTuple):
     model: Model
     start: str
     max_level: float | None
+    condition: Mapping[str, Sequence[str] | None]
     mesh: str
     legs: tuple[Stretch, ...]
     stage_ends: list[int]
@@ -337,6 +339,7 @@ def build(
     return Program(
         settings=settings,
         max_level=dataset.max_level,
+        condition=dataset.classes_given,
         mesh=" ".join(f"{axis}:{size}" for axis, size in mesh.shape.items() if size > 1)
         or "data:1",
         model=model,

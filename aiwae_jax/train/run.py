@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checks, likelihoods, models, recipe
-from aiwae_jax.data.conditions import classes_of
+from aiwae_jax.data.dataset import classes_of
 from aiwae_jax.runs import checkpoint, config, extras, files
 from aiwae_jax.train.stopping import Stopping, of_facts
 from aiwae_jax.train.trained import Trained

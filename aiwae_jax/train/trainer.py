@@ -266,7 +266,13 @@ class Trainer:
                 )
             weights = processes.fetch(repeat.select(state.train.weights))
             params = jax.tree.map(lambda array: jnp.asarray(np.array(array)), weights)
-            return Trained(program.model, params, program.max_level, program.start == "posterior")
+            return Trained(
+                program.model,
+                params,
+                program.max_level,
+                has_posterior=program.start == "posterior",
+                condition=program.condition,
+            )
 
         return run
 
