@@ -61,10 +61,9 @@ def _mean_difference(
     compared: evaluate.Comparison, weights: np.ndarray | None
 ) -> tuple[float, float]:
     """Mean and standard error, nats, of the images that one explains; weighted as the NLLs are."""
-    is_known = ~np.isnan(compared.differences)
-    if weights is None or not is_known.any():
+    if weights is None or not compared.is_explained.any():
         return compared.mean, compared.standard_error
-    return evaluate.mean_and_standard_error(compared.differences[is_known], weights[is_known])
+    return evaluate.mean_and_standard_error(compared.explained, weights[compared.is_explained])
 
 
 def _check_alike(ours: dict[str, Any], theirs: dict[str, Any]) -> None:

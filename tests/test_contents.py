@@ -291,6 +291,10 @@ def test_pairs_are_weighted_as_both_reports_are_and_refused_where_these_differ(t
     assert "weighted means, NLL" in line
     assert f"paired difference {mean:+.2f} ± {error:.2f} nats" in line
     assert f"{mean:+.2f}" != f"{differences.mean():+.2f}"
+    broken = weighted_run("broken", [np.nan, 85.0, 89.0], [4, 0, 7])
+    assert "paired difference +nan" in against.paired_difference(broken, second)
+    neither = [weighted_run(n, [84.0, np.inf, 89.0], [4, 0, 7]) for n in ("here", "there")]
+    assert "paired difference +0.00 ± 0.00 nats" in against.paired_difference(*neither)
     others = weighted_run("others", [84.0, 85.0, 89.0], [4, 0, 7], weights={"sha256": "b"})
     given = weighted_run("given", [84.0, 85.0, 89.0], [4, 0, 7], condition=["age"])
     for other, words in (

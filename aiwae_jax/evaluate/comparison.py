@@ -81,13 +81,13 @@ class Comparison(NamedTuple):
     @property
     def explained(self) -> np.ndarray:
         """`[M]` differences of the data that at least one model explains; [NaN] where none is."""
-        found = self.differences[~self._is_of_neither]
+        found = self.differences[self.is_explained]
         return found if len(found) else np.array([np.nan])
 
     @property
-    def _is_of_neither(self) -> np.ndarray:
-        """`[N]` whether both models give a datum no probability."""
-        return (self.log_likelihoods == -np.inf).all(axis=0)
+    def is_explained(self) -> np.ndarray:
+        """`[N]` whether at least one model gives a datum some probability, or NaN."""
+        return (self.log_likelihoods != -np.inf).any(axis=0)
 
     @property
     def num_unreliable(self) -> int:
@@ -102,7 +102,7 @@ class Comparison(NamedTuple):
             f"log p(x) {first:.2f} and {second:.2f}, paired difference {self.mean:+.2f} ± "
             f"{self.standard_error:.2f} nats over {len(self.differences)} data"
         )
-        if (is_neither := self._is_of_neither).any():
+        if (is_neither := ~self.is_explained).any():
             line += f"; left out, for neither model explains them: {verdicts.rows(is_neither)}"
         if (is_nan := np.isnan(self.log_likelihoods).any(axis=0)).any():
             line += f"; NaN under a model: {verdicts.rows(is_nan)}"
