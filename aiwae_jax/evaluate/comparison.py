@@ -8,7 +8,7 @@ import numpy as np
 
 from aiwae_jax import checks
 from aiwae_jax.evaluate import verdicts
-from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, means_of
+from aiwae_jax.evaluate.likelihood import Likelihood, log_likelihood, mean_and_standard_error
 from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Settings
 from aiwae_jax.evaluate.target import Target
 from aiwae_jax.types import PyTree
@@ -76,7 +76,15 @@ class Comparison(NamedTuple):
             differences = both[0] - both[1]
         return cls(differences, np.hypot(*errors), verdicts_of_both.all(axis=0), both, found)
 
-    mean, standard_error = means_of("explained")
+    @property
+    def mean(self) -> float:
+        """Over the data, nats."""
+        return mean_and_standard_error(self.explained)[0]
+
+    @property
+    def standard_error(self) -> float:
+        """Of `mean`, over the data; what single estimates err by is in it."""
+        return mean_and_standard_error(self.explained)[1]
 
     @property
     def explained(self) -> np.ndarray:

@@ -20,20 +20,6 @@ from aiwae_jax.types import PyTree
 _PIECES = 6  # version of what is stored
 
 
-def means_of(field: str) -> tuple[property, property]:
-    """The properties `mean` and `standard_error` of estimates `[N]` that are called `field`."""
-
-    def mean(found: NamedTuple) -> float:
-        """Over the data, nats."""
-        return mean_and_standard_error(getattr(found, field))[0]
-
-    def standard_error(found: NamedTuple) -> float:
-        """Of `mean`, over the data; what single estimates err by is in it."""
-        return mean_and_standard_error(getattr(found, field))[1]
-
-    return property(mean), property(standard_error)
-
-
 class Likelihood(NamedTuple):
     """Annealed importance sampling estimates for N data.
 
@@ -86,7 +72,15 @@ class Likelihood(NamedTuple):
         own += ("is_broken", "rounding", "is_reliable")
         return self._replace(**{name: getattr(self, name)[:num] for name in own})
 
-    mean, standard_error = means_of("log_likelihood")
+    @property
+    def mean(self) -> float:
+        """Over the data, nats."""
+        return mean_and_standard_error(self.log_likelihood)[0]
+
+    @property
+    def standard_error(self) -> float:
+        """Of `mean`, over the data; what single estimates err by is in it."""
+        return mean_and_standard_error(self.log_likelihood)[1]
 
 
 def mean_and_standard_error(

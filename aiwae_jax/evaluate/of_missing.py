@@ -12,7 +12,6 @@ from aiwae_jax.evaluate.likelihood import (
     Likelihood,
     log_likelihood,
     mean_and_standard_error,
-    means_of,
 )
 from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Settings
 from aiwae_jax.evaluate.target import Target
@@ -41,7 +40,15 @@ class OfMissing(NamedTuple):
     whole: Likelihood
     observed: Likelihood
 
-    mean, standard_error = means_of("log_likelihood")
+    @property
+    def mean(self) -> float:
+        """Over the data, nats."""
+        return mean_and_standard_error(self.log_likelihood)[0]
+
+    @property
+    def standard_error(self) -> float:
+        """Of `mean`, over the data; what single estimates err by is in it."""
+        return mean_and_standard_error(self.log_likelihood)[1]
 
     @property
     def per_cell(self) -> tuple[float, float]:
