@@ -368,7 +368,9 @@ def test_bayes_rule_and_its_accuracy_are_of_weighted_rows():
         found = likelihood(np.repeat(estimates, repeats, axis=0).ravel())
         classified = classes.Classified.of(found, dataset.condition[0], ("a", "b"), np.log(shares))
         test = np.repeat(np.asarray(dataset.test), repeats, axis=0)
-        return of_classes_report(classified, test, dataset, weights)[0]["bayes"]
+        return of_classes_report(classified, test, np.arange(len(test)), dataset, weights)[0][
+            "bayes"
+        ]
 
     own, repeated, plain = of_report(1, counts), of_report(counts), of_report(1)
     for name in ("accuracy", "nll_of_all"):
