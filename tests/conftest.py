@@ -36,6 +36,17 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import jax
 import pytest
 
+_MOST_MAPS = 30_000
+# Pages of documents whose examples train and measure for long.
+_SLOW_PAGES = {
+    "coming_from.md",
+    "data_conditions.md",
+    "data_missing.md",
+    "data_weights.md",
+    "evaluate.md",
+    "trained.md",
+}
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -56,6 +67,8 @@ def pytest_collection_modifyitems(config, items):
     grids = {}
     left_out = []
     for item in items:
+        if item.path.name in _SLOW_PAGES:
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("grid"):
             of_test = grids.setdefault(item.nodeid.split("[")[0], [])
             if len(of_test) % every:
@@ -66,6 +79,19 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs_at_once():
+    """Compiled programs are dropped before their maps are as many as a process may have.
+
+    A process that asks for more than `vm.max_map_count` of them, 65,530 of Linux, ends with a
+    segmentation fault.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -89,6 +89,7 @@ def test_a_callback_is_told_of_each_chunk_epoch_and_validation_in_plain_numbers(
         noted.of("epoch")[0].run()
 
 
+@pytest.mark.slow
 def test_one_that_raises_ends_a_run_that_is_saved_and_nothing_is_told_twice(tmp_path):
     whole = own_table.fit(tmp_path / "whole")
     first = Noted(raise_at(9, ZeroDivisionError("mine")))
@@ -115,6 +116,8 @@ def test_one_that_raises_ends_a_run_that_is_saved_and_nothing_is_told_twice(tmp_
     assert [(name, m.step) for name, m in third.told] == [("start", 18)]
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_one_that_raises_on_a_report_loses_no_line_of_its_epoch(tmp_path):
     def act(name, moment):
         if name == "report" and moment.step == 4:

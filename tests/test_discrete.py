@@ -265,6 +265,8 @@ def test_moves_narrow_the_weights():
     assert estimates(discrete.gibbs(3), 1.0).var() < 0.5 * still
 
 
+@pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("move", "is_conditional"),
     [
@@ -303,6 +305,8 @@ def test_bidirectional_bounds_enclose_the_exact_likelihood(move, is_conditional)
     assert found.gap > -4 * found.gap_standard_error
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_an_estimate_of_real_data_is_that_of_the_exact_sum():
     settings = evaluate.BINARY_SETTINGS
     found = evaluate.log_likelihood(

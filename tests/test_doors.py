@@ -472,6 +472,8 @@ def test_a_distribution_of_two_methods_is_annealed_in_latent_space_which_is_said
     np.testing.assert_allclose(gap.gap, same.gap, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_space_that_was_asked_for_and_cannot_be_had_is_refused():
     base = dataclasses.replace(SMALL, chain_space="base")
     with pytest.raises(ValueError, match=r"no `transport`, .*use `chain_space='latent'`"):

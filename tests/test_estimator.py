@@ -113,6 +113,8 @@ def test_the_score_is_the_likelihood_of_a_normal_where_the_model_is_one():
     np.testing.assert_allclose(drawn.std(axis=0), stddev, rtol=0.1)
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_rows_with_gaps_are_scored_by_what_they_have(rows):
     gaps = np.where(np.random.default_rng(0).random(rows.shape) < 0.2, np.nan, rows)
     with pytest.raises(ValueError, match="Input X contains NaN"):

@@ -245,6 +245,8 @@ def test_negative_lengths_and_unknown_families_are_refused():
 TWO_LAYERS = models.two_layer_vae(6, 2, hidden_sizes=(8, 8), initialization="torch")
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_two_layer_densities_factorize():
     """Prior p(h2) p(h1|h2) and posterior q(h1|x) q(h2|h1), against their log-determinants."""
     params = jax.jit(TWO_LAYERS.init)(jax.random.key(0))

@@ -51,6 +51,7 @@ def test_a_density_without_a_mode_is_refused():
         grid.posterior_on_grid(lambda z: 0.0 * jnp.sum(z))
 
 
+@pytest.mark.slow
 def test_annealed_particles_have_the_moments_of_the_grid_posterior():
     """A decoder with sharp, curved likelihood; weighted moments within 4 standard errors."""
     model = models.bernoulli_vae(16, 2, hidden_sizes=(8, 8), initialization="torch")

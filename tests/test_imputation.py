@@ -109,6 +109,7 @@ def deviations_of_imputation(found):
     return np.abs(np.concatenate(apart)).max()
 
 
+@pytest.mark.slow
 def test_imputed_values_have_the_exact_means_and_intervals(monkeypatch):
     """By weights alone, of q's own draws: without them it is q that would be seen."""
     found = RUN.impute(ROWS, jax.random.key(2), LOOSE, num_draws=2000, level=1 - ALPHA)

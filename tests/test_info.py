@@ -84,6 +84,8 @@ def one_step(method):
     return train.make_train_step(method, optimizers)(jax.random.key(1), state, batch)
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_phases_are_recorded_in_their_order_and_not_by_their_names(tmp_path):
     theta, phi = methods.aiwae(MODEL, 2, 3, 1)
     for method, names in (((theta, phi), ["theta", "phi"]), ((phi, theta), ["phi", "theta"])):

@@ -57,6 +57,8 @@ def test_a_leg_starts_from_exactly_the_state_of_the_leg_before(built):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_step_sizes_are_interpolated_in_beta_where_the_temperatures_change(built):
     at_end = run(built, built.init(), 30)
     three = np.asarray(at_end.train.sampler_states[1])  # of the moves at β = 0.5 and 1
@@ -82,6 +84,8 @@ def test_chains_of_another_space_begin_anew():
     np.testing.assert_array_equal(part.train.sampler_states[0], np.full(2, 0.3, np.float32))
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_one_leg_is_the_method_itself():
     settings = train.Settings(epochs=2.0, batch_size=20)
     alone = program.build(LEGS[1].method, MODEL, own_table.table(), settings)

@@ -137,6 +137,7 @@ def assert_same_up_to_rounding(run, other):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_on_rows_on_disk_takes_the_steps_of_one_in_memory_and_resumes_to_the_bit(
     tmp_path, monkeypatch
 ):

@@ -72,6 +72,8 @@ def is_estimate(lower: np.ndarray, values: np.ndarray) -> bool:
 # ------------------------------------------------------------------------------- their adapters
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_ours_measures_the_images_that_the_problem_holds():
     problem = linear_problem()
     found = ours.side(problem, 60, start="posterior", with_reverse=True)()
@@ -153,6 +155,8 @@ def test_the_scripts_decoder_is_the_problems():
 # -------------------------------------------------------------------------------------- training
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 @needs("numpyro")
 def test_dais_trains_the_same_model(lenient):
     """Its bound rises above that of its start, and its parameters are those of our model."""

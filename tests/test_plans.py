@@ -68,6 +68,7 @@ def test_coordinates_of_different_scales_get_step_sizes_of_their_own():
     assert 50 < ratio < 200  # of the deviations 100
 
 
+@pytest.mark.slow
 def test_a_datum_that_is_narrower_gets_step_sizes_of_its_own():
     scales = np.append(np.ones(9), 1e-3)
     target, x, exact = noisy(scales)
@@ -193,6 +194,7 @@ def test_estimates_by_one_plan_of_rounds_are_unbiased(plan_with_own_steps):
     assert abs(z_score) < 4.0
 
 
+@pytest.mark.slow
 def test_the_unbiasedness_test_catches_factors_that_the_chains_are_weighed_with(
     plan_with_own_steps, monkeypatch
 ):

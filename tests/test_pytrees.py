@@ -31,6 +31,8 @@ def params_of(model):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("name", MODELS)
 def test_a_batch_of_draws_is_the_draws_one_by_one(name):
     model, keys = MODELS[name], jax.random.split(jax.random.key(1), len(DATA))

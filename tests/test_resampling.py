@@ -12,7 +12,7 @@ from aiwae_jax import ais, evaluate, weights
 from aiwae_jax.evaluate import resampling
 
 SETTINGS = evaluate.Settings(
-    num_temperatures=30, num_chains=32, momentum_persistence=0.0, resampling=0.5
+    num_temperatures=16, num_chains=32, momentum_persistence=0.0, resampling=0.5
 )
 DATA = np.zeros((500, 1), np.float32)
 

@@ -90,6 +90,7 @@ def test_every_method_runs_to_a_report(method, tmp_path, capsys, request):
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_same_command_again_shows_the_report_and_more_stages_continue(finished, tmp_path, capsys):
     folder = copy_of(finished, tmp_path)
     arguments = [*TINY, *METHODS["vae"], f"--workdir={folder}"]

@@ -143,6 +143,8 @@ def gradient_bias(num_temperatures):
     return bias[worst], error[worst]
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_self_normalized_gradient_bias_at_k5_is_visible_and_shrinks_with_temperatures():
     (few, few_error), (many, many_error) = gradient_bias(2), gradient_bias(20)
     assert few > 6 * few_error

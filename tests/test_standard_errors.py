@@ -41,6 +41,7 @@ def test_what_cannot_be_told_is_no_number(log_weights, error):
     np.testing.assert_equal(float(found), error)
 
 
+@pytest.mark.slow
 def test_errors_are_of_the_size_of_the_spread_over_keys():
     """One datum many times over: the rows are the repetitions."""
     x = np.repeat(lg.DATUM[None], 400, axis=0)
@@ -52,6 +53,7 @@ def test_errors_are_of_the_size_of_the_spread_over_keys():
     assert found.is_reliable.all()
 
 
+@pytest.mark.slow
 def test_too_few_temperatures_are_not_relied_on():
     far = 30.0 * np.ones((3, 3), np.float32)
     settings = evaluate.Settings(num_temperatures=2, num_chains=8)

@@ -134,6 +134,8 @@ def test_a_program_that_imports_the_experiments_keeps_its_signals():
     assert with_environment("-c", code) == (0, "")
 
 
+@pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_signals_save_and_exit_with_their_code(number, tmp_path, monkeypatch, capsys):
     real, before, steps = metrics.JsonLines.on_epoch, signal.getsignal(number), []

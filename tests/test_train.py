@@ -73,6 +73,8 @@ def test_every_method_raises_its_objective(name):
     assert int(state.step) == 200
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_aiwae_moves_theta_by_its_own_optimizer_only():
     with_phi, _ = one_step(METHODS["aiwae"], sgd(0.1, 0.5))
     without_phi, _ = one_step(METHODS["aiwae"], sgd(0.1, 0.0))

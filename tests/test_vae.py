@@ -44,6 +44,7 @@ def factor_analysis(likelihood):
     return models.vae(encoder, decoder, likelihood=likelihood, latent_size=size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scale", [pytest.param(0.6, marks=[pytest.mark.slow, pytest.mark.by_hand]), None]
 )

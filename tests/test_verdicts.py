@@ -79,13 +79,14 @@ def test_an_impossible_gap_is_never_reached():
     """Nor searched for any longer: no number of temperatures will mend it."""
     target = evaluate.Target(LOG_JOINT, POSTERIOR, turned_round)
     with pytest.warns(UserWarning, match="is impossible") as caught:
-        found = evaluate.reach_gap(KEY, target, SMALL, num_data=60, max_temperatures=50)
+        found = evaluate.reach_gap(KEY, target, SMALL, num_data=240, max_temperatures=50)
     assert len(caught) == 1
     assert found.result.gap_upper_end <= found.target_gap
     assert not found.is_reached
     assert len(found.search) == 1
 
 
+@pytest.mark.slow
 def test_an_initial_whose_density_is_not_that_of_its_draws_is_found_out():
     class Wrong(distributions.DiagNormal):
         def log_prob(self, z):
@@ -202,6 +203,7 @@ def masked(x, z):
     ) + PRIOR(x).log_prob(z)
 
 
+@pytest.mark.slow
 def test_missing_values_that_break_every_move_are_named():
     """Rows 3 and 8 lack a value; the others are measured as without them."""
     x = DATA.copy()
@@ -213,7 +215,7 @@ def test_missing_values_that_break_every_move_are_named():
     )
     with pytest.warns(UserWarning, match=message) as caught:
         found = evaluate.log_likelihood(KEY, evaluate.Target(naively_masked, PRIOR), x, SMALL)
-    assert len(caught) == 1
+    assert sum("say nothing" in str(each.message) for each in caught) == 1
     assert np.flatnonzero(found.is_broken).tolist() == [3, 8]
     assert found.num_nonfinite >= 2 * SMALL.num_chains * (SMALL.num_temperatures - 2)
     target = evaluate.Target(masked, PRIOR)

@@ -321,6 +321,8 @@ def test_a_command_takes_a_column_of_weights(tmp_path, capsys):
     assert "weighted" not in printed
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_the_estimator_weighs_samples():
     few = evaluate.Settings(
         **{"num_temperatures": 3, "num_chains": 2, "num_leapfrog_steps": 1, "num_pilot_data": 2},

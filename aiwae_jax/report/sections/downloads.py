@@ -18,7 +18,9 @@ def render(page: Page) -> str:
     if path.is_file():
         is_small = path.stat().st_size <= _MOST_BYTES
         beside = f'<a class="button" href="{_PER_DATUM}">{_PER_DATUM}, beside this page</a>'
-        links.append(markup.download(_PER_DATUM, path.read_text("utf-8")) if is_small else beside)
+        links.append(
+            markup.download(_PER_DATUM, path.read_text(encoding="utf-8")) if is_small else beside
+        )
     return markup.section("values", "Values as CSV", f"<p>{''.join(links)}</p>")
 
 

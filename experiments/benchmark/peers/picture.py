@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib import ticker
 
-from aiwae_jax.report import plots
+from aiwae_jax.report import style
 
 _LOOKS = {
     "aiwae_jax": ("#b5179e", "o"),
@@ -19,9 +19,10 @@ _PANELS = {
 }
 
 
+@style.styled
 def draw(content: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the two panels, with the error of each mean over the images."""
-    figure = plots._figure(10.5, 4.6)
+    figure = style.figure(10.5, 4.6)
     axes = figure.subplots(1, 2, sharey=True)
     handles = {}
     values = [row["nats"] for row in content["rows"] if row["nats"] > 0]
