@@ -37,6 +37,7 @@ import jax
 import pytest
 
 _MOST_MAPS = 30_000
+_EVERY_OTHER = 3  # of a file's slow tests that are no grid, so many to one that a sample has
 # Pages of documents whose examples train and measure for long.
 _SLOW_PAGES = {
     "coming_from.md",
@@ -58,13 +59,13 @@ def pytest_addoption(parser):
         default=1,
         metavar="N",
         help="of each test marked as a grid, run every Nth combination; above 1 leave out those "
-        "marked by_hand",
+        "marked by_hand, and of a file's other slow tests run every third",
     )
 
 
 def pytest_collection_modifyitems(config, items):
     every = config.getoption("--sample")
-    grids = {}
+    grids, others = {}, {}
     left_out = []
     for item in items:
         if item.path.name in _SLOW_PAGES:
@@ -76,6 +77,11 @@ def pytest_collection_modifyitems(config, items):
             of_test.append(item)
         elif every > 1 and item.get_closest_marker("by_hand"):
             left_out.append(item)
+        elif every > 1 and item.get_closest_marker("slow"):
+            of_file = others.setdefault(item.path, [])
+            if len(of_file) % _EVERY_OTHER:
+                left_out.append(item)
+            of_file.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]

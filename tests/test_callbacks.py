@@ -167,7 +167,7 @@ def test_a_report_is_told_in_numbers(tmp_path):
     noted, table = Noted(), own_table.table()
     run = own_table.fit(tmp_path / "run", epochs=2)
     settings = evaluate.Settings(num_temperatures=20, num_chains=4)
-    sizes = {"num_examples": 6, "num_simulated": 4, "num_bound_samples": 20}
+    sizes = {"num_examples": 6, "num_simulated": 4, "num_bound_samples": 50}
     content = report.write(run, table, settings, callbacks=[noted], **sizes)
     ((name, moment),) = noted.told
     assert (name, moment.step, moment.epoch) == ("report", 6, 2.0)

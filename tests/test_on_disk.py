@@ -208,6 +208,7 @@ print(run.num_steps, all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_data_larger_than_the_address_space_that_is_left_are_trained_on(tmp_path):
     """A file of 0.5 GB, and three quarters of that to be had beside what the program has."""
     num, path = 2**19, tmp_path / "large.npy"

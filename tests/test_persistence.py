@@ -444,6 +444,7 @@ np.savez(sys.argv[1], **found)
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_two_devices_agree_with_one(tmp_path):
     found = {}
     for mesh in ("1 1", "2 1", "1 2"):

@@ -14,6 +14,7 @@ import scipy.io
 CHARACTERS = {"data": (784, 24345), "testdata": (784, 8070)}
 
 
+@pytest.mark.by_hand
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(uninterrupted, tmp_path):
     num_killed = harness.kill_at_random(tmp_path, seed=1, longest_s=9.0)
     assert num_killed > 0
@@ -47,6 +48,7 @@ def test_an_evaluation_killed_at_random_moments_ends_with_the_same_numbers(unint
         np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
+@pytest.mark.by_hand
 def test_a_second_evaluation_of_the_same_run_is_refused(uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted, tmp_path / "copy")
     with (folder / ".evaluation.lock").open("w") as lock:
@@ -75,7 +77,7 @@ def arrays_of(checkpoint):
     return max((checkpoint / "tree").glob("ocdbt*/d/*"), key=lambda path: path.stat().st_size)
 
 
-@pytest.mark.grid
+@pytest.mark.by_hand
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
 def test_whatever_file_is_damaged_nothing_wrong_is_restored(how, uninterrupted, tmp_path):
     """Either what was saved last, bit for bit, or what was saved before it, with a warning."""
@@ -99,6 +101,7 @@ def test_whatever_file_is_damaged_nothing_wrong_is_restored(how, uninterrupted, 
     assert num_noticed >= 4
 
 
+@pytest.mark.by_hand
 @pytest.mark.parametrize(
     "which",
     [
@@ -143,6 +146,7 @@ def test_a_file_size_limit_stops_it_with_a_message_and_earlier_checkpoints_intac
     harness.assert_same_run(tmp_path, uninterrupted)
 
 
+@pytest.mark.by_hand
 def test_a_full_disk_stops_it_with_a_message(tmp_path):
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("mounting a small disk needs root")
