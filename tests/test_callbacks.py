@@ -51,6 +51,7 @@ def raise_at(step, error):
     return act
 
 
+@pytest.mark.slow
 def test_a_callback_is_told_of_each_chunk_epoch_and_validation_in_plain_numbers(tmp_path):
     weights = []
 

@@ -431,6 +431,8 @@ def test_spins_are_no_bits(move):
         log_likelihood(triangle, initial, DATA, settings)
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_the_triangle_as_bits_has_the_value_that_is_summed_by_hand():
     spins = np.array(np.meshgrid(*[[-1, 1]] * 3)).reshape(3, -1).T
     exact = np.log(np.exp([float(triangle(0.0, jnp.asarray(s, jnp.float32))) for s in spins]).sum())
@@ -494,6 +496,8 @@ def test_a_space_that_was_asked_for_and_cannot_be_had_is_refused():
         evaluate.bidirectional(KEY, Target(LOG_JOINT, one_way, sample_fn), SMALL, num_data=5)
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_the_default_space_names_what_a_store_keeps_as_the_choice_does():
     store = {}
     first = log_likelihood(LOG_JOINT, POSTERIOR, DATA, store=store)

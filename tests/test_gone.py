@@ -30,6 +30,8 @@ def while_training(monkeypatch, change):
     monkeypatch.setattr(build, "build", changing)
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_folder_deleted_while_training_is_said_and_not_made_again(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     while_training(monkeypatch, lambda: shutil.rmtree(folder))

@@ -68,6 +68,7 @@ def test_acceptance_is_nowhere_below_its_target():
     assert means.min() > SMALL.target_acceptance - 0.12
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_chunks_or_segments(monkeypatch):
     whole = estimate(chunk_size=30)
     monkeypatch.setattr(chunks.Pace, "num_moves", lambda self: 1)

@@ -188,6 +188,8 @@ def test_the_sharp_target_test_catches_an_offset_that_stays_behind(monkeypatch):
     assert abs(found) > 1.0
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_log_densities_that_fp32_cannot_resolve_are_named():
     """Two of three data: pixels that sum up to a million nats, of which fp32 knows 1/16."""
     plan = evaluate.Plan(np.linspace(0, 1, 5), np.full(3, 0.3), 0)

@@ -36,9 +36,9 @@ TINY = [
     "--eval_simulated=2",
 ]
 METHODS = {
+    "aiwae": ["--method=aiwae", "--K=2", "--T=3", "--L=2"],
     "vae": ["--method=vae"],
     "iwae": ["--method=iwae", "--K=2"],
-    "aiwae": ["--method=aiwae", "--K=2", "--T=3", "--L=2"],
 }
 
 
@@ -59,10 +59,9 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "method",
-    [pytest.param(name, marks=[] if name == "aiwae" else [pytest.mark.slow]) for name in METHODS],
-)
+@pytest.mark.slow
+@pytest.mark.grid
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_to_a_report(method, tmp_path, capsys, request):
     if method == "vae":
         folder = request.getfixturevalue("finished")
@@ -170,6 +169,8 @@ def test_report_states_the_gap_and_searches_for_one(finished, tmp_path, capsys):
     assert "bidirectional_gap" not in report
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_training_batches_are_binary_and_new_at_every_use(monkeypatch):
     seen = []
     real = data.binarize

@@ -12,6 +12,8 @@ def test_hosts_at_balance_is_where_the_exchange_takes_as_long_as_the_computation
     assert seconds / num == pytest.approx(2 * num_bytes / link[0] + 4 * link[1])
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_scaling_is_measured_and_written(tmp_path, capsys):
     path = tmp_path / "scale.json"
     sizes = [flag for flag in TINY if "eval" not in flag]

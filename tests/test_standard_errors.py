@@ -66,6 +66,8 @@ def test_too_few_temperatures_are_not_relied_on():
     assert not found.is_reliable.any()  # nothing tells
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_numbers_take_a_datum_to_its_chains_wherever_it_stands():
     key, numbers = jax.random.key(0), np.array([7, 3, 2**32 - 1, 0, 5, 11, 3, 2])
     plan = evaluate.tune(key, TARGET, X, SETTINGS)

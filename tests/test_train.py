@@ -235,6 +235,8 @@ def run_loop(chunks):
     return loop_state
 
 
+@pytest.mark.slow
+@pytest.mark.by_hand
 def test_cutting_an_epoch_into_chunks_changes_no_bit_and_traces_once():
     whole = run_loop([5, 5])
     cut = run_loop([1, 2, 2, 3, 1, 1])

@@ -100,6 +100,8 @@ def test_an_initial_whose_density_is_not_that_of_its_draws_is_found_out():
         assert not enclose(sample_fn, initial=initial, settings=settings).is_possible
 
 
+@pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("num_temperatures", [3, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("initial", [POSTERIOR, PRIOR])
 def test_exact_draws_are_never_called_impossible(initial, num_temperatures):
