@@ -37,7 +37,7 @@ import jax
 import pytest
 
 _MOST_MAPS = 30_000
-_EVERY_OTHER = 3  # of a file's slow tests that are no grid, so many to one that a sample has
+_EVERY_OTHER = 4  # of slow tests that are no grid, so many to one that a sample has
 # Pages of documents whose examples train and measure for long.
 _SLOW_PAGES = {
     "coming_from.md",
@@ -59,13 +59,13 @@ def pytest_addoption(parser):
         default=1,
         metavar="N",
         help="of each test marked as a grid, run every Nth combination; above 1 leave out those "
-        "marked by_hand, and of a file's other slow tests run every third",
+        "marked by_hand, and of other slow tests run every fourth",
     )
 
 
 def pytest_collection_modifyitems(config, items):
     every = config.getoption("--sample")
-    grids, others = {}, {}
+    grids, others = {}, []
     left_out = []
     for item in items:
         if item.path.name in _SLOW_PAGES:
@@ -78,10 +78,9 @@ def pytest_collection_modifyitems(config, items):
         elif every > 1 and item.get_closest_marker("by_hand"):
             left_out.append(item)
         elif every > 1 and item.get_closest_marker("slow"):
-            of_file = others.setdefault(item.path, [])
-            if len(of_file) % _EVERY_OTHER:
+            if len(others) % _EVERY_OTHER:
                 left_out.append(item)
-            of_file.append(item)
+            others.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
