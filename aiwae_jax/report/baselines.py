@@ -15,6 +15,7 @@ import numpy as np
 from aiwae_jax import distributions, evaluate, row_weights
 from aiwae_jax.data import Dataset, on_disk
 from aiwae_jax.likelihoods import classes, counts, missing, mixed, pixels, real
+from aiwae_jax.report.levels import likelihood_of
 from aiwae_jax.types import Model, PyTree
 
 _MOST_ROWS = 10_000  # of the training data, evenly spread
@@ -88,14 +89,7 @@ def kinds_of(model: Model, theta: PyTree, x: np.ndarray) -> list[tuple[str, int]
     """Of each column what p(x|z) is of, and of how many classes or levels; None where unknown."""
     if model.likelihood is None or model.prior is None or model.is_conditional:
         return None
-    found = []
-
-    def look(key, x):
-        found.append(model.likelihood(theta, model.prior(theta, x).sample(key)))
-        return 0.0
-
-    jax.eval_shape(look, jax.random.key(0), x)
-    kinds = _kinds(found[0], len(x))
+    kinds = _kinds(likelihood_of(model, theta, x), len(x))
     return kinds if kinds is not None and len(kinds) == len(x) else None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from aiwae_jax import evaluate
 from aiwae_jax.data import Dataset, conditions
-from aiwae_jax.report import plots, plots_of_data
+from aiwae_jax.report import of_images, plots_of_data
 from aiwae_jax.report.shown import Shown
 from aiwae_jax.train import classes
 
@@ -168,16 +168,8 @@ def _images(shown: Shown, z: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 def _draw(shown: Shown, path: pathlib.Path, z: np.ndarray, what: str) -> bool:
     images, names = _images(shown, z)
-    plots.image_grid(
-        path,
-        shown.shades(images),
-        shown.dataset.image_shape,
-        num_columns=len(z),
-        is_ink=shown.is_ink,
-        title=f"{shown.dataset.title}: {what}",
-        row_labels=names,
-    )
-    return True
+    options = {"num_columns": len(z), "row_labels": names}
+    return of_images.draw(shown, path, shown.shades(images), what, **options)
 
 
 def _is_drawn(shown: Shown) -> bool:

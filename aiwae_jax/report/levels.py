@@ -51,6 +51,16 @@ def _num_levels(dataset: Dataset, model: Model, theta: PyTree) -> int | None:
     """How many levels the likelihood shares its probability among; None where it has none."""
     if dataset.image_shape is None or model.likelihood is None or model.prior is None:
         return None
+    x = dataset.batch_fn(jax.random.key(0), dataset.test[0])
+    found = likelihood_of(model, theta, x)
+    return int(found.num_levels) if isinstance(found, DiscretizedLogistic) else None
+
+
+def likelihood_of(model: Model, theta: PyTree, x: Any) -> Any:
+    """The distribution p(x|z) of a datum `[X]` at some z, without its numbers; of what is modelled.
+
+    The model must have a `likelihood` and a `prior`.
+    """
     found = []
 
     def look(key, x):
@@ -58,6 +68,5 @@ def _num_levels(dataset: Dataset, model: Model, theta: PyTree) -> int | None:
         found.append(likelihood.given(x).base if model.num_given else likelihood)
         return 0.0
 
-    jax.eval_shape(look, jax.random.key(0), dataset.batch_fn(jax.random.key(0), dataset.test[0]))
-    is_of_levels = isinstance(found[0], DiscretizedLogistic)
-    return int(found[0].num_levels) if is_of_levels else None
+    jax.eval_shape(look, jax.random.key(0), x)
+    return found[0]

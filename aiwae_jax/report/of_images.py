@@ -45,12 +45,12 @@ def _prior_samples(shown: Shown) -> Grid:
 
     @jax.jit
     @jax.vmap
-    def draw(keys, x):
+    def latents(keys, x):
         return jax.vmap(lambda key: model.prior(theta, x).sample(key))(keys)
 
     images = shown.images.test[:NUM]
     contexts = np.resize(images, (NUM, images.shape[1]))  # a column for each test image
-    z = np.swapaxes(np.asarray(draw(keys, contexts)), 0, 1)
+    z = np.swapaxes(np.asarray(latents(keys, contexts)), 0, 1)
     return Grid(z.reshape(NUM * NUM, -1), np.tile(contexts, (NUM, 1)))
 
 
@@ -131,7 +131,8 @@ def _all(shown: Shown) -> Drawn:
     return Drawn(grids, dict(zip(grids, parts, strict=True)))
 
 
-def _draw(shown: Shown, path: pathlib.Path, images: np.ndarray, title: str, **options) -> bool:
+def draw(shown: Shown, path: pathlib.Path, images: np.ndarray, title: str, **options) -> bool:
+    """Draws shades `[N, X]` as images of the data set, under its title."""
     plots.image_grid(
         path,
         images,
@@ -150,7 +151,7 @@ def samples(shown: Shown, path: pathlib.Path) -> bool:
     is_given = shown.model.is_conditional
     given = f", given the {given_of(shown.model)} of a test image" if is_given else ""
     title = f"mean images of prior samples{given}"
-    return _draw(shown, path, shown.once(_all).images["samples"], title, num_columns=NUM)
+    return draw(shown, path, shown.once(_all).images["samples"], title, num_columns=NUM)
 
 
 def reconstructions(shown: Shown, path: pathlib.Path) -> bool:
@@ -163,7 +164,7 @@ def reconstructions(shown: Shown, path: pathlib.Path) -> bool:
     rows = [each.reshape(-1, num_columns, each.shape[1]) for each in (first, again)]
     pairs = np.stack(rows, axis=1).reshape(-1, again.shape[1])  # a row, and below it its own
     title = "test images, and below each its reconstruction"
-    return _draw(shown, path, pairs, title, num_columns=num_columns)
+    return draw(shown, path, pairs, title, num_columns=num_columns)
 
 
 def traversals(shown: Shown, path: pathlib.Path) -> bool:
@@ -173,7 +174,7 @@ def traversals(shown: Shown, path: pathlib.Path) -> bool:
     grid = found.grids["traversals"]
     title = "units switched off and on" if shown.is_binary else "the most active units"
     options = {"num_columns": grid.num_columns, "row_labels": grid.rows}
-    return _draw(shown, path, found.images["traversals"], title, **options)
+    return draw(shown, path, found.images["traversals"], title, **options)
 
 
 def interpolations(shown: Shown, path: pathlib.Path) -> bool:
@@ -185,7 +186,7 @@ def interpolations(shown: Shown, path: pathlib.Path) -> bool:
     ends = shown.shades(shown.images.test[: 2 * len(between)]).reshape(len(between), 2, -1)
     rows = np.concatenate([ends[:, :1], between, ends[:, 1:]], axis=1)
     flat = rows.reshape(-1, rows.shape[-1])
-    return _draw(shown, path, flat, "between two test images", num_columns=NUM)
+    return draw(shown, path, flat, "between two test images", num_columns=NUM)
 
 
 def best_and_worst(shown: Shown, path: pathlib.Path) -> bool:
@@ -194,7 +195,7 @@ def best_and_worst(shown: Shown, path: pathlib.Path) -> bool:
     if not shown.has_images or chosen is None:
         return False
     places = np.concatenate([chosen.worst, chosen.best])
-    return _draw(
+    return draw(
         shown,
         path,
         shown.shades(shown.images.test[places]),
