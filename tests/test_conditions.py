@@ -1,7 +1,6 @@
 """Models that are given a condition: against a linear-Gaussian one, whose p(x|c) is exact."""
 
-import os
-
+import interrupting
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +11,6 @@ import scipy.stats
 import aiwae_jax
 from aiwae_jax import data, evaluate, likelihoods, methods, models, recipe, train
 from aiwae_jax.runs.callbacks import Callback
-from aiwae_jax.runs.interruption import Interrupted
 from aiwae_jax.train.suitability import check_support
 
 NUM_CLASSES, D, NUM_MODELLED, NOISE = 3, 2, 4, 0.7
@@ -268,7 +266,7 @@ def test_a_training_learns_what_a_class_is_like(tmp_path, is_shuffled):
 
 
 @pytest.mark.slow
-def test_training_that_is_interrupted_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+def test_training_that_is_interrupted_ends_as_if_it_had_not_been(tmp_path):
     dataset = two_groups()
     model = model_of(dataset)
 
@@ -276,16 +274,9 @@ def test_training_that_is_interrupted_ends_as_if_it_had_not_been(tmp_path, monke
         method = methods.aiwae(model, num_particles=2, num_temperatures=3)
         return train.fit(method, model, dataset, tmp_path / name, batch_size=16, epochs=5)
 
-    at_once, advance = fit("at_once"), train.trainer.Trainer._advance
-
-    def interrupted(self, num_steps):
-        os.kill(os.getpid(), 15)
-        return advance(self, num_steps)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.trainer.Trainer, "_advance", interrupted)
-        with pytest.raises(Interrupted, match="saved at step 1 of 20"):
-            fit("in_two")
+    at_once = fit("at_once")
+    with interrupting.after_chunks(1, "saved at step 1 of 20"):
+        fit("in_two")
     in_two = fit("in_two")
     for one, other in zip(*(jax.tree.leaves(r.params) for r in (at_once, in_two)), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -10,6 +10,7 @@ import time
 
 import chex
 import eight_units as eu
+import interrupting
 import jax
 import numpy as np
 import optax
@@ -22,7 +23,6 @@ from aiwae_jax.cli import flags
 from aiwae_jax.cli import main as cli
 from aiwae_jax.report import text
 from aiwae_jax.runs import checkpoint, extras, files
-from aiwae_jax.runs.interruption import Interrupted
 from experiments import run as command
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -261,21 +261,10 @@ def test_pilots_are_part_of_the_settings():
     assert report.Evaluation.of(settings).settings() == settings
 
 
-def test_a_run_that_a_signal_ends_is_continued_to_the_same_bits(tmp_path, monkeypatch, finished):
+def test_a_run_that_a_signal_ends_is_continued_to_the_same_bits(tmp_path, finished):
     _, run = finished
-    advance, times = train.trainer.Trainer._advance, []
-
-    def interrupted(self, num_steps):
-        seconds = advance(self, num_steps)
-        times.append(num_steps)
-        if len(times) == 2:
-            os.kill(os.getpid(), 15)
-        return seconds
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.trainer.Trainer, "_advance", interrupted)
-        with pytest.raises(Interrupted, match="Interrupted; saved at step"):
-            own_table.fit(tmp_path / "run")
+    with interrupting.after_chunks(2):
+        own_table.fit(tmp_path / "run")
     half = aiwae_jax.load(tmp_path / "run", own_table.factor_analysis())
     assert 0 < half.num_steps < 18
     assert not half.is_finished

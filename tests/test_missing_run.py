@@ -3,8 +3,8 @@
 import csv
 import io
 import json
-import os
 
+import interrupting
 import jax
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ import pytest
 import aiwae_jax
 from aiwae_jax import data, likelihoods, methods, models, train
 from aiwae_jax.cli import main as cli
-from aiwae_jax.runs.interruption import Interrupted
 
 NAMES = ("age", "income", "colour", "member")
 QUICK = ["--temperatures=6", "--chains=4", "--pilot_data=4"]
@@ -96,7 +95,7 @@ def test_new_rows_are_scored_and_filled_in(folder, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_training_that_is_interrupted_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+def test_training_that_is_interrupted_ends_as_if_it_had_not_been(tmp_path):
     chance = np.random.default_rng(0)
     rows = np.where(chance.random((48, 3)) < 0.3, np.nan, chance.normal(size=(48, 3)))
     dataset = data.from_arrays(rows[:40], rows[40:], missing="at_random")
@@ -107,16 +106,9 @@ def test_training_that_is_interrupted_ends_as_if_it_had_not_been(tmp_path, monke
         method, folder = methods.iwae(model, 3), tmp_path / name
         return train.fit(method, model, dataset, folder, batch_size=8, epochs=4)
 
-    at_once, advance = fit("at_once"), train.trainer.Trainer._advance
-
-    def interrupted(self, num_steps):
-        os.kill(os.getpid(), 15)
-        return advance(self, num_steps)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.trainer.Trainer, "_advance", interrupted)
-        with pytest.raises(Interrupted, match="saved at step 1 of 20"):
-            fit("in_two")
+    at_once = fit("at_once")
+    with interrupting.after_chunks(1, "saved at step 1 of 20"):
+        fit("in_two")
     in_two = fit("in_two")
     for one, other in zip(*(jax.tree.leaves(r.params) for r in (at_once, in_two)), strict=True):
         np.testing.assert_array_equal(one, other)

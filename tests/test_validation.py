@@ -1,9 +1,9 @@
 """Validation: rows held out, early stopping by them, and the bits of a run that was cut."""
 
 import json
-import os
 
 import chex
+import interrupting
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,6 @@ import pytest
 
 import aiwae_jax
 from aiwae_jax import data, evaluate, methods, models, report, train
-from aiwae_jax.runs.interruption import Interrupted
 from aiwae_jax.train import program, validation
 from aiwae_jax.train.stopping import Stopping
 from experiments import run as command
@@ -151,23 +150,10 @@ def test_training_stops_where_patience_ends_and_keeps_the_best_weights(stopped, 
     "num_chunks",
     [pytest.param(2, marks=pytest.mark.slow), 22, pytest.param(12, marks=pytest.mark.slow)],
 )
-def test_a_run_that_is_cut_is_continued_to_the_same_bits(
-    num_chunks, stopped, tmp_path, monkeypatch
-):
+def test_a_run_that_is_cut_is_continued_to_the_same_bits(num_chunks, stopped, tmp_path):
     folder, run = stopped
-    advance, times = train.trainer.Trainer._advance, []
-
-    def interrupted(self, num_steps):
-        seconds = advance(self, num_steps)
-        times.append(num_steps)
-        if len(times) == num_chunks:
-            os.kill(os.getpid(), 15)
-        return seconds
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.trainer.Trainer, "_advance", interrupted)
-        with pytest.raises(Interrupted, match="Interrupted; saved at step"):
-            fit(tmp_path / "run")
+    with interrupting.after_chunks(num_chunks):
+        fit(tmp_path / "run")
     half = aiwae_jax.load(tmp_path / "run", MODEL)
     assert not half.is_finished
     whole = fit(tmp_path / "run")

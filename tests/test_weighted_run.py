@@ -3,9 +3,9 @@
 import csv
 import json
 import math
-import os
 
 import chex
+import interrupting
 import jax
 import numpy as np
 import own_table
@@ -20,7 +20,6 @@ from aiwae_jax.evaluate.certificate import numbers_of
 from aiwae_jax.report import nll, text, verification
 from aiwae_jax.report.conditions import of_report as of_classes_report
 from aiwae_jax.runs import files
-from aiwae_jax.runs.interruption import Interrupted
 from aiwae_jax.train import classes, feed, program
 
 MODEL = own_table.factor_analysis()
@@ -145,21 +144,10 @@ def test_validation_is_weighted_and_names_the_held_out_rows(measured):
     assert abs(bounds.mean() - mean) > 1e-3  # which a plain mean would be
 
 
-def test_a_weighted_run_that_is_cut_is_continued_to_the_same_bits(measured, tmp_path, monkeypatch):
+def test_a_weighted_run_that_is_cut_is_continued_to_the_same_bits(measured, tmp_path):
     run, _, _ = measured
-    advance, times = train.trainer.Trainer._advance, []
-
-    def interrupted(self, num_steps):
-        seconds = advance(self, num_steps)
-        times.append(num_steps)
-        if len(times) == 2:
-            os.kill(os.getpid(), 15)
-        return seconds
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.trainer.Trainer, "_advance", interrupted)
-        with pytest.raises(Interrupted, match="Interrupted; saved at step"):
-            fit(tmp_path / "run")
+    with interrupting.after_chunks(2):
+        fit(tmp_path / "run")
     others = data.with_weights(PLAIN, train=WEIGHTS["train"][::-1], test=WEIGHTS["test"])
     with pytest.raises(files.WorkdirError, match="data: other weights of rows there, other here"):
         fit(tmp_path / "run", others)

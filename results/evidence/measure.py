@@ -45,6 +45,7 @@ def measure(problem: targets.Problem, row: dict, *, with_rivals: bool) -> dict:
     exact = row["reference"]["value"]
     row["ours"] = of_all_seeds(lambda key: ours.by_default(key, problem), exact)
     if problem.scales is not None:
+        row["more chains"] = of_all_seeds(lambda key: ours.with_more_chains(key, problem), exact)
         row["by hand"] = of_all_seeds(lambda key: ours.by_hand(key, problem), exact)
     for rival in rivals.RIVALS if with_rivals else ():
         run = rival(problem.target, problem.x, row["ours"]["num_gradients"])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_METHODS = ("ours", "BlackJAX", "TFP", "by hand")
+_METHODS = ("ours", "BlackJAX", "TFP", "more chains", "by hand")
 _BEFORE = """# Evidences, beside two other libraries
 
 Log evidences in nats of targets whose evidence is known, from their priors:

@@ -47,8 +47,8 @@ class Problem(NamedTuple):
       name: of its row.
       target: the joint density, and the prior to start from.
       x: one datum, leading axis 1.
-      scales: `[D]` standard deviations of a posterior that is a normal about 0, from which
-        temperatures and steps are made by hand; None of other posteriors.
+      scales: `[D]` standard deviations of a posterior that is a normal, its coordinates
+        independent, from which temperatures and steps are made by hand; None of others.
     """
 
     name: str
@@ -155,8 +155,11 @@ def gaussian_process() -> tuple[evaluate.Target, PyTree]:
     return evaluate.Target(log_joint, unit_normal(3)), series.astype(np.float32)[None]
 
 
-def linear_regression() -> tuple[evaluate.Target, PyTree]:
-    """Ten thousand rows of ten columns, noise of standard deviation 1, N(0, I) of the weights."""
+def linear_regression() -> tuple[evaluate.Target, PyTree, np.ndarray]:
+    """Ten thousand rows of ten columns, noise of standard deviation 1, N(0, I) of the weights.
+
+    Its posterior is a normal whose correlations are of a hundredth, here taken for none.
+    """
     rng = np.random.default_rng(0)
     rows, weights = rng.normal(size=(10_000, 10)), rng.normal(size=10)
     y = rows @ weights + rng.normal(size=10_000)
@@ -166,7 +169,8 @@ def linear_regression() -> tuple[evaluate.Target, PyTree]:
         rows, y = x
         return standard_normal(10).log_prob(z) + _log_normal(y, rows @ z, jnp.ones(len(y)))
 
-    return evaluate.Target(log_joint, unit_normal(10)), x
+    scales = 1.0 / np.sqrt(1.0 + np.square(rows).sum(0))
+    return evaluate.Target(log_joint, unit_normal(10)), x, scales
 
 
 def normal(loc: float, scales: np.ndarray) -> evaluate.Target:
