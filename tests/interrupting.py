@@ -12,7 +12,7 @@ from aiwae_jax.runs.interruption import Interrupted
 
 @contextlib.contextmanager
 def after_chunks(num_chunks, match="Interrupted; saved at step"):
-    """Sends SIGTERM to what trains within after its chunk of this number; it must save, and say so."""
+    """Sends SIGTERM to what trains within after its chunk of this number; it must say so."""
     advance, times = train.trainer.Trainer._advance, []
 
     def interrupted(self, num_steps):

@@ -2,6 +2,7 @@
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,11 +62,16 @@ def test_sharp_and_far_targets_are_right_or_marked(target):
     assert abs(found.log_likelihood[0]) < 4.0  # -221 and -95,476 on even temperatures
 
 
-def test_coordinates_of_different_scales_get_step_sizes_of_their_own():
+def test_coordinates_of_different_scales_get_step_sizes_of_their_own(monkeypatch):
     plan = evaluate.tune(jax.random.key(0), normal(0.0, [1e-2, 1.0]), NOTHING, SETTINGS)
     assert plan.step_sizes.shape == (SETTINGS.num_temperatures - 2, 2)
     ratio = plan.step_sizes[-1, 1] / plan.step_sizes[-1, 0]
     assert 50 < ratio < 200  # of the deviations 100
+
+    # Neither the plan nor what it cost depends on how fast the machine is.
+    monkeypatch.setattr(pilots.chunks.Pace, "num_moves", lambda self: 41)
+    again = evaluate.tune(jax.random.key(0), normal(0.0, [1e-2, 1.0]), NOTHING, SETTINGS)
+    chex.assert_trees_all_equal(again, plan)
 
 
 @pytest.mark.slow

@@ -26,6 +26,9 @@ _STEP_SIZE_RANGE = (1e-8, 1e3)
 LEAST_FACTOR = 0.3  # on the step sizes of neighbours that are to differ
 _GOLDEN_RATIO = 0.6180339887498949
 _INCREMENT = 0.25  # nats, standard deviation of a weight increment on a climb
+# Moves of a climb between two looks at whether it arrived: by the clock, what it did beyond that
+# would be of other gradients in every run.
+_BETWEEN_LOOKS = 16
 _LEAST_ACCEPTANCE = 0.3  # of the wanted one; below it a climb stays where it is, and adapts
 
 
@@ -323,7 +326,8 @@ class Team:
         parts, first = [], 0
         while first < num_all:
             began = time.monotonic()
-            num_moves = min(pace.num_moves(), num_all - first, programs.SEGMENT_SIZE)
+            most = _BETWEEN_LOOKS if course.rule.is_climbing else pace.num_moves()
+            num_moves = min(most, num_all - first, programs.SEGMENT_SIZE)
             stretch = _stretch(course, first, num_moves, num_data, target_acceptance)
             stretch = stretch._replace(log_factors=place.split(stretch.log_factors.astype(dtype)))
             carry, seen = _advance(
