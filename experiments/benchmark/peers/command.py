@@ -35,7 +35,7 @@ _VERSIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How much is done; the defaults take less than eight minutes on two quiet cores.
+    """How much is done; the defaults take eight to twelve minutes on two quiet cores.
 
     Attributes:
       num_data: images, each with its own bounds.
