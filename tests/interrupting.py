@@ -1,4 +1,4 @@
-"""Trainings that end early: by a signal after so many chunks of steps."""
+"""Trainings that end early: by a signal after so many chunks of steps, or at a step of choice."""
 
 import contextlib
 import os
@@ -25,4 +25,22 @@ def after_chunks(num_chunks, match="Interrupted; saved at step"):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train.trainer.Trainer, "_advance", interrupted)
         with pytest.raises(Interrupted, match=match):
+            yield
+
+
+@contextlib.contextmanager
+def at_step(step):
+    """What trains within saves a checkpoint after this step, and ends."""
+    advance = train.trainer.Trainer._advance
+
+    def stopping(self, num_steps):
+        seconds = advance(self, min(num_steps, max(step - self.step, 1)))
+        if self.step == step:
+            self.save()
+            raise KeyboardInterrupt
+        return seconds
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.trainer.Trainer, "_advance", stopping)
+        with pytest.raises(KeyboardInterrupt):
             yield

@@ -3,6 +3,7 @@
 import dataclasses
 
 import chex
+import interrupting
 import jax
 import numpy as np
 import own_table
@@ -94,25 +95,14 @@ def test_one_leg_is_the_method_itself():
 
 
 @pytest.mark.slow
-def test_a_curriculum_is_resumed_to_the_bit_wherever_it_is_cut(tmp_path, monkeypatch):
+def test_a_curriculum_is_resumed_to_the_bit_wherever_it_is_cut(tmp_path):
     said = {"method": LEGS, "model": MODEL, "epochs": 8, "lr_schedule": "linear", "ema": 0.9}
     whole = own_table.fit(tmp_path / "whole", **said)
     assert whole.epochs == 8.0
-    original = train.trainer.Trainer._advance
     for cut in (10, 24):  # in the first leg, and between two
-
-        def stopping(self, num_steps, cut=cut):
-            seconds = original(self, min(num_steps, max(cut - self.step, 1)))
-            if self.step == cut:
-                self.save()
-                raise KeyboardInterrupt
-            return seconds
-
         folder = tmp_path / str(cut)
-        with monkeypatch.context() as patch:
-            patch.setattr(train.trainer.Trainer, "_advance", stopping)
-            with pytest.raises(KeyboardInterrupt):
-                own_table.fit(folder, **said)
+        with interrupting.at_step(cut):
+            own_table.fit(folder, **said)
         again = own_table.fit(folder, **said)
         chex.assert_trees_all_equal(again.params, whole.params)
         chex.assert_trees_all_equal(train.load(folder, MODEL).params, whole.params._replace(psi=()))

@@ -72,9 +72,9 @@ def test_two_four_and_eight_devices_give_the_same_bits(name, tmp_path):
 
 @pytest.mark.slow
 def test_without_blocks_they_differ(tmp_path):
-    """Or the test above could not fail."""
+    """Or the test above could not fail: parameters, or the averages that they are moved by."""
     two, eight = (trained(tmp_path, number, num_blocks="none") for number in (2, 8))
-    assert different(eight, two)
+    assert any(name.startswith("train.") for name in different(eight, two))
 
 
 def gradient_and_info(num_blocks, batch_size=16):

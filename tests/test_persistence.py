@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import chex
+import interrupting
 import jax
 import jax.numpy as jnp
 import linear_gaussian as lg
@@ -330,26 +331,9 @@ def test_every_leg_begins_with_states_of_its_own():
     assert [after for _, after in num_begun] == [0, 0, 0, 0, 0, 0, 30, 60, 60]
 
 
-def interrupted(folder, cut, monkeypatch, **said):
-    """A run that ends with a checkpoint after `cut` steps."""
-    original = train.trainer.Trainer._advance
-
-    def stopping(self, num_steps):
-        seconds = original(self, min(num_steps, max(cut - self.step, 1)))
-        if self.step == cut:
-            self.save()
-            raise KeyboardInterrupt
-        return seconds
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.trainer.Trainer, "_advance", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            own_table.fit(folder, **said)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("with_legs", [False, pytest.param(True, marks=pytest.mark.by_hand)])
-def test_a_run_is_resumed_to_the_bit_wherever_it_is_cut(with_legs, tmp_path, monkeypatch):
+def test_a_run_is_resumed_to_the_bit_wherever_it_is_cut(with_legs, tmp_path):
     """Within an epoch; at the end of a period, or of a leg."""
     levels = np.asarray(jax.random.randint(jax.random.key(0), (80, 5), 0, 256), np.uint8)
     dataset = data.from_arrays(levels[:60], levels[60:], max_level=255)
@@ -361,7 +345,8 @@ def test_a_run_is_resumed_to_the_bit_wherever_it_is_cut(with_legs, tmp_path, mon
     own_table.fit(tmp_path / "whole", **said)
     for cut in (5, 6):
         folder = tmp_path / str(cut)
-        interrupted(folder, cut, monkeypatch, **said)
+        with interrupting.at_step(cut):
+            own_table.fit(folder, **said)
         own_table.fit(folder, **said)
         chex.assert_trees_all_equal(_newest(folder), _newest(tmp_path / "whole"))
 

@@ -15,6 +15,7 @@ from aiwae_jax import ais, evaluate, moves
 
 NUM_CHAINS = 32
 _DEFAULTS = evaluate.Settings(num_chains=NUM_CHAINS)
+_NUM_BY_HAND = evaluate.num_gradients(_DEFAULTS, 1)  # for it has as many moves
 _TIMES_BY_HAND = 5  # gradients that finding a plan may cost, and the chains of it
 
 
@@ -34,7 +35,7 @@ def by_default(key: chex.PRNGKey, problem: Problem) -> Estimate:
 def with_more_chains(key: chex.PRNGKey, problem: Problem) -> Estimate:
     """As many chains as five times the gradients by hand are enough for, the pilots paid first."""
     few = _measured(key, problem, NUM_CHAINS)
-    left = _TIMES_BY_HAND * _num_by_hand() - few.plan.num_gradients
+    left = _TIMES_BY_HAND * _NUM_BY_HAND - few.plan.num_gradients
     num_chains = int(left * NUM_CHAINS // few.num_gradients)
     began = time.process_time()
     found = _estimate(_measured(key, problem, num_chains), began)
@@ -49,12 +50,6 @@ def _estimate(found: evaluate.Likelihood, began: float) -> Estimate:
         time.process_time() - began,
         "reliable" if found.is_reliable[0] else "unreliable",
     )
-
-
-def _num_by_hand() -> int:
-    """Gradients of the path by hand."""
-    num_moves = _DEFAULTS.num_temperatures - 2
-    return NUM_CHAINS * num_moves * _DEFAULTS.num_leapfrog_steps
 
 
 def by_hand(key: chex.PRNGKey, problem: Problem) -> Estimate:
@@ -88,4 +83,4 @@ def by_hand(key: chex.PRNGKey, problem: Problem) -> Estimate:
 
     with jax.enable_x64(True):
         log_weights = jax.jit(jax.vmap(chain))(jax.random.split(key, NUM_CHAINS))
-    return Estimate(*combine(log_weights), _num_by_hand(), time.process_time() - began)
+    return Estimate(*combine(log_weights), _NUM_BY_HAND, time.process_time() - began)
