@@ -33,8 +33,8 @@ from aiwae_jax.train.classes import Classified
 _DELTA = 0.05  # of all bounds together
 _NUM_BOUNDS = 3  # of the same images: log p(x|c), and log p(x) of either model
 _TRAINING = {"optimizer": "muon", "lr_schedule": "linear", "learning_rate": 0.04}
-_OF_CLASSES = evaluate.Settings(num_temperatures=40, num_chains=8)
-_OF_LABEL = evaluate.Settings(num_temperatures=160, num_chains=8)
+_OF_CLASSES = evaluate.Settings(num_temperatures=80, num_chains=16)
+_OF_LABEL = evaluate.Settings(num_temperatures=160, num_chains=16)
 _PIXELS, _CHAINS, _GAP, _CLASSES = range(4)  # of keys
 
 
@@ -139,8 +139,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/labels"))
-    parser.add_argument("--epochs", type=float, default=8.0)
-    parser.add_argument("--num", type=int, default=100)
+    parser.add_argument("--epochs", type=float, default=30.0)
+    parser.add_argument("--num", type=int, default=1000)
     arguments = parser.parse_args()
     plain = data.load("mnist", arguments.data_dir)
     given = conditions.condition_on(plain, "label")

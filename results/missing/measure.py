@@ -215,6 +215,7 @@ def table(
             gained = of_missing.per_cell(values.mean(0) - theirs, num_cells)
             row[f"per cell above {other}"] = gained
             print(f"    above {other}: {gained[0]:.4f} ± {gained[1]:.4f} per cell", flush=True)
+        others[name] = values.mean(0), more
         found.append(row)
     return found
 
