@@ -37,7 +37,7 @@ import jax
 import pytest
 
 _MOST_MAPS = 30_000
-_EVERY_OTHER = 4  # of slow tests that are no grid, so many to one that a sample has
+_EVERY_OTHER = 6  # of slow tests that are no grid, so many to one that a sample has
 # Pages of documents whose examples train and measure for long.
 _SLOW_PAGES = {
     "coming_from.md",
@@ -45,6 +45,8 @@ _SLOW_PAGES = {
     "data_missing.md",
     "data_weights.md",
     "evaluate.md",
+    "sure.md",
+    "train.md",
     "trained.md",
 }
 
@@ -59,7 +61,7 @@ def pytest_addoption(parser):
         default=1,
         metavar="N",
         help="of each test marked as a grid, run every Nth combination; above 1 leave out those "
-        "marked by_hand, and of other slow tests run every fourth",
+        "marked by_hand, and of other slow tests run every sixth",
     )
 
 

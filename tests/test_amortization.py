@@ -89,6 +89,7 @@ def z_scores(found, name, exact):
     return (getattr(found, name) - exact) / getattr(found, f"{name}_se")
 
 
+@pytest.mark.slow
 def test_both_gaps_are_the_exact_ones_within_their_errors(found):
     for name, exact in {
         "log_likelihood": EXACT,
@@ -107,6 +108,7 @@ def test_both_gaps_are_the_exact_ones_within_their_errors(found):
     assert not found.num_skipped.any()
 
 
+@pytest.mark.slow
 def test_the_parts_are_the_whole(found):
     whole = found.log_likelihood - found.elbo
     np.testing.assert_allclose(found.amortization_gap + found.family_gap, whole, atol=1e-5)
@@ -114,6 +116,7 @@ def test_the_parts_are_the_whole(found):
     assert found.summary.endswith("nats, of 12 data")
 
 
+@pytest.mark.slow
 def test_a_search_that_stops_too_early_is_far_out(found):
     """The planted fault."""
     short = audited(PLANTED, num_steps=3)

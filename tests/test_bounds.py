@@ -57,7 +57,7 @@ def enclose(num_temperatures, num_data=200, initial=POSTERIOR, **changes):
     [
         (POSTERIOR, "base"),
         pytest.param(POSTERIOR, "latent", marks=pytest.mark.slow),
-        (PRIOR, "latent"),
+        pytest.param(PRIOR, "latent", marks=pytest.mark.slow),
     ],
 )
 def test_bounds_enclose_the_exact_value_and_converge(initial, chain_space):
@@ -99,8 +99,8 @@ def reverse_bias_z_score(num=4000, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"chain_space": "latent"},
-        {"chain_space": "base"},
+        pytest.param({"chain_space": "latent"}, marks=pytest.mark.slow),
+        pytest.param({"chain_space": "base"}, marks=pytest.mark.slow),
         {"chain_space": "base", "momentum_persistence": 0.7},
     ],
     ids=str,
@@ -173,6 +173,7 @@ def test_draws_of_a_model_are_compiled_once_whatever_its_parameters(is_given_lib
     assert simulation._draws._cache_size() == size > 0
 
 
+@pytest.mark.slow
 def test_gap_and_its_interval_are_of_the_paired_differences():
     found = enclose(4, num_data=50)
     difference = found.reverse.log_likelihood - found.forward.log_likelihood
@@ -246,6 +247,7 @@ def test_found_that_cannot_be_had_says_so():
     assert found.settings.num_temperatures == 8
 
 
+@pytest.mark.slow
 def test_interrupted_found_continues_without_repeating(monkeypatch):
     arguments = (TARGET, dataclasses.replace(SMALL, num_temperatures=4))
     options = {"target_gap": 0.1, "num_data": 40, "chunk_size": 20}

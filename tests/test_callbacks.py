@@ -136,6 +136,7 @@ def test_one_that_raises_on_a_report_loses_no_line_of_its_epoch(tmp_path):
     assert found == metrics.read(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_after_a_signal_nothing_is_told_twice(tmp_path):
     def act(name, moment):
         if name == "epoch" and moment.step == 6:

@@ -85,6 +85,7 @@ def test_every_posterior_is_evaluated(family, tmp_path):
         assert np.isfinite(report[key])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", flows.FLOWS)
 @pytest.mark.parametrize("variant", ["rws", "rws sleep", "rws both", "aiwae_wake"])
 def test_inadmissible_pairs_are_refused_with_the_reason(variant, family, tmp_path, capsys):

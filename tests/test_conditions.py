@@ -242,6 +242,7 @@ class DrawsAtTheEnd(Callback):
             self.draws = moment.run().sample(jax.random.key(5), 300, condition="high")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_shuffled", [False, True])
 def test_a_training_learns_what_a_class_is_like(tmp_path, is_shuffled):
     """And of classes that were shuffled, the planted fault, it learns nothing."""

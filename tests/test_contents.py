@@ -270,6 +270,7 @@ def test_pairs_are_of_the_same_image_whatever_their_order(tmp_path):
         against.paired_difference(first, other)
 
 
+@pytest.mark.slow
 def test_pairs_are_weighted_as_both_reports_are_and_refused_where_these_differ(tmp_path):
     def weighted_run(name, nll, index, **more):
         order = np.argsort(np.argsort(index))

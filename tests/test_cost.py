@@ -82,6 +82,7 @@ def test_a_persistent_chain_has_a_force_to_start_and_one_for_every_leapfrog_step
     assert found.step == forces + theta + 2 * DECODER + ENCODER_STEP
 
 
+@pytest.mark.slow
 def test_muons_own_products_are_counted_exactly_and_shared_by_the_batch():
     """Five Newton-Schulz iterations of 2 (m m n), 2 m^3 and 2 (m m n) for each m x n matrix."""
 

@@ -134,6 +134,7 @@ def _keras(folder, unpacked):
 LAYOUTS = [_torchvision, _kaggle, _kaggle_folders, _keras]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lay_out", LAYOUTS)
 def test_mnist_is_found_in_the_layouts_of_others(lay_out, unpacked, real_data_dir, tmp_path):
     lay_out(tmp_path, unpacked)

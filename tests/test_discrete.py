@@ -260,6 +260,7 @@ def test_the_mean_weight_of_a_faulty_kernel_is_not():
     assert abs(ratios.mean() - 1.0) > 4 * ratios.std() / len(ratios) ** 0.5
 
 
+@pytest.mark.slow
 def test_moves_narrow_the_weights():
     still = estimates(discrete.langevin(1), 0.0).var()
     assert estimates(discrete.gibbs(3), 1.0).var() < 0.5 * still
@@ -324,6 +325,7 @@ def test_an_estimate_of_real_data_is_that_of_the_exact_sum():
     assert 0.2 < found.acceptance.mean() < 1.0
 
 
+@pytest.mark.slow
 def test_hmc_as_a_move_is_what_its_letters_say():
     z = jnp.asarray([0.3, -0.7])
 

@@ -106,6 +106,7 @@ def test_data_that_are_no_data_are_refused(door, x, message):
         door(LOG_JOINT, POSTERIOR, x)
 
 
+@pytest.mark.slow
 @every_door
 def test_one_datum_without_its_axis_is_named_where_it_would_be_broadcast(door):
     def log_joint(x, z):

@@ -38,6 +38,7 @@ def test_a_digest_changes_with_arrays_settings_and_code_and_with_nothing_else():
     assert again == found["a"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_named", [True, False])
 def test_a_store_does_not_answer_for_a_function_that_was_corrected(is_named):
     prior = distributions.standard_normal(2)

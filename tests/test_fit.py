@@ -73,6 +73,7 @@ def test_the_same_call_returns_what_is_finished_and_another_is_refused(finished)
         own_table.fit(folder, optimizers=adam)
 
 
+@pytest.mark.slow
 def test_the_same_rows_split_otherwise_are_other_data(tmp_path):
     rows = np.random.default_rng(0).integers(0, 2, (40, 6)).astype(np.uint8)
     model = models.bernoulli_vae(6, 2, hidden_sizes=(3, 3), initialization="torch")
@@ -137,6 +138,7 @@ def test_a_run_is_loaded_with_its_model_and_with_no_other(finished):
         aiwae_jax.load(folder / "checkpoints")
 
 
+@pytest.mark.slow
 def test_a_report_measures_what_is_exact_and_the_same_call_finds_it(finished, capsys):
     folder, run = finished
     dataset = own_table.table()
@@ -195,6 +197,7 @@ def test_only_what_can_be_drawn_is_drawn(finished):
     np.testing.assert_array_equal(x[:, : eu.X // 2], np.tile(eu.DATUM[: eu.X // 2], (3, 1)))
 
 
+@pytest.mark.slow
 def test_optimizers_of_your_own_are_used(tmp_path):
     still = aiwae_jax.types.Params(optax.sgd(0.0), optax.sgd(0.0), optax.sgd(0.0))
     run = own_table.fit(tmp_path / "run", optimizers=still, epochs=1)
@@ -261,6 +264,7 @@ def test_pilots_are_part_of_the_settings():
     assert report.Evaluation.of(settings).settings() == settings
 
 
+@pytest.mark.slow
 def test_a_run_that_a_signal_ends_is_continued_to_the_same_bits(tmp_path, finished):
     _, run = finished
     with interrupting.after_chunks(2):

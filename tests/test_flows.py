@@ -266,6 +266,7 @@ def test_two_layer_densities_factorize():
     assert TWO_LAYERS.sample(jax.random.key(2), params.theta)[1].shape == (6,)
 
 
+@pytest.mark.slow
 def test_two_layer_latent_depends_on_both_conditionals():
     """The upper posterior sees h1, the lower prior h2."""
     params = jax.jit(TWO_LAYERS.init)(jax.random.key(0))

@@ -53,6 +53,7 @@ def test_a_folder_moved_while_training_keeps_what_it_had(tmp_path, monkeypatch, 
     assert main(*ARGUMENTS, f"--workdir={elsewhere}", "--eval=none") == 0  # and it goes on there
 
 
+@pytest.mark.slow
 def test_a_folder_without_its_configuration_is_no_run_any_more(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     while_training(monkeypatch, (folder / "config.json").unlink)

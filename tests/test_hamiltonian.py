@@ -103,6 +103,7 @@ def test_exact_posterior_makes_every_weight_the_evidence(kind):
     np.testing.assert_allclose(particles.log_weights, LOG_P, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hvae", "uha"])
 def test_at_the_exact_posterior_the_gap_falls_with_the_step_size(kind):
     build = {
@@ -221,6 +222,7 @@ def test_memory_grows_with_temperatures_less_so_with_rematerialization_and_not_f
     assert growth["aiwae"] < 0.05 * growth["remat"]
 
 
+@pytest.mark.slow
 def test_rematerialization_changes_no_gradient():
     def gradient(with_rematerialization):
         sampler = differentiable.uha(

@@ -90,6 +90,7 @@ def test_a_step_climbs_the_elbo_at_the_weight_of_its_number():
         )
 
 
+@pytest.mark.slow
 def test_the_weight_rises_over_its_share_of_the_steps(tmp_path):
     method = methods.vae(own_table.factor_analysis())
     options = {"method": method, "learning_rate": 0.05, "lr_schedule": "constant"}

@@ -45,6 +45,7 @@ def test_the_legs_share_the_epochs_whatever_their_batches(built):
     assert 0.0 < built.learning_rate(30) < built.learning_rate(24)
 
 
+@pytest.mark.slow
 def test_a_leg_starts_from_exactly_the_state_of_the_leg_before(built):
     at_end = run(built, built.init(), 24)
     part = rooms.view(at_end, LEGS, built.legs, 1)
@@ -143,6 +144,7 @@ def test_a_falling_rate_is_refused_for_what_begins_to_move_late():
     assert len(program.build(legs, MODEL, own_table.table(), settings).legs) == 2
 
 
+@pytest.mark.slow
 def test_chains_that_other_parameters_follow_pass_on_their_step_sizes_too():
     legs = [LEGS[1]._replace(share=0.5), train.Leg(methods.aiwae_wake(MODEL, 1, 3, 2), 0.5)]
     built = program.build(legs, MODEL, own_table.table(), SETTINGS)

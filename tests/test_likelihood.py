@@ -49,7 +49,7 @@ def estimate(key=0, initial=POSTERIOR, chunk_size=None, progress_fn=None, **chan
     )
 
 
-@pytest.mark.parametrize("initial", [POSTERIOR, PRIOR])
+@pytest.mark.parametrize("initial", [POSTERIOR, pytest.param(PRIOR, marks=pytest.mark.slow)])
 def test_estimates_approach_the_exact_values(initial):
     few = estimate(initial=initial, num_temperatures=4).log_likelihood - EXACT
     many = estimate(initial=initial, num_temperatures=200).log_likelihood - EXACT
@@ -57,6 +57,7 @@ def test_estimates_approach_the_exact_values(initial):
     assert np.abs(many).mean() < 0.15
 
 
+@pytest.mark.slow
 def test_acceptance_is_nowhere_below_its_target():
     """With step sizes that differ between neighbours, in means over five of them.
 
@@ -77,6 +78,7 @@ def test_results_do_not_depend_on_chunks_or_segments(monkeypatch):
     np.testing.assert_allclose(whole.plan.step_sizes, cut.plan.step_sizes, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_progress_is_reported_up_to_the_total():
     calls = []
     found = estimate(chunk_size=7, progress_fn=lambda done, total: calls.append((done, total)))
@@ -132,7 +134,7 @@ def bias_z_score(num_replications=2000, chunk_size=None, **changes):
 @pytest.mark.parametrize(
     "option",
     [
-        "latent space",
+        pytest.param("latent space", marks=pytest.mark.slow),
         "persistent momentum",
         pytest.param("base space", marks=pytest.mark.slow),
         pytest.param("sigmoid schedule", marks=pytest.mark.slow),
@@ -159,7 +161,9 @@ def test_unbiasedness_test_catches_a_step_size_that_depends_on_the_particle(monk
         jax.clear_caches()
 
 
-@pytest.mark.parametrize("option", ["latent space", "persistent momentum"])
+@pytest.mark.parametrize(
+    "option", [pytest.param("latent space", marks=pytest.mark.slow), "persistent momentum"]
+)
 def test_chains_of_a_population_match_run_chain(option):
     """The population loop and `ais.run_chain` give the same weights for the same keys."""
     settings = dataclasses.replace(SMALL, num_chains=1, num_temperatures=5, **OPTIONS[option])

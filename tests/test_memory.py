@@ -30,6 +30,7 @@ def test_too_many_particles_are_refused_with_what_needs_less(tmp_path, monkeypat
     memory.check(config, digits, build.build(config.training, digits))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -57,6 +57,7 @@ def check(name, family):
             assert np.any(np.asarray(new) != old) == (part in updated), place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDS)
 def test_one_step_moves_every_leaf_that_the_method_trains(name):
     check(name, "normal")

@@ -342,6 +342,7 @@ def test_dreg_agrees_with_iwae_in_mean_and_has_less_variance():
     assert np.all(dreg.var(axis=0) < 0.8 * iwae.var(axis=0))
 
 
+@pytest.mark.slow
 def test_stl_agrees_with_iwae_in_mean_for_one_particle_and_is_biased_for_five():
     scores = {}
     for num in (1, 5):

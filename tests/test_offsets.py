@@ -288,6 +288,7 @@ def test_a_chain_without_an_accept_step_keeps_its_digits():
 # ------------------------------------------------------------------------------------------- spins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("move", [discrete.gibbs(), discrete.informed(), discrete.langevin()])
 @pytest.mark.parametrize("betas", [[0.0, 1.0], [0.0, 0.5, 1.0]])
 def test_spins_among_moves_of_bits_get_weight_zero(move, betas):
@@ -352,6 +353,7 @@ def test_under_x64_what_the_package_makes_is_float64():
     assert found.returncode == 0, found.stderr[-2000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_expanded", [True, False])
 def test_digits_that_are_lost_inside_of_a_density_are_seen(is_expanded):
     """(z - 400)² as z² - 800 z + 400², whose terms cancel: log Z is off, and looks reliable."""

@@ -88,6 +88,7 @@ def gradient_and_info(num_blocks, batch_size=16):
     return step(jax.random.key(1), state, batch)
 
 
+@pytest.mark.slow
 def test_blocks_are_the_same_step_up_to_the_order_of_sums():
     whole, cut = gradient_and_info(None), gradient_and_info(4)
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(cut), strict=True):

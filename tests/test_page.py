@@ -157,7 +157,7 @@ def csv_of(link):
     return [line.split(",") for line in lines]
 
 
-@pytest.mark.parametrize("kind", ["of_images", "of_rows"])
+@pytest.mark.parametrize("kind", [pytest.param("of_images", marks=pytest.mark.slow), "of_rows"])
 def test_a_page_is_whole_in_one_file_and_every_picture_says_what_it_shows(kind, request):
     material, content, written = request.getfixturevalue(kind)
     found = Reader(written)

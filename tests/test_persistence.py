@@ -116,6 +116,7 @@ def joint_z_scores(num_passes=6, restart_every=3, space="base"):
     return np.abs(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [pytest.param("latent", marks=pytest.mark.slow), "base"])
 def test_training_leaves_the_exact_posterior_of_every_datum_invariant(space):
     assert np.all(joint_z_scores(space=space) < 4.0)
@@ -233,10 +234,12 @@ def loop(chunks, restart_every=2):
     return state
 
 
+@pytest.mark.slow
 def test_cutting_into_chunks_changes_no_bit_over_the_ends_of_epochs_and_periods():
     chex.assert_trees_all_equal(loop([5] * 5), loop([1, 4, 3, 2, 5, 1, 1, 3, 2, 2, 1]))
 
 
+@pytest.mark.slow
 def test_a_step_by_itself_takes_and_leaves_what_is_kept_of_its_batch():
     method, optimizers = methods.persistent(MODEL), train.adam(0.01)
     step = train.make_train_step(method, optimizers)

@@ -62,6 +62,7 @@ def test_sharp_and_far_targets_are_right_or_marked(target):
     assert abs(found.log_likelihood[0]) < 4.0  # -221 and -95,476 on even temperatures
 
 
+@pytest.mark.slow
 def test_coordinates_of_different_scales_get_step_sizes_of_their_own(monkeypatch):
     plan = evaluate.tune(jax.random.key(0), normal(0.0, [1e-2, 1.0]), NOTHING, SETTINGS)
     assert plan.step_sizes.shape == (SETTINGS.num_temperatures - 2, 2)
@@ -135,6 +136,7 @@ def test_persistences_forget_a_gaussian_fastest(angle, persistence):
     assert profiles._best_persistences(np.array([1e-3]), 0.8) == 0.8  # never more than was asked
 
 
+@pytest.mark.slow
 def test_moves_that_turn_a_gaussian_are_quarter_turns_with_fresh_momenta():
     settings = evaluate.Settings(num_temperatures=100, num_chains=16)
     plan = evaluate.tune(jax.random.key(0), normal(0.0, np.full(2, 0.05)), NOTHING, settings)

@@ -48,6 +48,7 @@ def test_a_batch_of_draws_is_the_draws_one_by_one(name):
     chex.assert_trees_all_close(batched, stacked, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_what_leaves_a_compiled_function_is_the_same_distribution(name):
     model, key = MODELS[name], jax.random.key(2)

@@ -186,6 +186,7 @@ def test_a_learned_prior_finds_two_modes_that_a_linear_decoder_cannot_make():
     assert abs(bounds.gap) < max(4 * bounds.gap_standard_error, 0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(5, 7), (4, 4, 3)])
 def test_convolutions_are_of_images_of_any_size(shape):
     height, width, colours = convolutions.as_shape(shape)

@@ -46,6 +46,7 @@ def deviation_of_mean_weight(found):
     return (mean - 1.0) / error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.0, 3.0])
 def test_copies_are_in_proportion_to_weights_and_a_populations_sum_is_kept(offset):
     shares = np.array([0.7, 0.2, 0.1, 0.0])
@@ -67,6 +68,7 @@ def test_copies_are_in_proportion_to_weights_and_a_populations_sum_is_kept(offse
     np.testing.assert_allclose(found[:, 4:], np.tile(log_weights[4:], (len(found), 1)), atol=2e-4)
 
 
+@pytest.mark.slow
 def test_populations_of_weight_zero_stay_and_none_is_drawn():
     log_weights = [0.0, -np.inf, -np.inf, -np.inf] + [-np.inf] * 4
     keys = jax.random.split(jax.random.key(1), 8)

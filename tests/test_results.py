@@ -14,7 +14,10 @@ from aiwae_jax.runs import checkpoint, files
 from experiments import build, flags, launch, run, workdir
 from experiments import evaluate as evaluate_command
 
-pytestmark = pytest.mark.filterwarnings("ignore:`data_dir` .* is not looked at")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:`data_dir` .* is not looked at"),
+]
 
 ALL = [*(flag for flag in TINY if "examples" not in flag and "simulated" not in flag)]
 ALL += ["--eval_examples=0", "--eval_simulated=0", *METHODS["vae"]]
@@ -48,7 +51,6 @@ def test_numbers_of_all_images_are_in_the_order_of_the_data_and_say_so(finished)
     np.testing.assert_array_equal(arrays["label_train"], digits.train_labels[arrays["index_train"]])
 
 
-@pytest.mark.slow
 @pytest.mark.by_hand
 def test_joined_to_the_labels_they_are_what_each_class_has_when_it_is_measured_alone(finished):
     """A permutation would bring every class to the mean of all, many standard errors away."""
@@ -120,7 +122,6 @@ def again(monkeypatch, capsys, folder, *arguments):
     ],
     ids=len,
 )
-@pytest.mark.slow
 @pytest.mark.by_hand
 def test_what_was_drawn_and_deleted_is_drawn_again_from_what_is_there(
     gone, finished, tmp_path, monkeypatch, capsys
@@ -185,7 +186,6 @@ def test_the_command_to_reproduce_a_report_says_where_its_data_were(
     assert f"--data_dir={tmp_path}" in (folder / "report.html").read_text()
 
 
-@pytest.mark.slow
 def test_pictures_of_what_is_measured_anew_are_not_those_of_before(finished, tmp_path):
     folder = copy_of(finished, tmp_path)
     before = (folder / "reconstructions.png").read_bytes()

@@ -30,7 +30,7 @@ BUILT = {
     "rws": methods.rws(MODEL, 3, rws_phi="both"),
     "uha": methods.uha(MODEL, 2, 3, 1),
 }
-SLOW = ("iwae", "dreg", "uha")
+SLOW = ("vae", "iwae", "dreg", "rws", "uha")
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in BUILT]
 
 
@@ -217,6 +217,7 @@ def test_a_whole_number_as_a_weight_is_as_many_rows_for_score_functions():
     assert_weights_repeat(methods.vimco(model, 3), (ROWS > 0).astype(np.float32), model)
 
 
+@pytest.mark.slow
 def test_batches_have_the_gradient_of_all_rows_in_the_mean():
     """Not so where weights are divided by the sum of their own batch."""
     method = alike(BUILT["vae"])
@@ -244,7 +245,7 @@ def test_a_batch_in_blocks_has_the_gradient_of_the_whole_one():
         np.testing.assert_allclose(cut_info[name]["objective"], info[name]["objective"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("with_nonfinite_data", [False, True])
+@pytest.mark.parametrize("with_nonfinite_data", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_row_of_weight_zero_in_a_batch_is_nothing_whatever_it_holds(with_nonfinite_data):
     method = alike(BUILT["aiwae"])
     weights = np.array([0, *COUNTS[1:]])

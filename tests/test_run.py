@@ -204,6 +204,7 @@ def test_keys_of_training_and_evaluation_differ_though_the_seeds_are_equal():
     assert len(data_of_keys) == len(everything)
 
 
+@pytest.mark.slow
 def test_evaluated_images_depend_on_the_evaluation_seed_alone():
     digits = data.load("digits")
     settings = flags.parse_run(["run", "--eval_examples=20"]).evaluation
@@ -288,6 +289,7 @@ def test_run_killed_and_then_stopped_by_sigterm_resumes_bit_for_bit(tmp_path):
     assert (cut / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_same_folder_is_refused(tmp_path):
     digits = data.load("digits")
     config = flags.parse_run(["run", *RESUMABLE, f"--workdir={tmp_path}"])
@@ -316,6 +318,7 @@ def poison(monkeypatch, from_step, *, only_once=False):
     monkeypatch.setattr(build, "build", poisoned)
 
 
+@pytest.mark.slow
 def test_parameters_that_become_nan_stop_the_run_and_are_named(tmp_path, monkeypatch, capsys):
     poison(monkeypatch, from_step=9)
     assert main(*TINY, *METHODS["vae"], f"--workdir={tmp_path}") == 1

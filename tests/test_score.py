@@ -141,6 +141,7 @@ def test_an_interrupted_score_keeps_what_it_has(run, new, tmp_path, monkeypatch,
     assert len(read(out.read_text())) == 5
 
 
+@pytest.mark.slow
 def test_latents_are_those_of_the_library(run, new, capsys):
     path, rows, labels = new
     arguments = ["encode", f"--workdir={run.folder}", f"--data={path}"]

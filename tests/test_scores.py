@@ -185,6 +185,7 @@ def total_variance(estimates):
     return sum(float(np.var(leaf, axis=0).sum()) for leaf in jax.tree.leaves(estimates))
 
 
+@pytest.mark.slow
 def test_vimco_is_reinforce_in_the_mean_with_less_noise():
     sampler = samplers.importance(NETWORK, 5)
     vimco = gradients(sampler, scores.vimco(), PARAMS)
@@ -195,6 +196,7 @@ def test_vimco_is_reinforce_in_the_mean_with_less_noise():
     assert total_variance(vimco.phi) < 0.5 * total_variance(plain.phi)
 
 
+@pytest.mark.slow
 def test_g5_has_less_noise_than_tangs_estimator():
     """In what the score is of: the layers that the prior is made of."""
     _, sampler, centered, _ = ESTIMATORS["raiko G5"]
@@ -265,6 +267,7 @@ def many_particles_gradient(model, params, method):
     return mean, jax.tree.map(error, *jax.device_get((each, mean)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "move"),
     [

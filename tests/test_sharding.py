@@ -142,6 +142,7 @@ def test_the_command_line_runs_on_two_devices(tmp_path):
     assert "bidirectional gap" in found.stdout
 
 
+@pytest.mark.slow
 def test_one_device_for_each_core_that_may_be_used():
     """Under `taskset` two devices on one core would only wait for each other."""
     if not hasattr(os, "sched_setaffinity"):

@@ -97,6 +97,7 @@ def test_numbers_that_are_no_keys_are_refused(numbers, message):
         evaluate.log_likelihood(jax.random.key(0), TARGET, X, SETTINGS, numbers=numbers)
 
 
+@pytest.mark.slow
 def test_chains_that_hardly_move_are_not_relied_on_and_agree_with_each_other():
     assert verdicts.slowest(np.ones(100)) == pytest.approx(1.0)
     assert verdicts.slowest(np.where(np.arange(100) < 50, 0.8, 0.1)) == pytest.approx(0.1)

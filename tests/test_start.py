@@ -38,6 +38,7 @@ def with_environment(*arguments, **variables):
     return process.returncode, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -78,6 +79,7 @@ def test_a_package_that_is_missing_is_named_before_the_work(monkeypatch, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", ["nonsense", *(pytest.param(name, marks=pytest.mark.slow) for name in ("TkAgg", ""))]
 )

@@ -123,6 +123,7 @@ def test_the_library_needs_only_its_core_packages_to_be_imported():
         assert tops - set(standard) <= CORE_PACKAGES, path
 
 
+@pytest.mark.slow
 def test_no_package_of_the_extras_is_loaded_by_importing_the_library():
     """Orbax and absl are no exception of ours: flax and chex bring them."""
     extras = ("matplotlib", "sklearn", "tensorflow_datasets", "tensorboardX", "scipy.io", "pooch")

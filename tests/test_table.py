@@ -247,6 +247,7 @@ def test_slurm_array_runs_the_missing_cells(tmp_path, capsys):
     assert "all cells are finished" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_cell_finished_meanwhile_is_not_run_again(tmp_path, monkeypatch, capsys):
     dataset = data.load("digits", None)
     planned = launch.plan(
@@ -286,6 +287,7 @@ def test_each_method_gets_the_flags_that_it_takes():
     ]
 
 
+@pytest.mark.slow
 def test_operations_are_counted_as_the_benchmark_does():
     """MNIST's sizes: the draw of AIWAE dominates, and is the benchmark's least arithmetic."""
     rows = np.zeros((128, 784), np.uint8)

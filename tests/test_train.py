@@ -55,6 +55,7 @@ def one_step(method, optimizers, key=1, **options):
     return step(jax.random.key(key), state, batch())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_raises_its_objective(name):
     """200 steps of Adam from a poor start raise the exact log p(x) by more than a nat."""
@@ -257,6 +258,7 @@ def test_a_step_keeps_every_type(name):
     assert types[0] == types[1]
 
 
+@pytest.mark.slow
 def test_totals_start_anew_with_each_epoch():
     loop_state = run_loop([5, 3])
     averages = train.epoch_averages(loop_state.totals, 3)

@@ -39,6 +39,7 @@ def bernoulli(method=methods.vae, **options):
 # ------------------------------------------------------------------------------ whose memory it is
 
 
+@pytest.mark.slow
 def test_a_model_can_start_twice_though_its_state_is_donated():
     method, model = bernoulli()
     step = train.make_train_step(method, OPTIMIZERS)
@@ -370,6 +371,7 @@ def test_a_likelihood_of_ones_own_takes_what_it_likes():
 # ------------------------------------------------------------------------------------- what breaks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["vae", "iwae", "aiwae"])
 def test_one_broken_datum_leaves_the_others_training(name, value):

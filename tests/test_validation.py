@@ -146,6 +146,7 @@ def test_training_stops_where_patience_ends_and_keeps_the_best_weights(stopped, 
     assert again.num_steps == run.num_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "num_chunks",
     [pytest.param(2, marks=pytest.mark.slow), 22, pytest.param(12, marks=pytest.mark.slow)],
@@ -162,6 +163,7 @@ def test_a_run_that_is_cut_is_continued_to_the_same_bits(num_chunks, stopped, tm
     assert records(tmp_path / "run") == records(folder)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_after_its_best_epoch_is_continued_to_the_same_bits(
     stopped, tmp_path, monkeypatch
 ):
@@ -206,6 +208,7 @@ def test_neither_what_is_held_out_nor_the_test_rows_are_trained_on(tmp_path):
     assert found == {"held_out": (True, False), "test": (True, True), "trained": (False, False)}
 
 
+@pytest.mark.slow
 def test_two_seeds_are_validated_on_the_same_rows_and_bits():
     levels = np.random.default_rng(0).integers(0, 256, (40, 12)).astype(np.uint8)
     grey = data.from_arrays(levels[:30], levels[30:], max_level=255)

@@ -67,7 +67,9 @@ def with_gaps(gaps, level=-100.0):
     return evaluate.Bidirectional(likelihood(lower), likelihood(upper), 0)
 
 
-@pytest.mark.parametrize("wrong_fn", [turned_round, of_other_weights, too_wide])
+@pytest.mark.parametrize(
+    "wrong_fn", [pytest.param(turned_round, marks=pytest.mark.slow), of_other_weights, too_wide]
+)
 def test_samples_of_another_model_give_an_impossible_gap_which_is_said(wrong_fn):
     with pytest.warns(UserWarning, match=r"gap of -\d.* is impossible .*`sample` does not draw"):
         found = enclose(wrong_fn)
@@ -75,6 +77,7 @@ def test_samples_of_another_model_give_an_impossible_gap_which_is_said(wrong_fn)
     assert found.gap < 0.0
 
 
+@pytest.mark.slow
 def test_an_impossible_gap_is_never_reached():
     """Nor searched for any longer: no number of temperatures will mend it."""
     target = evaluate.Target(LOG_JOINT, POSTERIOR, turned_round)

@@ -22,6 +22,8 @@ from aiwae_jax.report.conditions import of_report as of_classes_report
 from aiwae_jax.runs import files
 from aiwae_jax.train import classes, feed, program
 
+pytestmark = pytest.mark.slow
+
 MODEL = own_table.factor_analysis()
 PLAIN = own_table.table()
 WEIGHTS = {
@@ -170,7 +172,6 @@ def test_rows_of_weight_zero_are_as_if_they_were_not_there(measured, tmp_path):
         chex.assert_trees_all_close(plain.params, run.params, rtol=1e-2)
 
 
-@pytest.mark.slow
 def test_legs_and_repeats_are_weighted_as_one_run_is():
     legs = [
         train.Leg(methods.vae(MODEL), 0.5, 20),
@@ -284,7 +285,6 @@ def test_equal_weights_give_the_plain_bound_and_zeros_leave_data_out():
 # ---------------------------------------------------------------- the command and the estimator
 
 
-@pytest.mark.slow
 def test_a_command_takes_a_column_of_weights(tmp_path, capsys):
     path, folder = tmp_path / "rows.csv", tmp_path / "run"
     rows = np.concatenate([PLAIN.train, PLAIN.test])
@@ -309,7 +309,6 @@ def test_a_command_takes_a_column_of_weights(tmp_path, capsys):
     assert "weighted" not in printed
 
 
-@pytest.mark.slow
 @pytest.mark.by_hand
 def test_the_estimator_weighs_samples():
     few = evaluate.Settings(
