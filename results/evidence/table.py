@@ -16,15 +16,11 @@ makes this page anew, and with `--without_rivals` only ours.
 """
 _AFTER = """
 What it says: our stated errors are of the size of the errors, within a factor of 1.8 in every row;
-BlackJAX's are up to 12 times too small where the posterior is sharp. Where the path is easy,
+BlackJAX's are up to 6 times too small where the posterior is sharp. Where the path is easy,
 BlackJAX has the smaller errors: a single datum's pilots take a large part of our gradients, where
 it has hundreds of particles. "more chains" are of ours, as many as five times the gradients by hand
 are enough for, within a hundredth: there the aim for the sharp rows, an error of at most 0.1 nats,
 is reached, as a root mean square of five runs.
-
-The rivals in three rows (both regressions and the Gaussian process) are of when our plans took
-about twice the gradients that they take now, and had as many as these: see the last table. Ours
-are counted there with what a climb of the pilots did beyond its end, which since is less.
 
 What each had to be given, the same for all rows:
 
