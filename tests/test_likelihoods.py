@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import widths
 from scipy import special, stats
 
 from aiwae_jax import likelihoods, networks
@@ -315,7 +316,7 @@ def test_standardizing_changes_no_likelihood():
     base = likelihoods.normal("per_column")
     inside = likelihoods.standardize(base, rows)
     loc, scale = rows.mean(axis=0), rows.std(axis=0)
-    with jax.enable_x64(True):
+    with widths.x64():
         outputs, log_scale = jnp.asarray(LOC, float), jnp.asarray(LOG_R, float)
         x = jnp.asarray(rows[0])
         found = inside.build({"log_scale": log_scale}, outputs)
