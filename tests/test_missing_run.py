@@ -80,6 +80,7 @@ def test_new_rows_are_scored_and_filled_in(folder, tmp_path, capsys):
     scores = table("score", *QUICK)
     assert all(np.isfinite(float(row["log_likelihood"])) for row in scores)
     filled = table("impute", *QUICK, "--intervals")
+    assert not {"colour_low", "colour_high"} & set(filled[0])  # words have no interval
     for of_file, gap, row in zip(rows, gaps, filled, strict=True):
         for name, value, is_gap in zip(NAMES, of_file, gap, strict=True):
             if name == "colour":

@@ -28,7 +28,8 @@ class _Imputing:
     with_intervals: bool = option(
         False,
         flag="intervals",
-        help="Adds the ends of each value's interval, as NAME_low and NAME_high; not of draws.",
+        help="Adds the ends of each number's interval, as NAME_low and NAME_high; categories and "
+        "draws have none.",
     )
     level: float = option(0.9, above=0, below=1, help="Probability of the intervals.")
     start: str | None = option(
@@ -73,11 +74,12 @@ def main(argv: Sequence[str]) -> None:
         columns |= using.named(found.mean, facts)
         columns["is_reliable"] = found.is_reliable
     if imputing.with_intervals:
-        numbers = facts | {"categories": None}
+        # Of numbers: a category has no interval.
+        words = facts.get("categories") or {}
         for end in ("low", "high"):
-            ends = using.named(getattr(found, end), numbers)
-            columns |= {f"{name}_{end}": column for name, column in ends.items()}
-    words = f"{found.is_missing.sum()} missing values of {len(found.mean)} rows filled in"
+            ends = using.named(getattr(found, end), facts | {"categories": None})
+            columns |= {f"{name}_{end}": each for name, each in ends.items() if name not in words}
+    said = f"{found.is_missing.sum()} missing values of {len(found.mean)} rows filled in"
     if num_bad := int((~found.is_reliable).sum()):
-        words += f"; {num_bad} rows cannot be relied on"
-    asked.write(columns, words)
+        said += f"; {num_bad} rows cannot be relied on"
+    asked.write(columns, said)

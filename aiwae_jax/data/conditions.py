@@ -246,8 +246,8 @@ def behind(
     """
     if labels is None:
         raise DataError(
-            f"{where} has no labels, and the model is given the label of each row: a column of "
-            "them is named by `label`."
+            f"{where} has no labels, and the model is given the label of each row: name the column "
+            "that has them by `label` (--label=COLUMN)."
         )
     missing = [not value if isinstance(value, str) else value != value for value in labels]
     if any(missing):

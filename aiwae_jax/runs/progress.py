@@ -137,7 +137,7 @@ class OfTraining(Callback):
                 parts.append(f"{label} {np.mean(found[0]):.{digits}f}")
         if self._bound is not None:
             parts.append(f"validation ≥ {self._bound:.2f}")
-        self._bar.update(moment.step, "  ".join([*parts, f"{moment.rows_per_second:,.0f} img/s"]))
+        self._bar.update(moment.step, "  ".join([*parts, f"{moment.rows_per_second:,.0f} rows/s"]))
 
     def say(self, step: int, words: str) -> None:
         """Shows what is done in between, and takes its time."""

@@ -201,7 +201,7 @@ def build(
             raise data.DataError(
                 f"`batch_size`={size} is larger than the {num_examples} training rows of "
                 f"{dataset.title}{left if settings.validation_share else ''}; a batch must fit "
-                "into them."
+                f"into them: use {num_examples} at most."
             )
     check_psi(legs)
     stretches, ends = place(legs, settings, num_examples)
