@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import distributions, evaluate, weights
-from aiwae_jax.evaluate import verdicts
+from aiwae_jax.evaluate import programs, verdicts
 
 SETTINGS = evaluate.Settings(num_temperatures=6, num_chains=16, num_pilot_data=4)
 TARGET = evaluate.Target.of(lg.model(), lg.params())
@@ -42,6 +42,22 @@ def test_what_cannot_be_told_is_no_number(log_weights, error):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("num_lost", "is_wide"), [(0, False), (2, False), (3, False), (4, True)])
+def test_a_few_lost_chains_are_no_spread_of_the_others(num_lost, is_wide):
+    """A twentieth of 64 is three; a chain 10,000 nats below changes no estimate."""
+    log_weights = np.random.default_rng(0).normal(size=64).astype(np.float32)
+    log_weights[:num_lost] = -1e4
+    floor = programs._least_that_counts(jnp.asarray(log_weights))
+    variance = float(programs._variance(jnp.maximum(log_weights, floor)))
+    assert (variance > 1e5) == is_wide
+    assert is_wide or 0.5 < variance < 1.5
+
+
+def test_of_few_chains_every_one_counts():
+    log_weights = jnp.asarray([*np.zeros(15), -1e4], jnp.float32)
+    assert programs._least_that_counts(log_weights) == -1e4
+
+
 def test_errors_are_of_the_size_of_the_spread_over_keys():
     """One datum many times over: the rows are the repetitions."""
     x = np.repeat(lg.DATUM[None], 400, axis=0)

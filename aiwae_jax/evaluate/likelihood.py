@@ -30,7 +30,8 @@ class Likelihood(NamedTuple):
       standard_errors: `[N]` of these, over a datum's chains, each left out once (the jackknife),
         nats; the bias of an estimate is about half its square. NaN of a single chain.
       effective_sample_size: `[N]` of the chains' weights, in [0, num_chains].
-      log_weight_variance: `[N]` variance over chains of the log weights that are finite, nats².
+      log_weight_variance: `[N]` variance over chains of the log weights that are finite, nats²; the
+        lowest twentieth of them counts as the next one does.
       plan: schedule and step sizes.
       acceptance: `[T-2]` mean acceptance probability at betas[1:-1], over data and chains.
       path_sample_size: `[T-2]` effective sample size of a datum's chains at betas[1:-1], mean over

@@ -27,7 +27,8 @@ class Annealed(NamedTuple):
       log_mean_weight: `[B]` nats, float64 of sums that have lost no digits.
       standard_error: `[B]` of it, over the chains, or populations that resample, nats.
       effective_sample_size: `[B]` of these, in chains.
-      log_weight_variance: `[B]` nats², over their weights that are not zero.
+      log_weight_variance: `[B]` nats², over their weights that are not zero, the lowest twentieth
+        of them raised to the next.
       num_zero_weight: `[B]` chains of weight zero.
       rounding: `[B]` nats: by how much neighbouring numbers of the chains' dtype differ where log
         f_0 or log f_n is largest at the end of a chain that counts, or log f_n at neighbouring

@@ -22,6 +22,7 @@ SEGMENT_SIZE = 256  # temperatures per call at most
 # What becomes of the step size after each temperature: nothing, or the authors' rule.
 FROZEN, PAPER = range(2)
 NUM_KNOTS = 16  # along the path, where a datum's own factor on the step sizes is given
+_MAY_BE_LOW = 0.05  # of a datum's draws, that may fall as far below the others as they like
 _NEGLIGIBLE = 20.0  # nats below a datum's heaviest chain: no part in its estimate
 _STEP_SIZE_RANGE = (1e-8, 1e3)
 _PAPER_LOG_FACTORS = (math.log(1.002), math.log(0.998))
@@ -247,13 +248,18 @@ def finish(states, beta, x, functions, *, program):
             (common, weights.log_mean_exp(log_weights)),
             weights.log_mean_standard_error(draws),
             per_draw * weights.effective_sample_size(draws),
-            _variance(draws),
+            _variance(jnp.maximum(draws, _least_that_counts(draws))),
             jnp.sum(log_weights == -jnp.inf),
             jnp.max(jnp.where(counts, jnp.abs(energies), 0.0)),
             0.0 if is_binary else _roughness(path.log_target, states, counts[1]),
         )
 
     return jax.vmap(finish_datum)(states, x)
+
+
+def _least_that_counts(log_weights):
+    """Log weight `[]` that all but a twentieth reach: few lost chains are no spread of the rest."""
+    return jnp.sort(log_weights)[int(_MAY_BE_LOW * len(log_weights))]
 
 
 def _roughness(log_density_fn, states, counts):
