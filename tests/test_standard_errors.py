@@ -41,7 +41,6 @@ def test_what_cannot_be_told_is_no_number(log_weights, error):
     np.testing.assert_equal(float(found), error)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("num_lost", "is_wide"), [(0, False), (2, False), (3, False), (4, True)])
 def test_a_few_lost_chains_are_no_spread_of_the_others(num_lost, is_wide):
     """A twentieth of 64 is three; a chain 10,000 nats below changes no estimate."""
@@ -58,6 +57,7 @@ def test_of_few_chains_every_one_counts():
     assert programs._least_that_counts(log_weights) == -1e4
 
 
+@pytest.mark.slow
 def test_errors_are_of_the_size_of_the_spread_over_keys():
     """One datum many times over: the rows are the repetitions."""
     x = np.repeat(lg.DATUM[None], 400, axis=0)
