@@ -273,8 +273,8 @@ def many_particles_gradient(model, params, method):
     [
         ("aiwae", "langevin"),
         ("tang_annealed", "gibbs"),
-        pytest.param("aiwae", "informed", marks=pytest.mark.slow),
-        pytest.param("tang_annealed", "langevin", marks=pytest.mark.slow),
+        ("aiwae", "informed"),
+        ("tang_annealed", "langevin"),
     ],
 )
 def test_annealed_gradients_of_theta_converge_to_that_of_the_likelihood(name, move):

@@ -149,7 +149,7 @@ def test_training_stops_where_patience_ends_and_keeps_the_best_weights(stopped, 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "num_chunks",
-    [pytest.param(2, marks=pytest.mark.slow), 22, pytest.param(12, marks=pytest.mark.slow)],
+    [2, 22, 12],
 )
 def test_a_run_that_is_cut_is_continued_to_the_same_bits(num_chunks, stopped, tmp_path):
     folder, run = stopped
