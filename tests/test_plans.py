@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from aiwae_jax import distributions, evaluate
-from aiwae_jax.evaluate import own_steps, pilots, profiles, programs, tails, tuning, verdicts
+from aiwae_jax.evaluate import own_steps, pilots, profiles, programs, tuning
 
 NOTHING = np.zeros((1, 1), np.float32)
 SETTINGS = evaluate.Settings(num_temperatures=300, num_chains=64)
@@ -146,33 +146,6 @@ def test_moves_that_turn_a_gaussian_are_quarter_turns_with_fresh_momenta():
     assert 0.5 < np.median(angles) < 2.0
     assert plan.persistences.shape == (98,)
     assert np.median(plan.persistences) < 0.2
-
-
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_the_tail_index_is_that_of_the_work(power):
-    """Of exponential variables e: exp(power * e) has index `power`, within its own error."""
-    noise = np.random.default_rng(0).exponential(size=(4, 1000))
-    work = np.exp(power * noise) if power else noise
-    shifted = work * np.array([[1.0], [10.0], [0.1], [1.0]]) - np.arange(4)[:, None] * 100.0
-    error = (1.0 + power) / math.sqrt(0.2 * work.size)
-    assert abs(tails.index(shifted) - power) < 4.0 * error
-    assert abs(tails.index(-work)) > 4.0 * error  # planted: the other tail
-    assert tails.index(work + np.where(noise > 9.0, np.nan, 0.0)) < power + 4.0 * error
-    assert np.isnan(tails.index(work[:1, :50]))
-    assert np.isnan(tails.index(np.ones((2, 500))))
-
-
-def test_tails_that_chains_hardly_reach_leave_only_small_errors_reliable():
-    def is_reliable(error, tail_index):
-        ones = np.ones(1)
-        return verdicts.is_reliable(
-            *(error * ones, 16 * ones, 0.1 * ones, 0 * ones, 0 * ones), tail_index, SETTINGS
-        )[0]
-
-    assert is_reliable(0.2, float("nan"))  # of a plan that was made by hand
-    assert is_reliable(0.2, -0.3)
-    assert not is_reliable(0.2, 0.2)
-    assert is_reliable(0.04, 0.2)
 
 
 def bias_z_score(plan, num=2000):

@@ -17,7 +17,7 @@ import chex
 import jax
 import numpy as np
 
-from aiwae_jax import checks, fingerprint, schedules
+from aiwae_jax import checks, fingerprint, moves, schedules
 from aiwae_jax.evaluate import calls, doors, own_steps, pilots, profiles, tails, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
 from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Plan, Settings
@@ -36,7 +36,7 @@ _LEVEL = 6.0  # times the mean, variance of an increment that is level with the 
 _NEGLIGIBLE = 0.1  # nats², variance of all increments together that needs no levelling
 _LAST_SHARE = 0.2  # of the path, whose work tells the target's tails from the start's
 _ACCEPTANCE_MISSED = 0.2  # of the wanted one, that a further round mends
-_VERSION = 3  # of what is stored
+_VERSION = 4  # of what is stored
 
 
 def equal_variance_schedule(
@@ -154,6 +154,10 @@ def _new_plan(key: chex.PRNGKey, work: Work, x: PyTree, *, with_warning: bool) -
         plan = _tuned(second_key, team, seen, with_warning=False)
         odd = own_steps.find_odd(scan_key, team, plan)
     plan = own_steps.fit(own_key, team, plan, odd)
+    if moves.MOVES[settings.move].latents == "continuous":
+        far_key = jax.random.fold_in(key, 1)
+        far = tails.far_index(far_key, work.target.functions, x, team.program.chain_space)
+        plan = plan._replace(tail_index=float(np.fmax(plan.tail_index, far)))
     return plan._replace(num_gradients=team.num_gradients)
 
 
