@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from aiwae_jax.cli import devices
 from aiwae_jax.cli import flags as cli
 from aiwae_jax.cli.curriculum import legs_of
 from aiwae_jax.cli.flags import UsageError as UsageError
@@ -109,7 +110,10 @@ def parse_run(
     cli.parse(fv, argv, "Trains and measures a model: python -m experiments.run --dataset=digits")
     running, layout = cli.make(fv, _Running), cli.make(fv, Layout)
     join_fn(layout)
-    training = completion.complete(cli.given(fv, Training), running.preset)
+    asked = cli.given(fv, Training)
+    if not layout.is_distributed:
+        devices.share_one(asked.get("ordered_blocks"))
+    training = completion.complete(asked, running.preset)
     given = cli.given(fv, Evaluation)
     evaluation = completion.complete_evaluation(given, training, running.eval)
     folder = running.workdir or workdir.default_workdir(training)

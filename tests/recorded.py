@@ -4,12 +4,10 @@ python -m pytest tests/test_recorded.py -m slow     compares, on the kind of mac
 python tests/recorded.py                            records anew, after a change of numbers
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import pathlib
-import platform
 import sys
 import tempfile
 
@@ -55,14 +53,10 @@ def machine() -> dict[str, str]:
     import jax
     import jaxlib
 
-    model = platform.processor()
-    with contextlib.suppress(OSError):
-        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        wanted = ("model name", "cpu family", "model\t", "flags")
-        facts = sorted({line for line in lines if line.startswith(wanted)})
-        model = hashlib.sha256("\n".join(facts).encode()).hexdigest()
+    from aiwae_jax.report import environment
+
     return {
-        "processor": model,
+        "processor": environment.processor(),
         "jax": f"{jax.__version__} {jaxlib.__version__}",
         "flags": os.environ.get("XLA_FLAGS", ""),
     }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aiwae_jax import data, methods, models, train
-from aiwae_jax.cli import sources
+from aiwae_jax.cli import fit, sources
 from aiwae_jax.cli.flags import UsageError
 from aiwae_jax.data import kinds
 from aiwae_jax.evaluate import verdicts
@@ -110,3 +110,21 @@ def test_help_ends_quietly_where_its_reader_has_gone():
     found = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("options", "size"), [([], 8), (["--batch_size=4"], 4)])
+def test_a_batch_of_tiny_data_is_all_of_them(tmp_path, monkeypatch, options, size):
+    """Of ten rows one is for testing and one for validation; 64 are the usual batch."""
+    rows = np.random.default_rng(0).normal(size=(10, 3))
+    np.savetxt(tmp_path / "tiny.csv", rows, delimiter=",", header="a,b,c", comments="")
+    asked = {}
+
+    def fit_nothing(method, model, dataset, folder, **settings):
+        asked.update(settings)
+        return types.SimpleNamespace(stopping=None, epochs=0.0)
+
+    monkeypatch.setattr(fit.train, "fit", fit_nothing)
+    arguments = [str(tmp_path / "tiny.csv"), f"--folder={tmp_path / 'run'}", *options]
+    split = ["--test_share=0.1", "--validation_share=0.1"]
+    assert fit.main(["fit", *arguments, *split]) in (None, 0)
+    assert asked["batch_size"] == size

@@ -77,6 +77,27 @@ def test_without_blocks_they_differ(tmp_path):
     assert any(name.startswith("train.") for name in different(eight, two))
 
 
+@pytest.mark.slow
+def test_the_command_gives_the_same_bits_on_a_single_device(tmp_path):
+    """Which it makes two."""
+
+    def parameters_on(num_devices):
+        folder = tmp_path / str(num_devices)
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(num_devices)}
+        options = ["--dataset=digits", "--method=aiwae", "--K=2", "--T=3", "--L=2", "--epochs=0.2"]
+        options += ["--latent_dim=2", "--hidden_dim=4", "--eval=none", "--batch_size=64"]
+        options += ["--ordered_blocks=8", f"--workdir={folder}"]
+        subprocess.run(
+            [sys.executable, "-m", "experiments.run", *options],
+            env=environment,
+            cwd=ROOT,
+            check=True,
+        )
+        return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(train.load(folder).params)]
+
+    assert parameters_on(1) == parameters_on(4)
+
+
 def gradient_and_info(num_blocks, batch_size=16):
     method = methods.aiwae(lg.model(), 4, 4, 2)
     optimizers = train.adam(1e-2)

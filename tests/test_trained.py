@@ -1,6 +1,8 @@
 """A trained model in use: against the linear-Gaussian model's closed forms, and at its doors."""
 
 import dataclasses
+import re
+import time
 
 import jax
 import jax.numpy as jnp
@@ -196,6 +198,31 @@ def test_a_new_stage_begins_a_new_bar(capsys):
         for done in (5, 10, 2, 10):
             shown.update("work", done, 10)
     assert capsys.readouterr().err.count("work 100%") == 2
+
+
+def test_a_bar_begins_before_the_work_has_done_anything(capsys, monkeypatch):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    with progress.Stages() as shown:
+        shown.titled("work")
+        assert re.search(r"work.*compiling", capsys.readouterr().err)
+    with progress.Stages(0.05) as shown:  # unseen at first
+        shown.titled("work")
+        assert capsys.readouterr().err == ""
+        time.sleep(0.5)
+        assert "compiling" in capsys.readouterr().err
+    with progress.Stages(0.2) as shown:
+        shown.titled("work")
+    time.sleep(0.4)
+    assert "compiling" not in capsys.readouterr().err
+
+
+def test_pilots_have_a_bar_of_their_own(capsys):
+    shown = progress.Stages()
+    settings = evaluate.Settings(num_temperatures=10, num_chains=4)
+    gaussian().log_likelihood(X, settings, progress_fn=shown.titled("log p(x)"))
+    shown.close()
+    lines = [line.split("%")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["tuning 100", "log p(x) 100"]
 
 
 def test_params_are_an_argument_of_the_compiled_program():

@@ -1,5 +1,6 @@
 """Tells JAX what it must know before it first touches a device."""
 
+import contextlib
 import os
 import sys
 
@@ -28,6 +29,13 @@ def configure() -> None:
             return
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(data.cache_folder() / "compiled"))
+
+
+def share_one(ordered_blocks: int | None) -> None:
+    """Makes two CPU devices of a single one, for a batch in ordered blocks, see `train.blocks`."""
+    if ordered_blocks and jax.config.jax_num_cpu_devices == 1:
+        with contextlib.suppress(RuntimeError):  # it is in use already
+            jax.config.update("jax_num_cpu_devices", 2)
 
 
 def why_none() -> str | None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from aiwae_jax import report, train
-from aiwae_jax.cli import build, command, completion, flags, likelihood, sources
+from aiwae_jax.cli import build, command, completion, devices, flags, likelihood, sources
 from aiwae_jax.cli.settings import FLAGS, Fitting, help_of
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.train import validation
 
 # Where they are not given.
 _USUAL = {"num_temperatures": 5, "latent_size": 10, "batch_size": 64, "epochs": 40.0}
@@ -44,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
     starting, reading = flags.make(fv, Starting), flags.make(fv, sources.Reading)
     flags.require(starting.folder is not None, "--folder is needed: the folder of the run.")
     given = flags.given(fv, Fitting, without=_NOT_YET)
+    devices.share_one(given.get("ordered_blocks"))
     fitting = completion.complete(Fitting, given, lambda method, model: _USUAL)
 
     dataset = sources.load(name, fv.data_dir, reading, "DATA")
@@ -51,6 +53,10 @@ def main(argv: Sequence[str]) -> None:
     chosen = likelihood.choose(fitting, dataset)
     print(f"likelihood: {chosen.words}")
     dataset = chosen.dataset
+    if "batch_size" not in given:
+        # Of tiny data a batch is all of them.
+        num_rows = len(validation.training_part(dataset, fitting.validation_share).train)
+        fitting = dataclasses.replace(fitting, batch_size=min(fitting.batch_size, num_rows))
     model = likelihood.build_model(fitting, chosen)
     run = train.fit(
         build.build_method(fitting, model),

@@ -4,7 +4,6 @@ A `start` whose `log_prob` is not that of its own draws makes chains in both dir
 """
 
 import warnings
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from aiwae_jax import checks
 from aiwae_jax.evaluate import (
     calls,
     chunks,
+    compiling,
     doors,
     identities,
     normalizer,
@@ -136,7 +136,7 @@ def _batch_size(numbers_of_draw: int) -> int:
     return int(np.clip(_MOST_NUMBERS // numbers_of_draw, *_BATCH_SIZES))
 
 
-@partial(jax.jit, static_argnames=("num", "with_score", "with_own"))
+@compiling.jit(static_argnames=("num", "with_score", "with_own"))
 def _draw_start(key, x, start, *, num, with_score, with_own):
     """Draws z and scores `[R, num, D]`; draws that come with their log probabilities `[R, num]`."""
 
@@ -199,7 +199,7 @@ def _of_start(key: jax.Array, target: Target, x: PyTree, start: doors.Start) -> 
     return [*found, normalizer.examine(chain_key, target.start, x, draws.z.astype(dtype))]
 
 
-@jax.jit
+@compiling.jit()
 def _draw_joint(key, directions, functions):
     """Draws z and scores `[S, D]`, squares of slopes and curvatures along directions `[S, 2]`."""
     log_joint, sample = functions
@@ -213,7 +213,7 @@ def _draw_joint(key, directions, functions):
     return jax.vmap(one)(jax.random.split(key, directions.shape[0]), directions)
 
 
-@partial(jax.jit, static_argnames="num")
+@compiling.jit(static_argnames="num")
 def _simulate(key, sample, *, num):
     return jax.vmap(sample)(jax.random.split(key, num))
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import ais, moves
+from aiwae_jax.evaluate import compiling
 from aiwae_jax.evaluate.findings import Finding, skipped
 from aiwae_jax.evaluate.target import StartFn
 from aiwae_jax.parallel import processes
@@ -41,7 +42,7 @@ def fit(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, scale[:, None] * np.linalg.cholesky(correlation)
 
 
-@jax.jit
+@compiling.jit()
 def _log_weights(key, x, start, mean, factor):
     """Log weights `[R, C]` of chains to the density, and of chains back from its draws."""
     dtype, size = mean.dtype, mean.shape[-1]

@@ -7,7 +7,6 @@ weights begin to vary; and coordinates get the scales that the chains have there
 
 import math
 import time
-from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import ais, checks, moves, paths
-from aiwae_jax.evaluate import chunks, population, programs
+from aiwae_jax.evaluate import chunks, compiling, population, programs
 from aiwae_jax.evaluate.calls import Work
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
@@ -123,7 +122,7 @@ def _moments(values: chex.Array, counts: chex.Array) -> tuple[chex.Array, chex.A
     return mean[0], squares / jnp.where(num > 1, num - 1, jnp.nan)
 
 
-@partial(jax.jit, static_argnames="program", donate_argnames="carry")
+@compiling.jit(static_argnames="program", donate_argnames="carry")
 def _advance(carry, data, functions, stretch, *, program):
     """Takes a chunk's pilots through a `_Stretch`: (carry, `_Seen`)."""
     dtype = carry.states.position.dtype
@@ -269,6 +268,7 @@ class Team:
         is_continuous = moves.MOVES[work.settings.move].latents == "continuous"
         self._shape = latent.shape if is_continuous else ()
         self._expected = 0
+        self._progress_fn = getattr(work.progress_fn, "while_tuning", work.progress_fn)
 
     def expects(self, num_moves: int) -> None:
         """Says how many moves all pilots will make, as far as is known, for the progress."""
@@ -286,8 +286,8 @@ class Team:
 
     def _count(self, num: int) -> None:
         self.num_gradients += num
-        if self.work.progress_fn is not None:
-            self.work.progress_fn(self.num_gradients, max(self._expected, self.num_gradients))
+        if self._progress_fn is not None:
+            self._progress_fn(self.num_gradients, max(self._expected, self.num_gradients))
 
     def send(
         self,

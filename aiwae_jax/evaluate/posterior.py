@@ -1,6 +1,5 @@
 """Measures of a posterior q: the multi-sample bound, and the active units."""
 
-from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checks, weights
-from aiwae_jax.evaluate import calls, chunks, doors, verdicts
+from aiwae_jax.evaluate import calls, chunks, compiling, doors, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn
 from aiwae_jax.evaluate.target import Target
 from aiwae_jax.parallel import processes
@@ -28,7 +27,7 @@ class ImportanceBound(NamedTuple):
     num_zero_weight: int
 
 
-@partial(jax.jit, static_argnames=("num_blocks", "block_size"))
+@compiling.jit(static_argnames=("num_blocks", "block_size"))
 def bound_of_rows(key, indices, x, functions, *, num_blocks, block_size):
     """L_K `[N]` of rows `x` with numbers `indices` `[N]`, compiled; and samples of weight zero."""
     log_joint, start = functions

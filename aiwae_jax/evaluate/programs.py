@@ -5,7 +5,6 @@ Lengths and temperatures are run-time values, so that one compilation serves any
 
 import dataclasses
 import math
-from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from aiwae_jax import ais, moves, paths, weights
-from aiwae_jax.evaluate import resampling
+from aiwae_jax.evaluate import compiling, resampling
 from aiwae_jax.evaluate.chunks import DATUM, mean_over_data
 from aiwae_jax.types import Move, PyTree
 
@@ -22,7 +21,7 @@ SEGMENT_SIZE = 256  # temperatures per call at most
 # What becomes of the step size after each temperature: nothing, or the authors' rule.
 FROZEN, PAPER = range(2)
 NUM_KNOTS = 16  # along the path, where a datum's own factor on the step sizes is given
-_MAY_BE_LOW = 0.05  # of a datum's draws, that may fall as far below the others as they like
+MOST_LOST = 0.05  # of a datum's draws, that may fall as far below the others as they like
 _NEGLIGIBLE = 20.0  # nats below a datum's heaviest chain: no part in its estimate
 _STEP_SIZE_RANGE = (1e-8, 1e3)
 _PAPER_LOG_FACTORS = (math.log(1.002), math.log(0.998))
@@ -66,7 +65,7 @@ class Segment(NamedTuple):
     num_nonfinite: chex.Array  # [B]
 
 
-@partial(jax.jit, static_argnames="program")
+@compiling.jit(static_argnames="program")
 def start(key, numbers, x, latents, functions, *, program):
     """Draws every chain's starting point; keys depend on a datum's number, not on its chunk.
 
@@ -137,7 +136,7 @@ class Stretch(NamedTuple):
     target_acceptance: chex.Numeric
 
 
-@partial(jax.jit, static_argnames="program", donate_argnames="states")
+@compiling.jit(static_argnames="program", donate_argnames="states")
 def anneal(states, step_size, data, functions, stretch, *, program):
     """Takes a chunk's chains through a `Stretch`: (states, step size, `Segment`).
 
@@ -220,13 +219,13 @@ def anneal(states, step_size, data, functions, stretch, *, program):
     return jax.vmap(anneal_datum, out_axes=(0, None, shared), axis_name=DATUM)(states, *data)
 
 
-@jax.jit
+@compiling.jit()
 def reweighted(states, beta):
     """All chains with their weight increment to `beta`."""
     return jax.vmap(lambda states: _reweight(states, beta))(states)
 
 
-@partial(jax.jit, static_argnames="program")
+@compiling.jit(static_argnames="program")
 def finish(states, beta, x, functions, *, program):
     """The last weight increment, and each datum's statistics over its independent draws.
 
@@ -259,7 +258,7 @@ def finish(states, beta, x, functions, *, program):
 
 def _least_that_counts(log_weights):
     """Log weight `[]` that all but a twentieth reach: few lost chains are no spread of the rest."""
-    return jnp.sort(log_weights)[int(_MAY_BE_LOW * len(log_weights))]
+    return jnp.sort(log_weights)[int(MOST_LOST * len(log_weights))]
 
 
 def _roughness(log_density_fn, states, counts):

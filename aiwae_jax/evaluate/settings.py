@@ -160,9 +160,10 @@ class Settings:
         at_least=1,
     )
     most_dead_chains: float = options.option(
-        0.05,
+        programs.MOST_LOST,
         flag="eval_most_dead_chains",
-        help="One with a larger share of chains of weight zero is marked likewise. Default 0.05.",
+        help="One with a larger share of chains of weight zero is marked likewise. "
+        f"Default {programs.MOST_LOST}.",
         at_least=0,
         at_most=1,
     )
@@ -177,7 +178,7 @@ class Settings:
     largest_tail_index: float = options.option(
         verdicts.LARGEST_TAIL_INDEX,
         flag="eval_largest_tail_index",
-        help="Where the pilots' log p(x, z) - log q(z) have an upper tail heavier than this index, "
+        help="Where log p(x, z) - log q(z) has an upper tail heavier than this index, "
         "chains hardly see what p(x) rests on, and only estimates with a tenth of the largest "
         f"error are not marked. Default {verdicts.LARGEST_TAIL_INDEX}.",
         at_least=0,
@@ -274,8 +275,9 @@ class Plan(NamedTuple):
         moves.
       persistences: `[T-2]` of each move's momentum, where the pilots saw that chains do better with
         less of it than the settings say; else empty.
-      tail_index: of log f_n - log f_0 on the last fifth of the pilots' path, see `tails.index`; NaN
-        where nobody measured it.
+      tail_index: of log f_n - log f_0, the larger one of what pilots met on the last fifth of their
+        path (`tails.index`) and of what the densities have far out (`tails.far_index`); NaN where
+        nobody measured it.
       is_level: whether the pilots found all weight increments of about the same variance, and
         acceptances as wanted, before their rounds were over.
     """

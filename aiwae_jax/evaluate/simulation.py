@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checks
-from aiwae_jax.evaluate import calls, chunks, doors
+from aiwae_jax.evaluate import calls, chunks, compiling, doors
 from aiwae_jax.evaluate.calls import Work
 from aiwae_jax.evaluate.settings import Settings
 from aiwae_jax.evaluate.target import SampleFn, Target
@@ -46,7 +46,7 @@ def draws(key: chex.PRNGKey, sample: SampleFn, num_data: int) -> tuple[PyTree, n
     return x, z
 
 
-@jax.jit
+@compiling.jit()
 def _draws(sample: SampleFn, keys: chex.PRNGKey) -> tuple[PyTree, chex.Array]:
     # The compiled program; `sample` is a `Partial`, whose arrays are arguments of it.
     return jax.vmap(sample)(keys)

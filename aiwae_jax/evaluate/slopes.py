@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from aiwae_jax.evaluate import compiling
 from aiwae_jax.evaluate.findings import Finding
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
@@ -23,7 +24,7 @@ _ROUNDING = 8.0  # units in the last place
 _NORMAL_IQR = 1.349
 
 
-@jax.jit
+@compiling.jit()
 def _slopes(density, x, z, moves):
     """Of draws z `[R, S, D]` values, whether gradients are finite, gradients, values after moves.
 

@@ -7,15 +7,13 @@ other and are too small; neither a standard error nor an effective sample size s
 the pilots, where they happened to meet the tail, and the densities themselves, far out.
 """
 
-from functools import partial
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import paths
-from aiwae_jax.evaluate import chunks
+from aiwae_jax.evaluate import chunks, compiling
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
 
@@ -99,7 +97,7 @@ def far_index(key: chex.PRNGKey, functions: PyTree, x: PyTree, chain_space: str)
     return float(np.max(index, initial=0.0, where=is_known))
 
 
-@partial(jax.jit, static_argnames="chain_space")
+@compiling.jit(static_argnames="chain_space")
 def _far_out(key, numbers, x, functions, *, chain_space):
     """Log f_0 and log f_n `[N, L, 3, 2]` on L lines at `_FAR`; along how many dimensions, `[N, L]`.
 

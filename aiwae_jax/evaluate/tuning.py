@@ -168,6 +168,7 @@ def suited(key: chex.PRNGKey, work: Work, plan: Plan, x: PyTree) -> Plan:
     name = f"suited-{fingerprint.digest(*asked)}"
     if name not in work.store:
         team = pilots.Team(work, x, *pilot_sizes(settings, num_data))
+        team.expects(team.program.num_chains * own_steps.num_scan_moves(settings, num_data))
         odd_key, fit_key = jax.random.split(key)
         with jax.default_matmul_precision("highest"):
             odd = own_steps.find_odd(odd_key, team, plan)

@@ -41,13 +41,13 @@ def of_bits() -> dict[str, Any]:
     """All that the bits of a number may depend on, beside the program and what it is given."""
     return {
         **environment(),
-        "processor": _processor(),
+        "processor": processor(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "is_x64": bool(jax.config.jax_enable_x64),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """The kind of CPU with the instructions that it knows, as a hash where the system tells."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

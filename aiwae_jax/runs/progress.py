@@ -4,9 +4,10 @@ import contextlib
 import contextvars
 import functools
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -96,8 +97,9 @@ class Progress:
             print(f"{self._title} {100 * done / self._total:3.0f}%  {text}", file=sys.stderr)
 
     def close(self) -> None:
-        """Ends the bar's line."""
+        """Ends the bar's line; of a bar that was never moved nothing is left."""
         if self._bar is not None:
+            self._bar.live.transient = self._first is None
             self._bar.stop()
 
 
@@ -150,8 +152,21 @@ class OfTraining(Callback):
             self._bar.close()
 
 
+class Titled(NamedTuple):
+    """A `progress_fn`, of (done, total), and that of the pilots before what it is for."""
+
+    update: Callable[[int, int], None]
+    while_tuning: Callable[[int, int], None]
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows how much is done."""
+        self.update(done, total)
+
+
 class Stages:
     """Bars of works that follow one another, each of so many of its own units.
+
+    A bar begins when its work does, for the first thing that this does is to compile.
 
     Args:
       seconds_unseen: in which nothing is shown yet, of work that is mostly short.
@@ -161,29 +176,56 @@ class Stages:
 
     def __init__(self, seconds_unseen: float = 0.0):
         self._shown_from = time.monotonic() + seconds_unseen
+        self._lock = threading.RLock()
         self._bar: Progress | None = None
+        self._timer: threading.Timer | None = None
         self._title, self._done = "", 0
+
+    def begin(self, title: str) -> None:
+        """Shows another work, of which nothing is done yet."""
+        with self._lock:
+            self.close()
+            self._title, self._done = title, 0
+            wait = self._shown_from - time.monotonic()
+            if wait <= 0.0:
+                self._bar = Progress(title, self._STEPS)
+                return
+            self._timer = threading.Timer(wait, self._begin_late, [title])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _begin_late(self, title: str) -> None:
+        with self._lock:
+            if self._timer is threading.current_thread() and self._bar is None:
+                self._bar = Progress(title, self._STEPS)
 
     def update(self, title: str, done: int, total: int) -> None:
         """Shows `done` of `total` units; another title or a smaller number begins a new bar."""
-        if title != self._title or done < self._done:
-            self.close()
-        self._title, self._done = title, done
-        if time.monotonic() < self._shown_from:
-            return
-        if self._bar is None:
-            self._bar = Progress(title, self._STEPS)
-        self._bar.update(done * self._STEPS // max(total, 1))
+        with self._lock:
+            if title != self._title or done < self._done:
+                self.begin(title)
+            self._done = done
+            if self._bar is None and time.monotonic() >= self._shown_from:
+                self._bar = Progress(title, self._STEPS)
+            if self._bar is not None:
+                self._bar.update(done * self._STEPS // max(total, 1))
 
-    def titled(self, title: str) -> Callable[[int, int], None]:
-        """A `progress_fn`, of (done, total)."""
-        return functools.partial(self.update, title)
+    def titled(self, title: str) -> Titled:
+        """Begins a work of this name, and says by what it tells its progress."""
+        self.begin(title)
+        return Titled(
+            functools.partial(self.update, title), functools.partial(self.update, "tuning")
+        )
 
     def close(self) -> None:
         """Ends the last bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._bar is not None:
+                self._bar.close()
+                self._bar = None
 
     def __enter__(self):
         return self

@@ -78,6 +78,7 @@ def in_pieces(title: str, function: Callable, functions: PyTree, rows: PyTree) -
     num = len(jax.tree.leaves(rows)[0])
     pieces = []
     with progress.Stages(SECONDS_UNSEEN) as shown:
+        shown.begin(title)
         for indices, num_kept in chunks.of(num, _ROWS_AT_ONCE):
             piece = jax.tree.map(lambda a: a[indices], rows)  # noqa: B023
             found = jax.device_get(function(functions, piece))

@@ -1,8 +1,10 @@
 """Log evidences by this library: at its defaults, with more chains, and along a path by hand."""
 
+import contextlib
 import dataclasses
 import time
 import warnings
+from collections.abc import Iterator
 
 import chex
 import jax
@@ -19,27 +21,37 @@ _NUM_BY_HAND = evaluate.num_gradients(_DEFAULTS, 1)  # for it has as many moves
 _TIMES_BY_HAND = 5  # gradients that finding a plan may cost, and the chains of it
 
 
-def _measured(key: chex.PRNGKey, problem: Problem, num_chains: int) -> evaluate.Likelihood:
-    settings = dataclasses.replace(_DEFAULTS, num_chains=num_chains)
-    with warnings.catch_warnings():  # of a start without a `transport`, and what the verdict says
-        warnings.simplefilter("ignore")
-        return evaluate.log_likelihood(key, problem.target, problem.x, settings)
-
-
 def by_default(key: chex.PRNGKey, problem: Problem) -> Estimate:
     """`evaluate.log_likelihood` with nothing chosen but the number of chains."""
     began = time.process_time()
-    return _estimate(_measured(key, problem, NUM_CHAINS), began)
+    with _silent():
+        found = evaluate.log_likelihood(key, problem.target, problem.x, _DEFAULTS)
+    return _estimate(found, began)
 
 
 def with_more_chains(key: chex.PRNGKey, problem: Problem) -> Estimate:
     """As many chains as five times the gradients by hand are enough for, the pilots paid first."""
-    few = _measured(key, problem, NUM_CHAINS)
-    left = _TIMES_BY_HAND * _NUM_BY_HAND - few.plan.num_gradients
-    num_chains = int(left * NUM_CHAINS // few.num_gradients)
     began = time.process_time()
-    found = _estimate(_measured(key, problem, num_chains), began)
-    return found._replace(note=f"{num_chains} chains, {found.note}")
+    tuning_key, key = jax.random.split(key)
+    with _silent():
+        plan = evaluate.tune(tuning_key, problem.target, problem.x, _DEFAULTS)
+        left = _TIMES_BY_HAND * _NUM_BY_HAND - plan.num_gradients
+        num_chains = left * NUM_CHAINS // _NUM_BY_HAND
+        settings = dataclasses.replace(_DEFAULTS, num_chains=num_chains)
+        found = evaluate.log_likelihood(key, problem.target, problem.x, settings, plan=plan)
+    return _estimate(found, began)._replace(note=f"{num_chains} chains, {_verdict(found)}")
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Of a start without a `transport`, and of what the verdict says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _verdict(found: evaluate.Likelihood) -> str:
+    return "reliable" if found.is_reliable[0] else "unreliable"
 
 
 def _estimate(found: evaluate.Likelihood, began: float) -> Estimate:
@@ -48,7 +60,7 @@ def _estimate(found: evaluate.Likelihood, began: float) -> Estimate:
         float(found.standard_errors[0]),
         found.plan.num_gradients + found.num_gradients,
         time.process_time() - began,
-        "reliable" if found.is_reliable[0] else "unreliable",
+        _verdict(found),
     )
 
 
