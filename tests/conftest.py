@@ -37,7 +37,7 @@ import jax
 import pytest
 
 _MOST_MAPS = 30_000
-_EVERY_OTHER = 6  # of slow tests that are no grid, so many to one that a sample has
+_EVERY_OTHER = 12  # of slow tests that are no grid, so many to one that a sample has
 # Pages of documents whose examples train and measure for long.
 _SLOW_PAGES = {
     "coming_from.md",
@@ -61,14 +61,28 @@ def pytest_addoption(parser):
         default=1,
         metavar="N",
         help="of each test marked as a grid, run every Nth combination; above 1 leave out those "
-        "marked by_hand, and of other slow tests run every sixth",
+        "marked by_hand, and of other slow tests run every twelfth",
     )
+
+
+def _mark_all_but_few(items):
+    """Marks cases as slow, but for so many, evenly spread, as the test's own mark says."""
+    cases = {}
+    for item in items:
+        if few := item.get_closest_marker("few"):
+            cases.setdefault((item.nodeid.split("[")[0], *few.args), []).append(item)
+    for (_, num), of_test in cases.items():
+        kept = {round(i * (len(of_test) - 1) / max(num - 1, 1)) for i in range(num)}
+        for place, item in enumerate(of_test):
+            if place not in kept:
+                item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_modifyitems(config, items):
     every = config.getoption("--sample")
     grids, others = {}, []
     left_out = []
+    _mark_all_but_few(items)
     for item in items:
         if item.path.name in _SLOW_PAGES:
             item.add_marker(pytest.mark.slow)

@@ -65,6 +65,7 @@ def move_at(beta, num_moves, step_size, force_fns=None, num=100_000):
     return before, after, float(acceptance.mean())
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("num_moves", "beta"), [(1, 0.5), (10, 0.5), (10, 0.0), (10, 1.0)])
 def test_move_leaves_each_intermediate_density_invariant(num_moves, beta):
     before, after, acceptance = move_at(beta, num_moves, 0.8)
@@ -121,6 +122,7 @@ def weight_z_score(
     return (ratio.mean() - 1.0) / (ratio.std(ddof=1) / math.sqrt(num))
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("num_temperatures", [5, 20])
 @pytest.mark.parametrize("with_last_move", [True, False])
 @pytest.mark.parametrize("force_fns", [None, COARSE_FORCES], ids=["exact", "coarse"])
@@ -199,6 +201,7 @@ def run_linear_gaussian(num_temperatures, num=100_000):
 particles_of = functools.cache(run_linear_gaussian)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("num_temperatures", [2, 5, 20])
 def test_mean_weight_is_the_likelihood_of_the_linear_gaussian_model(num_temperatures):
     _, log_weights = particles_of(num_temperatures)
@@ -438,6 +441,7 @@ def _normal(y):
     return -0.5 * jnp.sum(y**2) - 0.5 * math.log(2 * math.pi)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("broken", [-jnp.inf, jnp.nan, jnp.inf])
 @pytest.mark.parametrize("betas", [[0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.5, 0.5, 1.0]])
 def test_broken_target_gives_weight_zero_never_nan(broken, betas):

@@ -124,6 +124,7 @@ def test_a_search_that_stops_too_early_is_far_out(found):
     assert short.family_gap.mean() > found.family_gap.mean() + 0.3
 
 
+@pytest.mark.slow
 def test_a_richer_q_is_kept_and_said():
     """The true posterior, whose covariance no independent coordinates have."""
     likelihood = evaluate.log_likelihood(jax.random.key(2), target_of(TRUE), X, SETTINGS)

@@ -105,6 +105,7 @@ def test_log_joint_is_the_model_written_out_in_numpy():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("precision", networks.PRECISIONS)
 def test_log_joint_has_its_gradient_in_every_precision(name, precision):

@@ -28,6 +28,7 @@ def found():
     return evaluate.compare(*TARGETS, X, SETTINGS, key=jax.random.key(1))
 
 
+@pytest.mark.slow
 def test_differences_are_the_exact_ones_within_their_errors(found):
     """The mean of 40 squares of z-scores has a standard error of √(2/40) = 0.22."""
     exact = EXACT[0] - EXACT[1]

@@ -72,6 +72,7 @@ def ignoring(params):
     return params._replace(theta={**params.theta, "heads": {0: {**head, "kernel": kernel}}})
 
 
+@pytest.mark.slow
 def test_estimates_of_every_class_are_the_exact_ones_and_so_is_bayes_rule(run, rows):
     found = classified(run, rows)
     wanted = np.stack([exact(run.params.theta, of_class(rows, c)) for c in range(3)], axis=1)

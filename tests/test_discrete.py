@@ -96,6 +96,7 @@ def moved_states(seed, kernel, num_moves, step_size, num_chains, run=run_chains)
     return counts, np.mean([acceptance for _, acceptance in found])
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("num_moves", [1, 10])
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_leaves_the_annealed_conditional_invariant(name, num_moves):
@@ -157,12 +158,14 @@ FAULTS = {
 }
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_invariance_test_catches_planted_faults(name):
     counts, _ = moved_states(1, FAULTS[name], 1, 0.8, 40_000, run_faulty_chains)
     assert eu.chi_square_p_value(counts, np.exp(log_probabilities())) < SMALLEST_P_VALUE
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_forgets_where_it_started(name):
     kernel, step_size = KERNELS[name]
@@ -172,6 +175,7 @@ def test_every_kernel_forgets_where_it_started(name):
     assert 0.5 * np.abs(differences).sum() < 0.12  # 0.07 is the noise of 5,000 draws
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", KERNELS)
 def test_cached_ends_are_those_of_the_position_while_beta_changes(name):
     kernel, step_size = KERNELS[name]
@@ -247,6 +251,7 @@ def estimates(kernel, step_size, num_chains=20_000, key=3, betas=(0.0, 0.3, 0.6,
     return np.exp(log_weights - exact_log_likelihoods(eu.NETWORK, THETA, eu.DATUM[None]))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_mean_weight_is_the_likelihood(name):
     ratios = estimates(*KERNELS[name])

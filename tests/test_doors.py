@@ -605,6 +605,7 @@ def test_small_helpers_name_their_arguments(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_a_plan_is_found_by_one_program():
     """The first segment passes its step size as the later ones do."""
     settings = dataclasses.replace(SMALL, num_chains=3, num_temperatures=40)

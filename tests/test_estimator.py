@@ -63,6 +63,7 @@ def fitted(rows):
     return quick().fit(rows)
 
 
+@pytest.mark.slow
 def test_a_row_is_scored_alike_in_any_order_and_company(fitted, rows):
     scores = fitted.score_samples(rows)
     order = np.random.default_rng(0).permutation(len(rows))
@@ -78,6 +79,7 @@ def test_a_row_is_scored_alike_in_any_order_and_company(fitted, rows):
     assert len(np.unique(fitted.score_samples(signed))) == 1
 
 
+@pytest.mark.slow
 def test_equal_fits_are_equal_and_what_is_pickled_is_the_same(fitted, rows):
     scores = fitted.score_samples(rows)
     again = clone(fitted).fit(rows)

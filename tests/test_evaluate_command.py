@@ -78,6 +78,7 @@ def test_levels_of_a_file_are_drawn_and_measured_in_their_place(run, evaluated, 
     check_nll(content, run, run.rows(levels, key))
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_before_the_work(run, evaluated, tmp_path, capsys):
     for arguments, message in (
         (["--out=a.csv"], "--out must end in .json, got 'a.csv'"),

@@ -31,6 +31,7 @@ def test_readme_shows_run_chain_in_at_most_15_lines():
     assert len([line for line in block.splitlines() if line.strip()]) <= 15
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "block",
     [pytest.param(b, marks=[pytest.mark.slow] if "report.write" in b else []) for b in BLOCKS],

@@ -37,6 +37,7 @@ def finished(tmp_path_factory):
     return folder, own_table.fit(folder)
 
 
+@pytest.mark.slow
 def test_a_model_of_your_own_is_trained_and_used(finished):
     _, run = finished
     rows = own_table.table().test
@@ -116,6 +117,7 @@ def test_a_builders_model_of_which_something_was_replaced_is_your_own(tmp_path):
         train.fit(methods.vae(built), built, dataset, tmp_path / "run", epochs=1, batch_size=10)
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy_are_as_good(tmp_path):
     seed, size, epochs = np.int64(3), np.int32(20), np.float32(1.0)
     run = own_table.fit(tmp_path / "run", seed=seed, batch_size=size, epochs=epochs)

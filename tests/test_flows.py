@@ -34,6 +34,7 @@ def posterior_of(family, key=0, scale=0.7):
     return family.build(params, *heads)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_products_of_a_posterior_are_asked_for_in_real_fp32(name):
     """By default a GPU rounds factors to tf32, and the map is no longer the determinant's."""
@@ -49,6 +50,7 @@ def test_products_of_a_posterior_are_asked_for_in_real_fp32(name):
     assert products or name == "normal"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_log_determinant_is_that_of_the_jacobian(name):
     posterior = posterior_of(FAMILIES[name])
@@ -61,6 +63,7 @@ def test_log_determinant_is_that_of_the_jacobian(name):
     np.testing.assert_allclose(jax.jit(jax.vmap(difference))(noise), 0.0, atol=2e-5)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_inverse_brings_the_noise_back(name):
     posterior = posterior_of(FAMILIES[name])
@@ -70,6 +73,7 @@ def test_inverse_brings_the_noise_back(name):
     np.testing.assert_allclose(back, noise, atol=2e-4)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_moments_are_those_of_the_samples(name):
     posterior = posterior_of(FAMILIES[name])
@@ -161,6 +165,7 @@ def linear_gaussian_with(name):
     )
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -52,6 +52,7 @@ def weighting_z_score(name):
     return abs(w.mean() - 1.0) / (w.std(ddof=1) / w.size**0.5)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_mean_weight_is_the_evidence_and_mean_log_weight_below_it(name):
     log_w = log_weights_of(SAMPLERS[name](MODEL))
@@ -91,6 +92,7 @@ def test_without_moves_the_weights_are_those_of_importance_sampling(sampler):
     np.testing.assert_allclose(particles.log_weights, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["importance", "annealed", "annealed in base space"])
 def test_exact_posterior_makes_every_weight_the_evidence(kind):
     build = {
@@ -173,6 +175,7 @@ def test_auxiliary_bound_is_tight_with_the_right_reverse_model():
     )
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_gradients_reach_all_parameters(name):
     sampler = SAMPLERS[name](MODEL)

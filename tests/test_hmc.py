@@ -60,6 +60,7 @@ def run_moves(
     return before, after, float(acceptance.mean())
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("num_moves", "num_leapfrog_steps"), [(1, 1), (10, 1), (1, 3), (10, 3)])
 def test_step_leaves_target_invariant(num_moves, num_leapfrog_steps):
     before, after, acceptance = run_moves(num_moves, num_leapfrog_steps=num_leapfrog_steps)

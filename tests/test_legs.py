@@ -75,6 +75,7 @@ def test_step_sizes_are_interpolated_in_beta_where_the_temperatures_change(built
     np.testing.assert_array_equal(again.train.sampler_states[0], later.train.sampler_states[3])
 
 
+@pytest.mark.slow
 def test_chains_of_another_space_begin_anew():
     others = [
         LEGS[1]._replace(share=0.5),

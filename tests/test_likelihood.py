@@ -50,6 +50,7 @@ def estimate(key=0, initial=POSTERIOR, chunk_size=None, progress_fn=None, **chan
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initial", [POSTERIOR, pytest.param(PRIOR, marks=pytest.mark.slow)])
 def test_estimates_approach_the_exact_values(initial):
     few = estimate(initial=initial, num_temperatures=4).log_likelihood - EXACT

@@ -139,6 +139,7 @@ def test_log_probabilities_are_scipys(case):
     np.testing.assert_allclose(found, np.sum(expected), rtol=1e-5)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("case", [name for name, case in CASES.items() if case[3]])
 def test_draws_have_the_mean_and_the_variance(case):
     distribution, x, _, (mean, variance) = CASES[case]
@@ -269,6 +270,7 @@ BUILDERS = {
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", BUILDERS)
 def test_extreme_outputs_have_finite_gradients(name):
     likelihood = BUILDERS[name]()

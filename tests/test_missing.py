@@ -29,6 +29,7 @@ CASES = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_missing_counts_for_nothing_and_leaves_derivatives_finite(name):
     """Of three columns the sum over those observed, whatever the others' outputs are."""

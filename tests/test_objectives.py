@@ -211,6 +211,7 @@ def test_without_any_weight_log_joint_is_minus_infinity_without_gradient():
     chex.assert_trees_all_equal(grads, jax.tree.map(jnp.zeros_like, grads))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("particle_chunk", [1, 2, 6, 10])  # 2 and 6 divide 6, 10 is more
 def test_log_joint_in_chunks_of_particles_is_the_same(particle_chunk):
     sampler = samplers.importance(MODEL, 6)

@@ -63,6 +63,7 @@ def visit_z_score(space, num_moves=1, before=None):
     return np.max(np.abs(change.mean(1)) / change.std(1, ddof=1)) * NUM**0.5, acceptance
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("num_moves", [1, 5])
 @pytest.mark.parametrize("space", SPACES)
 def test_a_visit_leaves_the_exact_posterior_invariant(space, num_moves):
@@ -134,6 +135,7 @@ def test_the_loop_test_sees_the_state_of_another_datum(monkeypatch):
     assert np.all(found[[1, 2, 4, 5]] > 20.0)
 
 
+@pytest.mark.slow
 def test_the_loop_test_sees_data_drawn_anew_between_visits(monkeypatch):
     real = persistence.period_of
 

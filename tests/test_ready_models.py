@@ -74,6 +74,7 @@ MODELS = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_draws_what_it_has_a_density_of_and_is_built_again(name):
     model = MODELS[name]()

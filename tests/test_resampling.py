@@ -78,6 +78,7 @@ def test_populations_of_weight_zero_stay_and_none_is_drawn():
     assert np.all(moved.log_weight[4:] == -np.inf)
 
 
+@pytest.mark.slow
 def test_estimates_by_a_frozen_plan_are_unbiased_and_vary_less(plan):
     found, alone = estimates(plan), estimates(plan, resampling=0.0)
     assert abs(deviation_of_mean_weight(found)) < 4

@@ -245,6 +245,7 @@ def test_a_batch_in_blocks_has_the_gradient_of_the_whole_one():
         np.testing.assert_allclose(cut_info[name]["objective"], info[name]["objective"], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_nonfinite_data", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_row_of_weight_zero_in_a_batch_is_nothing_whatever_it_holds(with_nonfinite_data):
     method = alike(BUILT["aiwae"])

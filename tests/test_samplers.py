@@ -99,6 +99,7 @@ class _ForgetsItsScale:
         return self._q.transport(noise)[0], jnp.zeros(())
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_mean_weight_is_the_evidence(kind):
     assert weighting_z_score(MODEL, kind) < 4.0

@@ -160,6 +160,7 @@ def test_latents_are_those_of_the_library(run, new, capsys):
     assert column(printed, "sample").tolist() == [0, 1, 2] * 5
 
 
+@pytest.mark.slow
 def test_drawn_rows_have_the_names_and_the_words_of_the_data(run, capsys):
     assert cli.main(["sample", f"--workdir={run.folder}", "--num=7", "--seed=2", "--latents"]) == 0
     printed = read(capsys.readouterr().out)

@@ -138,6 +138,7 @@ def assert_mean_is(found, expected):
     assert np.max(np.abs(z)) < 4
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_the_mean_of_every_estimator_is_the_exact_sum(name):
     model, sampler, objective, exact = ESTIMATORS[name]

@@ -130,6 +130,7 @@ def test_labels_of_one_part_alone_are_unknown_in_the_other():
     assert per_datum.columns(arrays, split)["row"].tolist() == [2, 1, 0, 3]  # test data come first
 
 
+@pytest.mark.slow
 def test_a_start_that_cannot_be_is_refused_before_the_work(run, capsys):
     no_q = dataclasses.replace(run, has_posterior=False)
     with pytest.raises(ValueError, match=r"`start`='posterior' needs q\(z\|x\), which this run's"):

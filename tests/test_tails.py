@@ -104,6 +104,7 @@ def far_index(log_target, log_start=normal, num_data=1):
     return tails.far_index(jax.random.key(0), functions, x, "latent")
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     ("log_target", "log_start", "index"),
     [
@@ -139,6 +140,7 @@ def test_the_index_far_out_is_that_of_the_densities(log_target, log_start, index
     assert far_index(log_target, log_start, num_data=20) == pytest.approx(index, abs=1e-2)
 
 
+@pytest.mark.slow
 def test_a_target_of_heavy_tails_is_unreliable_where_its_chains_agree():
     """20 Cauchy densities from a normal: chains are half a nat too low, and say 0.1."""
 

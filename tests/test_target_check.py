@@ -139,6 +139,7 @@ def test_draws_that_depend_on_each_other_otherwise_than_their_density_says_are_a
     assert "how coordinates of z depend on each other" in check.faults[0]
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_faults_are_caught(name):
     faults, words = PLANTED[name]

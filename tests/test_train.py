@@ -163,6 +163,7 @@ def _broken_with_infinite_derivative(theta, x, z):
     return lg.log_joint(theta, x, z) + jnp.where(x[0] > 100.0, jnp.log(distance), 0.0)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", METHODS)
 def test_update_with_a_nonfinite_gradient_is_skipped_and_counted(name):
     model = MODEL._replace(log_joint=_broken_with_infinite_derivative)
@@ -245,6 +246,7 @@ def test_cutting_an_epoch_into_chunks_changes_no_bit_and_traces_once():
     assert int(whole.train.step) == 10
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", [*METHODS, "hvae", "hvi", "uha"])
 def test_a_step_keeps_every_type(name):
     """A weak type that a step makes strong would compile the next step anew."""

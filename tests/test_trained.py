@@ -205,17 +205,20 @@ def test_a_bar_begins_before_the_work_has_done_anything(capsys, monkeypatch):
     with progress.Stages() as shown:
         shown.titled("work")
         assert re.search(r"work.*compiling", capsys.readouterr().err)
-    with progress.Stages(0.05) as shown:  # unseen at first
+    capsys.readouterr()
+    with progress.Stages(0.3) as shown:  # unseen at first
         shown.titled("work")
         assert capsys.readouterr().err == ""
-        time.sleep(0.5)
+        time.sleep(1.0)
         assert "compiling" in capsys.readouterr().err
-    with progress.Stages(0.2) as shown:
+    capsys.readouterr()
+    with progress.Stages(0.3) as shown:
         shown.titled("work")
-    time.sleep(0.4)
+    time.sleep(0.6)
     assert "compiling" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pilots_have_a_bar_of_their_own(capsys):
     shown = progress.Stages()
     settings = evaluate.Settings(num_temperatures=10, num_chains=4)

@@ -67,6 +67,7 @@ def with_gaps(gaps, level=-100.0):
     return evaluate.Bidirectional(likelihood(lower), likelihood(upper), 0)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "wrong_fn", [pytest.param(turned_round, marks=pytest.mark.slow), of_other_weights, too_wide]
 )
