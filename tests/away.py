@@ -81,7 +81,8 @@ def with_the_extra(root):
     command += ["--epochs=5", "--batch_size=16", "--K=2", "--T=3", "--hidden_dim=8"]
     small = ["--temperatures=10", "--chains=2", "--pilot_data=4"]
     subprocess.run(command, check=True)
-    assert (root / "shell" / "report.html").exists()
+    page = (root / "shell" / "report.html").read_text(encoding="utf-8")
+    assert f"aiwae fit {root / 'mine.csv'}" in page
     subprocess.run([aiwae, "evaluate", folder, *small], check=True)
     assert (root / "shell" / "evaluation.json").exists()
 

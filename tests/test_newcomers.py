@@ -121,7 +121,7 @@ def test_a_batch_of_tiny_data_is_all_of_them(tmp_path, monkeypatch, options, siz
 
     def fit_nothing(method, model, dataset, folder, **settings):
         asked.update(settings)
-        return types.SimpleNamespace(stopping=None, epochs=0.0)
+        return types.SimpleNamespace(stopping=None, epochs=0.0, folder=tmp_path)
 
     monkeypatch.setattr(fit.train, "fit", fit_nothing)
     arguments = [str(tmp_path / "tiny.csv"), f"--folder={tmp_path / 'run'}", *options]

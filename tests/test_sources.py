@@ -1,6 +1,8 @@
 """Data of your own on the command lines: trained, continued, found again, refused in one line."""
 
+import html
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -54,6 +56,8 @@ def test_the_report_of_a_run_finds_its_data_again(tmp_path, capsys):
     path, folder = csv(tmp_path / "mine.csv"), tmp_path / "run"
     assert cli.main(["fit", str(path), f"--folder={folder}", "--test_share=0.25", *FITTED]) == 0
     assert cli.main(["report", str(folder), *QUICK]) == 0
+    command = shlex.join(["aiwae", "fit", str(path), f"--folder={folder}", "--test_share=0.25"])
+    assert command in html.unescape((folder / "report.html").read_text())
     path.rename(tmp_path / "other.csv")
     assert cli.main(["report", str(folder), *QUICK]) == 2
     assert "--data must say where the data of the run, mine, are now" in capsys.readouterr().err

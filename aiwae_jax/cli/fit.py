@@ -1,6 +1,7 @@
 """`aiwae fit DATA --folder=RUN`: trains a model of your data by any method."""
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 
 from absl import flags as absl_flags
@@ -10,6 +11,8 @@ from aiwae_jax.cli import build, command, completion, devices, flags, likelihood
 from aiwae_jax.cli.settings import FLAGS, Fitting, help_of
 from aiwae_jax.options import option
 from aiwae_jax.report.evaluation import Evaluation
+from aiwae_jax.runs import files
+from aiwae_jax.runs.folder import COMMAND
 from aiwae_jax.train import validation
 
 # Where they are not given.
@@ -66,6 +69,7 @@ def main(argv: Sequence[str]) -> None:
         checkpoint_minutes=starting.checkpoint_minutes,
         **vars(train.Settings.of(fitting)),
     )
+    files.write_text(run.folder / COMMAND, shlex.join(["aiwae", "fit", *argv[1:]]) + "\n")
     best = f" (the weights are those of epoch {run.stopping.epoch:g})" if run.stopping else ""
     advice = "" if starting.with_report else f" Measure it with: aiwae report {starting.folder}"
     print(f"trained, {run.epochs:g} epochs{best}.{advice}", flush=True)

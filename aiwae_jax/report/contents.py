@@ -127,6 +127,7 @@ class _Report(_Means):
     differs: NotRequired[list[str]]
     pictures: NotRequired[list[str]]
     data_dir: NotRequired[str | None]
+    command: NotRequired[str]
     evaluation: NotRequired[_Facts]
     check: NotRequired[_Check]
     bidirectional: NotRequired[_Bidirectional]

@@ -55,7 +55,8 @@ def describe(report: Mapping[str, Any]) -> Description:
     model = _words(config.get("model"), "a model of your own")
     notes = weight_notes(report) + likelihood_notes(config.get("model")) + conditions.notes(report)
     heads = f"{title}: {method}", f"{title}, {method}, {model}"
-    return Description(*heads, notes, data=noun(report["data"]), parts=parts)
+    command = report.get("command", "")
+    return Description(*heads, notes, command, data=noun(report["data"]), parts=parts)
 
 
 def noun(described: Mapping[str, Any], otherwise: str = NO_NOUN) -> str:

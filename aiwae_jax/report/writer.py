@@ -124,6 +124,8 @@ def measured(
     }
     if measurable.stopping is not None and measurable.stopping.step is not None:
         content["stopping"] = dataclasses.asdict(measurable.stopping)
+    if (said := claim.folder / folder.COMMAND).is_file():
+        content["command"] = said.read_text(encoding="utf-8").strip()
     of_model = measurable.dataset, measurable.model, measurable.params.theta
     weights = result.arrays.get("weight_test")
     content |= bits_per_dim(result.arrays["nll_test"], *of_model, weights)
