@@ -196,6 +196,33 @@ def test_the_unbiasedness_test_catches_factors_that_the_chains_are_weighed_with(
     assert abs(z_score) > 6.0
 
 
+def refreshed_too_little(momentum, noise, persistence):
+    """Of a variance below 1."""
+    return persistence * momentum + (1.0 - persistence) * noise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_planted", [False, True])
+def test_estimates_are_unbiased_whatever_a_move_keeps_of_its_momentum(
+    plan_with_own_steps, monkeypatch, is_planted
+):
+    """Three moves in turn: fresh, half of it, nearly all."""
+    num_moves = len(plan_with_own_steps.step_sizes)
+    plan = plan_with_own_steps._replace(persistences=np.resize([0.0, 0.5, 0.9], num_moves))
+    if is_planted:
+        monkeypatch.setattr(programs.moves.hamiltonian, "refresh", refreshed_too_little)
+    jax.clear_caches()
+    try:
+        z_score, ratio = bias_z_score(plan)
+    finally:
+        jax.clear_caches()
+    if is_planted:
+        assert abs(z_score) > 6.0
+    else:
+        assert ratio.std() < 3.0
+        assert abs(z_score) < 4.0
+
+
 def test_the_third_function_of_one_code_is_said_to_be_compiled_anew():
     def target(mean):
         return evaluate.Target(lambda x, z: -jnp.sum(jnp.square(z - mean)), prior(1))
