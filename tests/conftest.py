@@ -69,7 +69,8 @@ def _mark_all_but_few(items):
     """Marks cases as slow, but for so many, evenly spread, as the test's own mark says."""
     cases = {}
     for item in items:
-        if few := item.get_closest_marker("few"):
+        few = item.get_closest_marker("few")
+        if few and not item.get_closest_marker("slow"):
             cases.setdefault((item.nodeid.split("[")[0], *few.args), []).append(item)
     for (_, num), of_test in cases.items():
         kept = {round(i * (len(of_test) - 1) / max(num - 1, 1)) for i in range(num)}

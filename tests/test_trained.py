@@ -212,6 +212,9 @@ def test_a_bar_begins_before_the_work_has_done_anything(capsys, monkeypatch):
         time.sleep(1.0)
         assert "compiling" in capsys.readouterr().err
     capsys.readouterr()
+    with progress.silent(), progress.Stages(0.3) as shown:
+        shown.titled("work")
+        time.sleep(0.6)
     with progress.Stages(0.3) as shown:
         shown.titled("work")
     time.sleep(0.6)

@@ -32,7 +32,10 @@ def configure() -> None:
 
 
 def share_one(ordered_blocks: int | None) -> None:
-    """Makes two CPU devices of a single one, for a batch in ordered blocks, see `train.blocks`."""
+    """Makes two CPU devices of a single one, for a batch in ordered blocks, see `train.blocks`.
+
+    Of one that JAX_NUM_CPU_DEVICES asks for, too: it says what there is, and both share a core.
+    """
     if ordered_blocks and jax.config.jax_num_cpu_devices == 1:
         with contextlib.suppress(RuntimeError):  # it is in use already
             jax.config.update("jax_num_cpu_devices", 2)

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+from aiwae_jax import checks
 
 _LEVEL = "xla_backend_optimization_level"
 
@@ -29,13 +32,27 @@ class _Jitted:
         quick = {"compiler_options": {_LEVEL: 2}} if is_quick else {}
         return jax.jit(self._function, **quick, **self._options)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._of_jax(*args, **kwargs)
+    @functools.cached_property
+    def _inside(self) -> Any:
+        return jax.jit(self._function, **self._options)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._of_jax, name)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # A program inside of another is compiled as that is, which alone may have options.
+        is_inside = isinstance(jnp.zeros(()), jax.core.Tracer) or checks.is_traced((args, kwargs))
+        return (self._inside if is_inside else self._of_jax)(*args, **kwargs)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `jax.jit`."""
+        return self._of_jax.trace(*args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `jax.jit`."""
+        return self._of_jax.lower(*args, **kwargs)
+
+    def _cache_size(self) -> int:
+        return self._of_jax._cache_size()
 
 
 def jit(**options: Any) -> Callable[[Callable], Any]:
-    """Decorates as `jax.jit` does; not for what is called inside of another `jit`."""
+    """Decorates as `jax.jit` does, with its options."""
     return functools.partial(_Jitted, **options)

@@ -71,7 +71,9 @@ def far_index(key: chex.PRNGKey, functions: PyTree, x: PyTree, chain_space: str)
 
     Where the target falls off as |z|^-(ν + d) along d dimensions, and the start as exp(-|z|^a), the
     work grows as |z|^a and P(work > u) ~ u^(-ν/a): k = a/ν. A target that falls off exponentially
-    or faster has k = 0 in the end, and so has any if the start's tail is a power's as well.
+    or faster has k = 0 in the end. NaN where nothing can be told: of a start that falls off as a
+    power does itself, or where densities are not finite. A heavy tail in some direction that is no
+    coordinate (of the chain's space), beside lighter ones in others, is not seen.
 
     Args:
       key: of the draws of the start, from which lines go out.
@@ -84,7 +86,8 @@ def far_index(key: chex.PRNGKey, functions: PyTree, x: PyTree, chain_space: str)
     place = chunks.Placement(len(indices))
     key, functions = place.replicate((key, functions))
     numbers, rows = place.split((indices, chunks.select(x, indices)))
-    found = processes.fetch(_far_out(key, numbers, rows, functions, chain_space=chain_space))
+    with jax.debug_nans(False):  # so far out NaN is no fault
+        found = processes.fetch(_far_out(key, numbers, rows, functions, chain_space=chain_space))
     logs, num_dimensions = (np.asarray(a, np.float64) for a in found)
 
     # How each falls when the distance doubles twice: the start's power, and the target's order.
@@ -94,7 +97,8 @@ def far_index(key: chex.PRNGKey, functions: PyTree, x: PyTree, chain_space: str)
         order = falls[..., 1, 1] / np.log(2.0) - num_dimensions
         index = np.where(order > 0.0, power / order, np.inf)
     is_known = np.isfinite(order) & np.isfinite(power) & (power > _LEAST_POWER)
-    return float(np.max(index, initial=0.0, where=is_known))
+    is_known &= falls[..., 1, 1] != 0.0  # of a floor under the density nothing can be told
+    return float(np.max(index[is_known], initial=0.0)) if is_known.any() else float("nan")
 
 
 @compiling.jit(static_argnames="chain_space")
@@ -117,7 +121,9 @@ def _far_out(key, numbers, x, functions, *, chain_space):
             z = middle + distance * line
             return jnp.stack([path.log_initial(z), path.log_target(z)])
 
-        of_lines = jax.vmap(jax.vmap(logs_at, (None, 0)), (0, None))
-        return of_lines(lines, jnp.asarray(_FAR, middle.dtype)), num_dimensions
+        distances = jnp.asarray(_FAR, middle.dtype)
+        # Line by line: a model may need much memory for each place.
+        logs = jax.lax.map(lambda line: jax.vmap(lambda far: logs_at(line, far))(distances), lines)
+        return logs, num_dimensions
 
     return jax.vmap(of_datum)(numbers, x)

@@ -33,7 +33,7 @@ class Target:
 
     Attributes:
       log_joint: `(x, z) -> []`, log p(x, z), nats, for one datum and one latent `[D]`;
-        differentiable in z.
+        differentiable in z. Plans look at it far out, too, where it may be NaN or infinite.
       start: `x -> Posterior` (or any `Distribution`, such as the prior) to anneal from, and to draw
         importance samples from. For `chain_space="base"` it needs `transport`, and for bounds from
         above `inverse_transport` too.

@@ -10,7 +10,7 @@ MOST_BROKEN_MOVES = 0.5  # share of a datum's moves that may be rejected for a n
 MOST_DEAD_CHAINS = 0.9  # share of a datum's chains that may end with weight zero
 LARGEST_ERROR = 0.5  # nats, standard error of an estimate that can be relied on
 # Of the work, from which on chains hardly see what p(x) rests on. Where tails are exponential,
-# pilots find indices of up to 0.19: results/evidence/tails.py.
+# pilots find indices of up to 0.19 (docs/sure.md).
 LARGEST_TAIL_INDEX = 0.2
 _SMALL_SHARE = 0.1  # of the largest error, up to which even then an estimate can be relied on
 LARGEST_ROUNDING = 0.05  # nats between neighbouring numbers where a log density lies
@@ -84,7 +84,7 @@ def is_reliable(
 
 
 def is_heavy(tail_index: float, settings: Any) -> bool:
-    """Tells whether pilots saw a tail that chains hardly reach; not where nobody measured it."""
+    """Tells whether there is a tail that chains hardly reach; not where nobody measured it."""
     return tail_index > settings.largest_tail_index
 
 

@@ -14,7 +14,7 @@ from aiwae_jax.runs.files import WorkdirError, check_file, check_folder, write_j
 
 _NUM_LOCK_TRIES = 3
 PICTURES = ("samples.png", "reconstructions.png", "learning_curves.png", "acceptance.png")
-COMMAND = "command.txt"  # of a run that was trained by `aiwae fit`: what does the same again
+COMMAND = "command.txt"  # the one of `aiwae fit` that ended the training
 # What a run writes, and each of its repeats.
 _FOLDERS = ("checkpoints", "tensorboard", *(f"evaluation-{name}" for name in networks.PRECISIONS))
 _FILES = (

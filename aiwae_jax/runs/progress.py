@@ -190,7 +190,8 @@ class Stages:
             if wait <= 0.0:
                 self._bar = Progress(title, self._STEPS)
                 return
-            self._timer = threading.Timer(wait, self._begin_late, [title])
+            in_context = contextvars.copy_context().run  # which knows whether it is to be silent
+            self._timer = threading.Timer(wait, in_context, [self._begin_late, title])
             self._timer.daemon = True
             self._timer.start()
 

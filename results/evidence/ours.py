@@ -36,7 +36,7 @@ def with_more_chains(key: chex.PRNGKey, problem: Problem) -> Estimate:
     with _silent():
         plan = evaluate.tune(tuning_key, problem.target, problem.x, _DEFAULTS)
         left = _TIMES_BY_HAND * _NUM_BY_HAND - plan.num_gradients
-        num_chains = left * NUM_CHAINS // _NUM_BY_HAND
+        num_chains = max(left * NUM_CHAINS // _NUM_BY_HAND, 1)
         settings = dataclasses.replace(_DEFAULTS, num_chains=num_chains)
         found = evaluate.log_likelihood(key, problem.target, problem.x, settings, plan=plan)
     return _estimate(found, began)._replace(note=f"{num_chains} chains, {_verdict(found)}")

@@ -1,7 +1,7 @@
 """The tail index of plans, and errors: `PYTHONPATH=. python results/evidence/tails.py`.
 
 All targets have 20 latents and log evidence 0, and start from N(0, I); one compiled program serves
-all. It prints a table: the tail index that pilots found, errors and stated ones of 16 chains, and
+all. It prints a table: the tail index of the plans, errors and stated ones of 16 chains, and
 how many estimates would be called reliable without the index, and are with it.
 """
 
@@ -48,6 +48,9 @@ DENSITIES = {
     "Student t of 3 degrees, ten times narrower, D=5": padded(targets._student, 5),
     "banana, D=2": padded(targets._banana, 2),
     "normal, deviations 0.03 to 1, rotated, D=20": rotated,
+    "normal, one direction twice as wide, D=20": lambda z: targets._log_normal(
+        z, 0.0, jnp.ones(SIZE).at[0].set(2.0)
+    ),
     "normal, deviation 0.3, D=20": lambda z: targets._log_normal(z, 0.5, jnp.full(SIZE, 0.3)),
 }
 
