@@ -83,7 +83,9 @@ class Progress:
         now = time.monotonic()
         if self._first is None:
             self._first = now, done
-        pace = (done - self._first[1]) / max(now - self._first[0], 1e-9)
+        seconds, num = now - self._first[0], done - self._first[1]
+        # The first pieces are small, and slow.
+        pace = num / max(seconds, 1e-9) if num >= 0.01 * self._total or seconds > 10.0 else 0.0
         text = ""  # the time comes first: a narrow terminal cuts off what comes last
         if done >= self._total:
             text = f"took {format_seconds(now - self._began)}"
