@@ -49,3 +49,26 @@ def test_a_program_of_an_evaluation_is_one_of_jax_wherever_it_is_called(monkeypa
     assert jax.eval_shape(double, x).shape == (3,)
     assert copy.deepcopy(double)(1.0) == 2.0
     assert not hasattr(double, "anything_else")
+
+
+ONCE = """
+import jax, linear_gaussian as lg, numpy as np
+from aiwae_jax import evaluate
+from aiwae_jax.evaluate import pilots, programs
+
+target = evaluate.Target.of(lg.model(), lg.params())
+settings = evaluate.Settings(num_temperatures=30, num_chains=4)
+evaluate.log_likelihood(jax.random.key(0), target, np.ones((8, lg.X), np.float32), settings)
+assert len(jax.devices()) == 2
+assert (pilots._advance._cache_size(), programs.anneal._cache_size()) == (1, 1)
+"""
+
+
+@pytest.mark.slow
+def test_segments_on_two_devices_are_one_program(tmp_path):
+    """What the first one leaves on the devices is described as what it was given."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, ROOT / "tests"]))
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ONCE], env=environment, cwd=tmp_path, check=True
+    )

@@ -315,7 +315,7 @@ class Team:
         is_counted = place.split(np.arange(num_data) < num_counted, filler=False)
         numbers, x = place.split((chunk.numbers, chunk.x))
         keys, states = programs.start(key, numbers, x, None, functions, program=self.program)
-        dtype = states.position.dtype
+        keys, dtype = place.settle(keys), states.position.dtype
         size = states.position.shape[-1]
         begins = [np.full(num_data, course.log_step_size, dtype)]
         begins += [np.ones((num_data, *shape), dtype) for shape in ((), (), (size,))]
@@ -331,7 +331,7 @@ class Team:
             stretch = _stretch(course, first, num_moves, num_data, target_acceptance)
             stretch = stretch._replace(log_factors=place.split(stretch.log_factors.astype(dtype)))
             carry, seen = _advance(
-                carry, (keys, x, is_counted), functions, stretch, program=self.program
+                place.settle(carry), (keys, x, is_counted), functions, stretch, program=self.program
             )
             parts.append(_cut(processes.fetch(seen), num_moves, num_counted))
             pace.record(num_moves, time.monotonic() - began)

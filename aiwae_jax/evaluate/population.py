@@ -153,7 +153,7 @@ def run(
     )
     is_counted = place.split(np.arange(num_data) < chunk.num_counted, filler=False)
     keys, states = programs.start(key, numbers, x, latents, functions, program=program)
-    data = programs.Data(keys, x, is_counted, factors)
+    data = programs.Data(place.settle(keys), x, is_counted, factors)
 
     # On the devices from the start, as later segments leave it, so that one program serves all.
     num_all = len(course.betas) - 2
@@ -172,7 +172,7 @@ def run(
         num_moves = min(pace.num_moves(), num_all - first, programs.SEGMENT_SIZE)
         stretch = course.stretch(first, num_moves)
         states, step_size, segment = programs.anneal(
-            states, step_size, data, functions, stretch, program=program
+            place.settle(states), step_size, data, functions, stretch, program=program
         )
         segment = processes.fetch(segment)
         for name in ("step_sizes", "acceptance", "work_variance", "path_sample_size"):
