@@ -29,12 +29,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # itself takes 3% of the time.
 gc.set_threshold(20_000, 20, 50)
 
-# A shell's background job ignores SIGINT, and so would every process that a test interrupts.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-# What `nohup` starts ignores SIGHUP, likewise.
-if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# A shell's background job ignores SIGINT, and what `nohup` starts SIGHUP: so would every process
+# that a test interrupts.
+for _signal, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_signal) == signal.SIG_IGN:
+        signal.signal(_signal, _handler)
 
 import jax
 import pytest

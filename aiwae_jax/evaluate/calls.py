@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Callable, MutableMapping
 from typing import Any, TypeVar, cast
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from aiwae_jax import checks
@@ -23,8 +21,7 @@ _Function = TypeVar("_Function", bound=Callable)  # a decorator keeps its type
 
 def _on_host(*arguments: PyTree) -> None:
     """Raises TypeError under a caller's jit, vmap or grad."""
-    is_jitted = isinstance(jnp.zeros(()), jax.core.Tracer)
-    if is_jitted or checks.is_traced(arguments):
+    if checks.is_transformed(arguments):
         raise TypeError(
             "Evaluation runs on the host, which tunes, advances and watches the chains: it cannot "
             "be called under `jax.jit`, `vmap` or `grad`; call it outside, or use `ais.run_chain`, "

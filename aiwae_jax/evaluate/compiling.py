@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from aiwae_jax import checks
 
@@ -38,7 +37,7 @@ class _Jitted:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # A program inside of another is compiled as that is, which alone may have options.
-        is_inside = isinstance(jnp.zeros(()), jax.core.Tracer) or checks.is_traced((args, kwargs))
+        is_inside = checks.is_transformed((args, kwargs))
         return (self._inside if is_inside else self._of_jax)(*args, **kwargs)
 
     def trace(self, *args: Any, **kwargs: Any) -> Any:

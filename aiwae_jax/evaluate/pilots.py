@@ -265,8 +265,8 @@ class Team:
         latent = jax.eval_shape(
             lambda x: work.target.start(x).sample(jax.random.key(0)), chunks.first(x)
         )
-        is_continuous = moves.MOVES[work.settings.move].latents == "continuous"
-        self._shape = latent.shape if is_continuous else ()
+        self.is_continuous = moves.MOVES[work.settings.move].latents == "continuous"
+        self._shape = latent.shape if self.is_continuous else ()
         self._expected = 0
         self._progress_fn = getattr(work.progress_fn, "while_tuning", work.progress_fn)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aiwae_jax import paths
+from aiwae_jax import checks, paths
 from aiwae_jax.evaluate import chunks, compiling
 from aiwae_jax.parallel import processes
 from aiwae_jax.types import PyTree
@@ -81,7 +81,7 @@ def far_index(key: chex.PRNGKey, functions: PyTree, x: PyTree, chain_space: str)
       x: data `[N, ...]`, of which eight are looked at.
       chain_space: where the chains move.
     """
-    num_data = len(jax.tree.leaves(x)[0])
+    num_data = checks.num_rows("x", x)
     indices = np.linspace(0, num_data - 1, min(num_data, _MOST_DATA)).round().astype(np.int32)
     place = chunks.Placement(len(indices))
     key, functions = place.replicate((key, functions))

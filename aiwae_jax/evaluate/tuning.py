@@ -17,7 +17,7 @@ import chex
 import jax
 import numpy as np
 
-from aiwae_jax import checks, fingerprint, moves, schedules
+from aiwae_jax import checks, fingerprint, schedules
 from aiwae_jax.evaluate import calls, doors, own_steps, pilots, profiles, tails, verdicts
 from aiwae_jax.evaluate.calls import ProgressFn, Store, Work
 from aiwae_jax.evaluate.settings import DEFAULT_SETTINGS, Plan, Settings
@@ -154,7 +154,7 @@ def _new_plan(key: chex.PRNGKey, work: Work, x: PyTree, *, with_warning: bool) -
         plan = _tuned(second_key, team, seen, with_warning=False)
         odd = own_steps.find_odd(scan_key, team, plan)
     plan = own_steps.fit(own_key, team, plan, odd)
-    if moves.MOVES[settings.move].latents == "continuous":
+    if team.is_continuous:
         far_key = jax.random.fold_in(key, 1)
         far = tails.far_index(far_key, work.target.functions, x, team.program.chain_space)
         plan = plan._replace(tail_index=float(np.fmax(plan.tail_index, far)))

@@ -190,17 +190,21 @@ class Stages:
             self._title, self._done = title, 0
             wait = self._shown_from - time.monotonic()
             if wait <= 0.0:
-                self._bar = Progress(title, self._STEPS)
+                self._show()
                 return
             in_context = contextvars.copy_context().run  # which knows whether it is to be silent
-            self._timer = threading.Timer(wait, in_context, [self._begin_late, title])
+            self._timer = threading.Timer(wait, in_context, [self._show_late])
             self._timer.daemon = True
             self._timer.start()
 
-    def _begin_late(self, title: str) -> None:
+    def _show(self) -> None:
+        if self._bar is None:
+            self._bar = Progress(self._title, self._STEPS)
+
+    def _show_late(self) -> None:
         with self._lock:
-            if self._timer is threading.current_thread() and self._bar is None:
-                self._bar = Progress(title, self._STEPS)
+            if self._timer is threading.current_thread():  # and no other work has begun
+                self._show()
 
     def update(self, title: str, done: int, total: int) -> None:
         """Shows `done` of `total` units; another title or a smaller number begins a new bar."""
@@ -208,8 +212,8 @@ class Stages:
             if title != self._title or done < self._done:
                 self.begin(title)
             self._done = done
-            if self._bar is None and time.monotonic() >= self._shown_from:
-                self._bar = Progress(title, self._STEPS)
+            if time.monotonic() >= self._shown_from:
+                self._show()
             if self._bar is not None:
                 self._bar.update(done * self._STEPS // max(total, 1))
 
